@@ -1,0 +1,1 @@
+"""Namespace of the contracts; see `protos/cutaway/v1`."""
