@@ -1,0 +1,128 @@
+"""The verbs. Both transports, REST and gRPC, call these methods; nothing else reads or writes objects on a client's behalf.
+
+Every method first asks the authorizer; then reads are answered by `reads.Reader` from the watch cache, mutations by `writes.Writer` and
+`deletion.Deleter` through strategy, defaults, admission, validation and the store. Errors are those of `machinery.api.errors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from machinery.api import errors
+from services.apiserver.request import (
+    DeleteOptions,
+    DeleteResult,
+    ListOptions,
+    Request,
+    WatchOptions,
+    WriteOptions,
+    WriteResult,
+)
+
+if TYPE_CHECKING:
+    from services.apiserver.auth.rbac import Attributes, Decision
+    from services.apiserver.deletion import Deleter
+    from services.apiserver.reads import ListResult, Reader, WatchEvent
+    from services.apiserver.registry.resource import Registry
+    from services.apiserver.writes import Writer
+
+PatchType = Literal["json", "merge", "strategic", "apply"]
+
+
+class Authorizer(Protocol):
+    """Judges whether a user may do something."""
+
+    def authorize(self, attributes: Attributes) -> Decision:
+        """The verdict, with a reason for a person."""
+        ...
+
+
+class Handlers:
+    """The apiserver's verbs over one registry, cache and store."""
+
+    def __init__(
+        self, registry: Registry, reader: Reader, writer: Writer, deleter: Deleter, authorizer: Authorizer
+    ) -> None:
+        self.registry = registry
+        self.authorizer = authorizer
+        self._reader = reader
+        self._writer = writer
+        self._deleter = deleter
+
+    def authorize(self, req: Request) -> None:
+        """Raise Forbidden unless the user may do this. Every verb below calls it; transports do for what they serve themselves."""
+        from services.apiserver.auth.rbac import Attributes
+
+        resource = req.resource
+        decision = self.authorizer.authorize(
+            Attributes(
+                user=req.user, verb=req.verb, group=resource.group, version=resource.version, resource=resource.plural,
+                subresource=req.subresource, namespace=req.namespace, name=req.name,
+            )
+        )  # fmt: skip
+        if not decision.allowed:
+            raise forbidden(req, decision.reason)
+
+    async def get(self, req: Request, resource_version: str = "", at_revision: int = 0) -> bytes:
+        """The object's JSON; subresource "status" answers the object, "scale" its Scale.
+
+        `at_revision` answers it as of that retained revision. Raises NotFound, Expired.
+        """
+        self.authorize(req)
+        return await self._reader.get(req, resource_version, at_revision)
+
+    async def list(self, req: Request, options: ListOptions) -> ListResult:
+        """The objects that the selectors choose, as of one revision; the transport splices their JSON. Raises BadRequest, Expired."""
+        self.authorize(req)
+        return await self._reader.list(req, options)
+
+    def watch(self, req: Request, options: WatchOptions) -> AsyncIterator[list[WatchEvent]]:
+        """Batches of events, for ever or until `timeout_seconds` have passed.
+
+        Authorization and options are judged by this call, before the first batch is asked for: a transport can still answer 403, 400 or 410.
+        The iterator raises Expired when the watcher has fallen too far behind. Close it (`aclose`) when the client goes.
+        """
+        self.authorize(req)
+        return self._reader.watch(req, options)
+
+    async def create(self, req: Request, body: dict[str, Any], options: WriteOptions) -> WriteResult:
+        """Create an object, or post to a subresource (binding, eviction, token) of `req.name`.
+
+        `body` is decoded JSON and becomes the handler's: it may be changed.
+        """
+        self.authorize(req)
+        return await self._writer.create(req, body, options)
+
+    async def update(self, req: Request, body: dict[str, Any], options: WriteOptions) -> WriteResult:
+        """Replace an object or a subresource of it (status, scale, approval, finalize, ephemeralcontainers, resize)."""
+        self.authorize(req)
+        return await self._writer.update(req, body, options)
+
+    async def patch(self, req: Request, patch_type: PatchType, patch: Any, options: WriteOptions) -> WriteResult:
+        """Change part of an object. `patch` is decoded: a list for "json", a mapping for the others.
+
+        "apply" creates what does not exist. Raises Conflict if the object keeps changing underneath, or on apply conflicts.
+        """
+        self.authorize(req)
+        return await self._writer.patch(req, patch_type, patch, options)
+
+    async def delete(self, req: Request, options: DeleteOptions) -> DeleteResult:
+        """Delete an object, or begin its graceful deletion."""
+        self.authorize(req)
+        return await self._deleter.delete(req, options)
+
+    async def delete_collection(
+        self, req: Request, options: ListOptions, delete_options: DeleteOptions
+    ) -> list[DeleteResult]:
+        """Delete what the selectors choose, each as `delete` does."""
+        self.authorize(req)
+        return await self._deleter.delete_collection(req, options, delete_options)
+
+
+def forbidden(req: Request, reason: str) -> errors.Forbidden:
+    """Upstream's sentence: `pods "web" is forbidden: User "jane" cannot get resource "pods" in API group "" in the namespace "default"`."""
+    resource = req.resource.plural + (f"/{req.subresource}" if req.subresource else "")
+    where = f'in the namespace "{req.namespace}"' if req.namespace else "at the cluster scope"
+    why = f'User "{req.user.name}" cannot {req.verb} resource "{resource}" in API group "{req.resource.group}" {where}'
+    return errors.forbidden(req.resource.group, req.resource.plural, req.name, f"{why}: {reason}" if reason else why)
