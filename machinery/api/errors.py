@@ -7,8 +7,8 @@ ApiError
 ├── NotFound 404               ├── Expired 410             ├── RequestTooLarge 413        ├── ServerTimeout 500
 ├── MethodNotAllowed 405       │                           │                              └── Timeout 504
 
-Each one turns into a `Status` object (`to_status`) and back (`from_status`); `machinery.component.grpc_errors` maps them to gRPC.
-Shapes and wording follow k8s.io/apimachinery/pkg/api/errors, because clients match on both.
+Each one turns into a `Status` object (`to_status`) and back (`from_status`); `machinery.component.grpc_errors` maps
+them to gRPC. Shapes and wording follow k8s.io/apimachinery/pkg/api/errors, because clients match on both.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from typing import Any, ClassVar
 class Cause:
     """One reason among several, usually about one field.
 
-    `reason` is one of FieldValueRequired, FieldValueInvalid, FieldValueNotSupported, FieldValueForbidden, FieldValueDuplicate,
-    FieldValueNotFound, FieldValueTooLong, FieldValueTooMany, FieldValueTypeInvalid; `field` is a path: `spec.ports[1].nodePort`.
+    `reason` is one of FieldValueRequired, FieldValueInvalid, FieldValueNotSupported, FieldValueForbidden,
+    FieldValueDuplicate, FieldValueNotFound, FieldValueTooLong, FieldValueTooMany, FieldValueTypeInvalid; `field` is a
+    path: `spec.ports[1].nodePort`.
     """
 
     reason: str
@@ -229,7 +230,10 @@ _BY_CODE: dict[int, type[ApiError]] = {
 
 
 def from_status(status: Mapping[str, Any]) -> ApiError:
-    """The error that a `Status` object says. An unknown reason is taken by its code; an unknown code is InternalError."""
+    """The error that a `Status` object says.
+
+    An unknown reason is taken by its code; an unknown code is InternalError.
+    """
     cls = _BY_REASON.get(status.get("reason", "")) or _BY_CODE.get(status.get("code", 500), InternalError)
     details = status.get("details") or {}
     return cls(
@@ -257,7 +261,9 @@ def not_found(group: str, resource: str, name: str) -> NotFound:
 
 def already_exists(group: str, resource: str, name: str) -> AlreadyExists:
     """`pods "web" already exists`."""
-    return AlreadyExists(f'{_qualified(group, resource)} "{name}" already exists', group=group, resource=resource, name=name)
+    return AlreadyExists(
+        f'{_qualified(group, resource)} "{name}" already exists', group=group, resource=resource, name=name
+    )
 
 
 def conflict(group: str, resource: str, name: str, why: str) -> Conflict:
@@ -273,10 +279,13 @@ def forbidden(group: str, resource: str, name: str, why: str) -> Forbidden:
 
 
 def invalid(group: str, kind: str, name: str, causes: Sequence[Cause]) -> Invalid:
-    """`Deployment.apps "web" is invalid: spec.replicas: Invalid value: -1: must be …`; several causes stand in brackets.
+    """`Deployment.apps "web" is invalid: spec.replicas: Invalid value: -1: must be …`; several causes stand in
+    brackets.
 
     As upstream does, `details.kind` is the kind here, not the resource.
     """
     texts = list(dict.fromkeys(f"{cause.field}: {cause.message}" if cause.field else cause.message for cause in causes))
     joined = texts[0] if len(texts) == 1 else "[" + ", ".join(texts) + "]"
-    return Invalid(f'{_qualified(group, kind)} "{name}" is invalid: {joined}', group=group, resource=kind, name=name, causes=causes)
+    return Invalid(
+        f'{_qualified(group, kind)} "{name}" is invalid: {joined}', group=group, resource=kind, name=name, causes=causes
+    )
