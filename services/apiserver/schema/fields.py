@@ -1,0 +1,110 @@
+"""Fields that a kind doesn't have, nulls, and keys that stand twice in a JSON document."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from services.apiserver.schema import definitions
+from services.apiserver.schema.definitions import KindLike, Node
+from services.apiserver.schema.structure import Sort, faults, is_sound
+
+_ZERO: dict[str, Any] = {"string": "", "bytes": "", "integer": 0, "number": 0, "boolean": False, "quantity": "0"}
+
+
+def unknown_fields(kind: KindLike, obj: dict[str, Any]) -> list[str]:
+    """Paths of the fields that the kind doesn't have, in the order in which they stand: `spec.containers[0].foo`."""
+    if is_sound(kind, obj):
+        return []
+    return [fault.field for fault in faults(kind, obj) if fault.sort is Sort.UNKNOWN]
+
+
+def prune(kind: KindLike, obj: dict[str, Any]) -> None:
+    """Drop, in place, what Go's decoder would not keep: fields that the kind doesn't have, and nulls.
+
+    A null in a map of strings is the empty string and a null item of a list is its type's zero, as in Go.
+    """
+    node = definitions.node_for(kind)
+    if node is not None:
+        clean(node, obj)
+
+
+def clean(node: Node, value: Any) -> None:
+    """`prune` below one node."""
+    if isinstance(value, dict):
+        if node.type == "object":
+            _clean_object(node, value)
+        elif node.type == "map":
+            for key, below in value.items():
+                if below is None:
+                    value[key] = _zero(node.item)
+                else:
+                    clean(node.item, below)
+    elif isinstance(value, list) and node.type == "array":
+        for index, below in enumerate(value):
+            if below is None:
+                value[index] = _zero(node.item)
+            else:
+                clean(node.item, below)
+
+
+def _clean_object(node: Node, value: dict[str, Any]) -> None:
+    fields = node.fields
+    for name in list(value):
+        below = value[name]
+        field = fields.get(name)
+        if field is None:
+            if not node.open_fields:
+                del value[name]
+        elif below is None:
+            if field.type != "any":
+                del value[name]
+        elif field.type in ("object", "map", "array"):
+            clean(field, below)
+
+
+def _zero(node: Node) -> Any:
+    if node.type == "array":
+        return []
+    return _ZERO.get(node.type, {})
+
+
+class _Found(Exception):
+    """A duplicate key exists."""
+
+
+def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise _Found
+    return found
+
+
+def duplicate_fields(raw: bytes | str) -> list[str]:
+    """Paths of the keys that stand twice in one object of a JSON document, each once. Empty for what isn't JSON."""
+    try:
+        json.loads(raw, object_pairs_hook=_refuse_twice)
+    except _Found:
+        return list(dict.fromkeys(_twice(json.loads(raw, object_pairs_hook=list), "")))
+    except (ValueError, RecursionError):
+        return []
+    return []
+
+
+def _twice(value: Any, path: str) -> list[str]:
+    """Walk a document whose objects were decoded as lists of pairs (tuples; a JSON array's items are never tuples)."""
+    found: list[str] = []
+    if not isinstance(value, list):
+        return found
+    if value and all(isinstance(pair, tuple) for pair in value):
+        seen: set[str] = set()
+        for key, below in value:
+            here = f"{path}.{key}" if path else key
+            if key in seen:
+                found.append(here)
+            seen.add(key)
+            found += _twice(below, here)
+    else:
+        for index, below in enumerate(value):
+            found += _twice(below, f"{path}[{index}]")
+    return found

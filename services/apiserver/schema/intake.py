@@ -1,0 +1,53 @@
+"""The first thing that happens to a body: can it be decoded as its kind at all, and what of it is not of that kind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from machinery.api.errors import BadRequest
+from services.apiserver.schema import canonical, definitions, fields
+from services.apiserver.schema.definitions import KindLike
+from services.apiserver.schema.structure import Fault, Sort, faults, is_sound
+
+
+def take_in(kind: KindLike, body: dict[str, Any], field_validation: str = "Warn") -> list[str]:
+    """Make a decoded JSON body of a built-in kind what Go's decoder would have made of it, in place; return warnings.
+
+    Wrong types are BadRequest as `json: cannot unmarshal …`. Unknown fields are dropped, and by `field_validation` are an error
+    (Strict), one warning each (Warn, also for "") or nothing (Ignore). Nulls are dropped; quantities and times become canonical.
+    Missing or wrong values are not judged here: `validate` does, after defaulting and admission.
+    """
+    unknown: list[str] = []
+    if not is_sound(kind, body):
+        found = faults(kind, body)
+        wrong = next((fault for fault in found if fault.sort is Sort.TYPE), None)
+        if wrong is not None:
+            raise undecodable(kind, wrong.message)
+        unknown = [f'unknown field "{fault.field}"' for fault in found if fault.sort is Sort.UNKNOWN]
+        if unknown and field_validation == "Strict":
+            raise strict_error(kind, unknown)
+        if any(fault.sort in (Sort.UNKNOWN, Sort.NULL) for fault in found):
+            fields.prune(kind, body)
+    try:
+        canonical.normalise(kind, body)
+    except ValueError as error:
+        raise undecodable(kind, str(error)) from error
+    return [] if field_validation == "Ignore" else unknown
+
+
+def strict_error(kind: KindLike, problems: list[str]) -> BadRequest:
+    """`Deployment in version "v1" cannot be handled as a Deployment: strict decoding error: unknown field "spec.foo"`."""
+    return undecodable(kind, "strict decoding error: " + ", ".join(problems))
+
+
+def undecodable(kind: KindLike, why: str) -> BadRequest:
+    """The error of a body that is not its kind."""
+    return BadRequest(f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: {why}')
+
+
+def is_builtin(kind: KindLike) -> bool:
+    """Has the kind a definition here? Custom kinds have their own schemas (`structural`)."""
+    return definitions.definition_name(kind.group, kind.version, kind.kind) is not None
+
+
+__all__ = ["Fault", "is_builtin", "strict_error", "take_in", "undecodable"]
