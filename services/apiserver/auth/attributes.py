@@ -14,8 +14,8 @@ READ_VERBS = frozenset({"get", "list", "watch"})
 class Attributes:
     """One question: may `user` do `verb` to this resource, or to this path?
 
-    A resource request has `resource`; anything else has `path`. `name` is empty for collections. `field_selector` is the raw text of a
-    list's or watch's selector: the Node authorizer grants a kubelet only what it selects for itself.
+    A resource request has `resource`; anything else has `path`. `name` is empty for collections. `field_selector` is
+    the raw text of a list's or watch's selector: the Node authorizer grants a kubelet only what it selects for itself.
     """
 
     user: User

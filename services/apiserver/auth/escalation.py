@@ -18,7 +18,9 @@ from services.apiserver.request import User
 def check_role(
     authorizer: Authorizer, user: User, resource: str, obj: Mapping[str, Any], old: Mapping[str, Any] | None = None
 ) -> None:
-    """Refuse (Forbidden) a Role or ClusterRole that grants what `user` does not hold. `resource` is "roles" or "clusterroles"."""
+    """Refuse (Forbidden) a Role or ClusterRole that grants what `user` does not hold. `resource` is "roles" or
+    "clusterroles".
+    """
     meta = obj["metadata"]
     namespace, name = meta.get("namespace") or "", meta.get("name") or ""
     if (
@@ -40,7 +42,9 @@ def check_role(
 def check_binding(
     authorizer: Authorizer, user: User, resource: str, obj: Mapping[str, Any], old: Mapping[str, Any] | None = None
 ) -> None:
-    """Refuse (Forbidden) a binding to a role with rights that `user` does not hold. `resource` is "rolebindings" or the like."""
+    """Refuse (Forbidden) a binding to a role with rights that `user` does not hold. `resource` is "rolebindings" or
+    the like.
+    """
     meta = obj["metadata"]
     namespace, name = meta.get("namespace") or "", meta.get("name") or ""
     same_role = old is not None and old.get("roleRef") == obj.get("roleRef")
@@ -64,7 +68,8 @@ def _refuse_uncovered(
     if missing:
         groups = " ".join(f'"{group}"' for group in user.groups)
         listed = "\n".join(dict.fromkeys(_text(part) for part in missing))
-        why = f'user "{user.name}" (groups=[{groups}]) is attempting to grant RBAC permissions not currently held:\n{listed}'
+        who = f'user "{user.name}" (groups=[{groups}])'
+        why = f"{who} is attempting to grant RBAC permissions not currently held:\n{listed}"
         raise errors.forbidden(RBAC_GROUP, resource, name, why)
 
 

@@ -1,8 +1,8 @@
 """The Node authorizer: a kubelet gets what its own pods need, and nothing else.
 
-A kubelet (user `system:node:<name>` in group `system:nodes`) may read a Secret, ConfigMap, claim, volume or service account only if a
-pod that is bound to its node refers to it. The references are kept as a graph that `pod_changed` and `volume_changed` feed; an edge is
-counted once a pod, so that the last pod to go takes the right with it.
+A kubelet (user `system:node:<name>` in group `system:nodes`) may read a Secret, ConfigMap, claim, volume or service
+account only if a pod that is bound to its node refers to it. The references are kept as a graph that `pod_changed`
+and `volume_changed` feed; an edge is counted once a pod, so that the last pod to go takes the right with it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ NODES_GROUP = "system:nodes"
 # (resource, namespace, name)
 Reference = tuple[str, str, str]
 
-# What every kubelet may do whatever runs on its node. Which nodes and pods a write may touch is narrowed further by the NodeRestriction
-# admission plugin; here stands only what needs no graph.
+# What every kubelet may do whatever runs on its node. Which nodes and pods a write may touch is narrowed further by
+# the NodeRestriction admission plugin; here stands only what needs no graph.
 _NODE_RULES: tuple[dict[str, Any], ...] = (
     {"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]},
     {
@@ -54,7 +54,8 @@ def node_name(attrs: Attributes) -> str:
 class NodeAuthorizer:
     """Judges kubelets.
 
-    Invariant: `_edges[node][ref]` is the set of uids of the pods on that node that refer to `ref`; empty sets are removed.
+    Invariant: `_edges[node][ref]` is the set of uids of the pods on that node that refer to `ref`; empty sets are
+    removed.
     """
 
     def __init__(self) -> None:
@@ -101,7 +102,7 @@ class NodeAuthorizer:
             return False
         if ref in edges:
             return True
-        resource, namespace, name = ref
+        resource, _namespace, name = ref
         if resource == "persistentvolumes":
             return any(
                 self._claim_volume.get((ns, claim)) == name

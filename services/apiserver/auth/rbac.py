@@ -1,8 +1,9 @@
 """The Authorizer that every request passes: masters, then nodes, then RBAC.
 
-RBAC is kept compiled: for each subject (a user, a group) the rules that its bindings give, cluster-wide and per namespace, merged into one
-`RuleSet`. A decision is then a few dictionary look-ups for each of the caller's groups. A change of a role or a binding throws away only
-the compiled sets of the subjects that it touches; they are compiled again when they are next asked for.
+RBAC is kept compiled: for each subject (a user, a group) the rules that its bindings give, cluster-wide and per
+namespace, merged into one `RuleSet`. A decision is then a few dictionary look-ups for each of the caller's groups. A
+change of a role or a binding throws away only the compiled sets of the subjects that it touches; they are compiled
+again when they are next asked for.
 """
 
 from __future__ import annotations
@@ -48,8 +49,9 @@ Document = Mapping[str, Any] | bytes | None
 class Rbac:
     """Roles and bindings, compiled by subject.
 
-    Invariants: `_granted[scope][subject]` holds the keys of the bindings in that scope ("" is the cluster) which name the subject;
-    `_bound[role]` the bindings that refer to the role; `_compiled[(scope, subject)]` exists only while it agrees with both.
+    Invariants: `_granted[scope][subject]` holds the keys of the bindings in that scope ("" is the cluster) which
+    name the subject; `_bound[role]` the bindings that refer to the role; `_compiled[(scope, subject)]` exists only
+    while it agrees with both.
     """
 
     def __init__(self) -> None:
@@ -137,8 +139,8 @@ class Rbac:
 class Authorizer:
     """Answers every "may they?" of the apiserver.
 
-    `read` gives the objects of a resource at start (as dicts or as stored bytes); afterwards every committed change of a resource in
-    `WATCHED` is fed to `changed`. The order of feeding must be the commit order of each object.
+    `read` gives the objects of a resource at start (as dicts or as stored bytes); afterwards every committed change
+    of a resource in `WATCHED` is fed to `changed`. The order of feeding must be the commit order of each object.
     """
 
     def __init__(self, read: Callable[[str], Iterable[Mapping[str, Any] | bytes]] | None = None) -> None:
