@@ -1,8 +1,8 @@
 """The contract of the revisioned store: the one small file to read first.
 
-A store holds objects: opaque bytes under a key of (resource, namespace, name). Every committed mutation gets the next **revision**, one
-counter for the whole store, and is appended to a log; commit order is revision order and there are no holes, so a watcher that has seen
-revision 7 and then 8 has missed nothing.
+A store holds objects: opaque bytes under a key of (resource, namespace, name). Every committed mutation gets the next
+**revision**, one counter for the whole store, and is appended to a log; commit order is revision order and there are no
+holes, so a watcher that has seen revision 7 and then 8 has missed nothing.
 
 Worked example, with an empty store at revision 0::
 
@@ -12,8 +12,9 @@ Worked example, with an empty store at revision 0::
     commit(Delete(pods/default/a))        -> revision 3    object table: (empty)    log: 1 put a, 2 put a, 3 delete a
     get(a, at_revision=2)                 -> a@2           (until compact(2) or later; then Compacted)
 
-The store knows keys, bytes and revisions; it never decodes a value. An object's bytes contain their own revision, which is known only
-inside the transaction: a writer therefore hands over the bytes before and after it, and the store puts the decimal number in between.
+The store knows keys, bytes and revisions; it never decodes a value. An object's bytes contain their own revision, which
+is known only inside the transaction: a writer therefore hands over the bytes before and after it, and the store puts
+the decimal number in between.
 """
 
 from __future__ import annotations
@@ -67,6 +68,8 @@ class Event:
     previous: bytes | None = None
     # Set by the apiserver that wrote it; tells a follower of the log its own writes.
     origin: str = ""
+    # When it was committed by the writer's clock, in seconds since 1970. It never goes back from one event to the next.
+    time: float = 0.0
 
 
 # --- what can be asked for --------------------------------------------------------------------------------------------
@@ -83,7 +86,8 @@ EXISTS = -2
 class Guard:
     """A condition on another key, judged in the mutation's transaction: it exists and has this epoch.
 
-    A leader's Lease carries an epoch that grows with each change of holder, so a write guarded by it fails once leadership has moved.
+    A leader's Lease carries an epoch that grows with each change of holder, so a write guarded by it fails once
+    leadership has moved.
     """
 
     key: Key
@@ -92,7 +96,9 @@ class Guard:
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Write `head + str(revision) + tail` under `key`, if `expect` (a revision, ABSENT, ANY or EXISTS) and all guards hold."""
+    """Write `head + str(revision) + tail` under `key`, if `expect` (a revision, ABSENT, ANY or EXISTS) and all guards
+    hold.
+    """
 
     key: Key
     expect: int
@@ -104,7 +110,11 @@ class Put:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Remove `key`, logging `head + str(revision) + tail` as its last state, if `expect` and all guards hold. ABSENT is senseless."""
+    """Remove `key`, logging `head + str(revision) + tail` as its last state, if `expect` and all guards hold. ABSENT is
+    senseless.
+
+    With ANY, too, the key must exist: where there is nothing to delete, KeyMissing.
+    """
 
     key: Key
     expect: int
@@ -137,10 +147,11 @@ class Store(Protocol):
     - An acknowledged `commit` survives the death of the process and of the machine.
     - Revisions of one store only grow, by one a mutation, also across restart, back-up and restore.
     - `commit` of several mutations is all or nothing; each gets a revision of its own, in order.
-    - A commit that raises `Unavailable` may or may not have happened (the answer was lost); any other error means: it did not.
+    - A commit that raises `Unavailable` may or may not have happened (the answer was lost); any other error means: it
+      did not.
     - A cancelled `commit` goes on: what is queued is written.
-    - `follow` yields every event exactly once, in order, in batches; it never blocks a writer. A follower that falls too far behind
-      gets `Compacted` and reads the state again.
+    - `follow` yields every event exactly once, in order, in batches; it never blocks a writer. A follower that falls
+      too far behind gets `Compacted` and reads the state again.
 
     Not promised: `get` and `list` are for start-up, time travel and tools; the apiserver serves from its own cache.
     """
@@ -154,7 +165,9 @@ class Store(Protocol):
         ...
 
     async def get(self, key: Key, at_revision: int | None = None) -> Entry | None:
-        """The object now or as of a retained revision; None if it does not (did not) exist. Raises Compacted, FutureRevision."""
+        """The object now or as of a retained revision; None if it does not (did not) exist. Raises Compacted,
+        FutureRevision.
+        """
         ...
 
     async def list(
@@ -166,7 +179,9 @@ class Store(Protocol):
         after: tuple[str, str] | None = None,
         limit: int = 0,
     ) -> Page:
-        """Objects of a resource by (namespace, name), as of one revision. `limit` 0: all. Raises Compacted, FutureRevision."""
+        """Objects of a resource by (namespace, name), as of one revision. `limit` 0: all. Raises Compacted,
+        FutureRevision.
+        """
         ...
 
     async def resources(self) -> Sequence[str]:
@@ -194,7 +209,8 @@ class Store(Protocol):
         ...
 
     async def compact(self, revision: int) -> int:
-        """Forget history before `revision` (current objects stay), in bounded batches; the number of log entries removed.
+        """Forget history before `revision` (current objects stay), in bounded batches; the number of log entries
+        removed.
 
         Raises FutureRevision.
         """

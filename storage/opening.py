@@ -1,0 +1,91 @@
+"""Opening a store: which database, is it ours, is it whole, which schema it has."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import time
+import uuid
+from collections.abc import Callable
+
+from sqlalchemy import Connection, insert, inspect, make_url, select
+
+from storage import reads
+from storage.compactor import RetentionPolicy
+from storage.database import Database
+from storage.errors import StoreError, WrongDatabase
+from storage.schema import SCHEMA_VERSION, counter, meta, metadata
+from storage.sql_store import SqlStore
+
+
+async def open_store(
+    url: str,
+    *,
+    cluster_id: str | None = None,
+    origin: str = "",
+    retention: RetentionPolicy | None = None,
+    clock: Callable[[], float] = time.time,
+) -> SqlStore:
+    """Open the store at `url`: "sqlite:////absolute/path.db" or "postgresql://user@host/database".
+
+    A new database gets `cluster_id` (or one made up); an existing one must have it, if it is given. `origin` marks the
+    events that this process writes; by default it is random. Without `retention` history is kept until `compact`.
+
+    Raises WrongDatabase (another cluster's, another program's, a newer schema, a file that another process holds),
+    Corrupt, ReadOnly, StorageFull, Unavailable.
+    """
+    origin = origin or f"{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(4)}"
+    database, found, revision = await asyncio.to_thread(_open, url, cluster_id)
+    store = SqlStore(
+        database,
+        cluster_id=found,
+        revision=revision,
+        origin=origin,
+        retention=retention or RetentionPolicy(),
+        clock=clock,
+    )
+    store.start()
+    return store
+
+
+def _open(url: str, cluster_id: str | None) -> tuple[Database, str, int]:
+    database = _database(url)
+    try:
+        with database.writers.begin() as connection:
+            found = _prepare(connection, cluster_id)
+            return database, found, reads.revision(connection)
+    except StoreError:
+        database.close()
+        raise
+    except Exception as error:
+        failure = database.translate(error) or error
+        database.close()
+        raise failure from error
+
+
+def _database(url: str) -> Database:
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        from storage.sqlite import SqliteDatabase
+
+        return SqliteDatabase(parsed)
+    raise WrongDatabase(f"{parsed.get_backend_name()} is not supported; use sqlite:////path or postgresql://")
+
+
+def _prepare(connection: Connection, cluster_id: str | None) -> str:
+    """Make the tables of an empty database, or check those of an existing one; its cluster's id."""
+    if not inspect(connection).has_table(meta.name):
+        metadata.create_all(connection)
+        found = cluster_id or str(uuid.uuid4())
+        connection.execute(insert(counter).values(id=1, revision=0, time=0.0))
+        values = [{"key": "cluster_id", "value": found}, {"key": "schema_version", "value": str(SCHEMA_VERSION)}]
+        connection.execute(insert(meta), values)
+        return found
+    stored = {row.key: row.value for row in connection.execute(select(meta))}
+    version = int(stored["schema_version"])
+    if version > SCHEMA_VERSION:
+        raise WrongDatabase(f"the database has schema {version}; this version of Cutaway knows up to {SCHEMA_VERSION}")
+    if cluster_id is not None and stored["cluster_id"] != cluster_id:
+        raise WrongDatabase(f"the database belongs to cluster {stored['cluster_id']}, not to {cluster_id}")
+    return str(stored["cluster_id"])

@@ -1,0 +1,227 @@
+"""SQLite: one file, one process, one writing connection.
+
+WAL with `synchronous=FULL`: a commit returns after its frames are on the disk, and readers are never in its way. A lock
+on `<file>.lock` keeps a second process out for as long as this one lives: two apiservers on one file would serve stale
+caches.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, cast
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL
+from sqlalchemy.pool import NullPool, QueuePool
+
+from storage.database import Counter
+from storage.errors import Corrupt, ReadOnly, StorageFull, StoreError, Unavailable, WrongDatabase
+from storage.judge import Group, Head
+from storage.schema import APPLICATION_ID
+from storage.store import Key
+
+READERS_MAX = 4
+_BUSY_SECONDS = 5.0
+# Each page costs a write into the log and one back into the file. Our rows are small or a few kilobytes; 8 KiB keeps
+# several a page.
+_PAGE_BYTES = 8192
+_CACHE_KIBIBYTES = 16 * 1024
+
+
+class SqliteDatabase:
+    """The file at `url.database`, created if it does not exist. Raises WrongDatabase, Corrupt, ReadOnly, Unavailable,
+    StorageFull.
+    """
+
+    one_writer = True
+
+    def __init__(self, url: URL) -> None:
+        if not url.database or url.database == ":memory:":
+            raise WrongDatabase("a SQLite store needs a file: sqlite:////absolute/path.db")
+        self.path = Path(url.database).absolute()
+        self._lock = _FileLock(self.path.with_name(self.path.name + ".lock"))
+        try:
+            self.writers = _engine(url, READERS_MAX, writes=True)
+            self.readers = _engine(url, READERS_MAX, writes=False)
+            self._check_file()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def open_session(self) -> SqliteSession:
+        return SqliteSession(self.writers)
+
+    def translate(self, error: Exception) -> StoreError | None:
+        return translate(error, self.path)
+
+    def close(self) -> None:
+        self.readers.dispose()
+        self.writers.dispose()
+        self._lock.release()
+
+    def _check_file(self) -> None:
+        """Refuse what is not ours before anything is written to it."""
+        # The driver's connection, for a journal mode can't be changed in a transaction, which SQLAlchemy's would begin.
+        connection = self.writers.raw_connection()
+        try:
+            cursor = connection.cursor()
+            mark = cursor.execute("PRAGMA application_id").fetchone()[0]
+            tables = cursor.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            if mark != APPLICATION_ID and (mark or tables):
+                raise WrongDatabase(f"{self.path} is a SQLite file of another program")
+            if tables:
+                found = cursor.execute("PRAGMA quick_check(1)").fetchone()[0]
+                if found != "ok":
+                    raise Corrupt(f"{self.path} is damaged: {found}")
+            cursor.execute("PRAGMA journal_mode=WAL")
+            if mark != APPLICATION_ID:
+                cursor.execute(f"PRAGMA application_id={APPLICATION_ID}")
+        except sqlite3.Error as error:
+            raise translate(error, self.path) or error from error
+        finally:
+            connection.close()
+
+
+class SqliteSession:
+    """The writing connection.
+
+    The statements of the hot path go to the driver's cursor, on the connection that SQLAlchemy set up and owns: each
+    runs once for every mutation, where building and binding a Core statement would cost several times what SQLite needs
+    to execute it.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._connection = engine.connect()
+        self._cursor = cast(sqlite3.Connection, self._connection.connection.driver_connection).cursor()
+
+    def begin(self) -> Counter:
+        # IMMEDIATE takes the write lock now, so that nothing read in this transaction can be outdated when it writes.
+        self._cursor.execute("BEGIN IMMEDIATE")
+        return Counter(*self._cursor.execute("SELECT revision, time FROM counter").fetchone())
+
+    def heads(self, keys: Iterable[Key]) -> dict[Key, Head]:
+        found: dict[Key, Head] = {}
+        execute = self._cursor.execute
+        for key in keys:
+            if (row := execute(_SELECT_HEAD, key).fetchone()) is not None:
+                found[key] = Head(row[0], row[1], row[2], bool(row[3]), row[4])
+        return found
+
+    def save(self, group: Group, time: float) -> None:
+        self._cursor.executemany(_INSERT_LOG, group.log)
+        self._cursor.executemany(
+            _UPSERT_HEAD,
+            [
+                (*key, head.revision, head.create_revision, head.epoch, head.deleted)
+                for key, head in group.changed.items()
+            ],
+        )
+        self._cursor.execute("UPDATE counter SET revision = ?, time = ?", (group.revision, time))
+
+    def commit(self) -> None:
+        self._cursor.execute("COMMIT")
+
+    def rollback(self) -> None:
+        if cast(sqlite3.Connection, self._connection.connection.driver_connection).in_transaction:
+            try:
+                self._cursor.execute("ROLLBACK")
+            except sqlite3.Error:
+                # SQLite has already rolled back by itself, as it does when the disk is full.
+                return
+
+    def connection(self) -> Connection:
+        return self._connection
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+_SELECT_HEAD = """
+SELECT o.revision, o.create_revision, o.epoch, o.deleted, l.value FROM object o JOIN event_log l ON l.revision =
+o.revision WHERE o.resource = ? AND o.namespace = ? AND o.name = ?"""
+
+_INSERT_LOG = """
+INSERT INTO event_log
+(revision, type, resource, namespace, name, create_revision, previous_revision, epoch, time, origin, value)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+
+_UPSERT_HEAD = """
+INSERT INTO object (resource, namespace, name, revision, create_revision, epoch, deleted) VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (resource, namespace, name) DO UPDATE
+SET revision = excluded.revision, create_revision = excluded.create_revision, epoch = excluded.epoch, deleted =
+excluded.deleted"""
+
+
+def _engine(url: URL, connections: int, *, writes: bool) -> Engine:
+    engine = create_engine(
+        url.set(drivername="sqlite+pysqlite"),
+        # The driver opens no transactions of its own (isolation_level None); ours begin when we say so, see _begin.
+        connect_args={"isolation_level": None, "timeout": _BUSY_SECONDS, "check_same_thread": False},
+        **(
+            {"poolclass": NullPool} if writes else {"poolclass": QueuePool, "pool_size": connections, "max_overflow": 0}
+        ),
+    )
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: sqlite3.Connection, _record: object) -> None:
+        for pragma in _pragmas(writes=writes):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _pragmas(*, writes: bool) -> list[str]:
+    pragmas = [f"cache_size=-{_CACHE_KIBIBYTES}", "temp_store=MEMORY", "trusted_schema=OFF"]
+    if writes:
+        return [f"page_size={_PAGE_BYTES}", "synchronous=FULL", "wal_autocheckpoint=2000", *pragmas]
+    return ["query_only=ON", *pragmas]
+
+
+def translate(error: Exception, path: Path) -> StoreError | None:
+    """The store's error for an error of SQLite, also one that SQLAlchemy has wrapped."""
+    cause: Any = getattr(error, "orig", None) or error
+    if not isinstance(cause, sqlite3.Error):
+        return None
+    name = getattr(cause, "sqlite_errorname", "")
+    if name.startswith("SQLITE_FULL"):
+        return StorageFull(f"no space left for {path}")
+    if name.startswith("SQLITE_READONLY"):
+        return ReadOnly(f"{path} can't be written ({name})")
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        return Corrupt(f"{path} is damaged or not a database: {cause}")
+    return Unavailable(f"{path}: {cause} ({name or type(cause).__name__})")
+
+
+class _FileLock:
+    """Held from construction to `release`, and let go by the kernel when the process dies."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            # A file beside the database: closing any descriptor of the database itself would drop SQLite's own locks on
+            # it.
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            if isinstance(error, PermissionError) or error.errno == 30:
+                raise ReadOnly(f"{path} can't be written: {error.strerror}") from error
+            raise Unavailable(f"{path}: {error.strerror}") from error
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.pread(self._descriptor, 32, 0).decode(errors="replace").strip()
+            os.close(self._descriptor)
+            raise WrongDatabase(f"{path.with_suffix('')} is in use by process {holder or 'unknown'}") from error
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
