@@ -173,6 +173,8 @@ def _row(kind: Kind, options: dict[str, tuple[str, ...]]) -> Resource:
         storage = ""
     group, _, version = stored_version.rpartition("/")
     namespaced_fields = ("metadata.name", "metadata.namespace") if kind.namespaced else ("metadata.name",)
+    selectable = namespaced_fields + SELECTABLE.get(kind.resource, ())
+    extracted = SELECTABLE.get(storage, ()) if storage else ()
     return Resource(
         kind=kind,
         singular=kind.kind.lower(),
@@ -182,8 +184,17 @@ def _row(kind: Kind, options: dict[str, tuple[str, ...]]) -> Resource:
         subresources={name: _subresource(kind, name) for name in options.get("sub", ())},
         storage=storage,
         storage_kind=Kind(group, version, kind.kind, kind.plural, kind.namespaced),
-        selectable_fields=namespaced_fields + SELECTABLE.get(kind.resource, ()),
+        selectable_fields=selectable,
+        extracted=extracted,
+        positions={
+            path: extracted.index(_stored_name(path)) for path in selectable if not path.startswith("metadata.name")
+        },
     )
+
+
+def _stored_name(path: str) -> str:
+    """What the field of an events.k8s.io Event is called in the core Event that is stored."""
+    return path.replace("regarding.", "involvedObject.").replace("reportingController", "reportingComponent")
 
 
 def _subresource(kind: Kind, name: str) -> Subresource:

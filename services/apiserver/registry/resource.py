@@ -61,6 +61,10 @@ class Resource:
     conversion: Conversion | None = None
     # Paths that a field selector may name, metadata.name and metadata.namespace included.
     selectable_fields: tuple[str, ...] = ("metadata.name", "metadata.namespace")
+    # The paths whose values are kept beside every stored object, in order: the same for all rows that share a storage.
+    extracted: tuple[str, ...] | None = None
+    # Where among them the value of a selectable field stands.
+    positions: Mapping[str, int] = field(default_factory=dict)
     # Set for custom resources (services.apiserver.crd): schema, columns, subresource paths.
     custom: Any = None
     # The head of every stored object of this kind, up to the resourceVersion's first digit; see codec.py.
@@ -69,6 +73,10 @@ class Resource:
     def __post_init__(self) -> None:
         if self.storage_kind is None:
             self.storage_kind = self.kind
+        if self.extracted is None:
+            self.extracted = tuple(path for path in self.selectable_fields if not path.startswith("metadata.name"))
+        if not self.positions:
+            self.positions = {path: position for position, path in enumerate(self.extracted)}
         served = self.storage_kind
         self.head = (
             f'{{"apiVersion":"{served.api_version}","kind":"{served.kind}","metadata":{{"resourceVersion":"'.encode()

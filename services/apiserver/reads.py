@@ -1,0 +1,320 @@
+"""GET, LIST and WATCH, answered from the watch cache: bytes in, bytes out, nothing decoded.
+
+What a resourceVersion means (https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions):
+
+    GET    ""  newest   "0" anything    N  at least as new as N
+    LIST   ""  newest   "0" anything    N  at least N (NotOlderThan, the default) or exactly N (Exact)
+    WATCH  ""  state, then changes      "0" the same    N  changes after N
+
+This cache is never behind what it acknowledged, so "newest" and "anything" are the same here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass
+
+from machinery.api import errors
+from services.apiserver import codec, scale
+from services.apiserver.continuation import Continuation, Snapshots
+from services.apiserver.registry.resource import Resource
+from services.apiserver.request import ListOptions, Request, WatchOptions
+from services.apiserver.selection import Selection, select
+from services.apiserver.watch_cache import Entry, WatchCache
+from services.apiserver.watcher import Watcher, WatchEvent
+from storage.errors import Compacted, FutureRevision
+from storage.store import Key
+
+BOOKMARK_SECONDS = 55.0
+"""A bookmark is due about once a minute."""
+WATCH_SECONDS_MIN = 1800
+"""Without a timeout of its own a watch ends after 30 to 60 minutes, so that clients spread over the apiservers again."""
+EVENTS_PER_BATCH = 500
+
+
+@dataclass(slots=True)
+class ListResult:
+    """A list as of `revision`. `remaining` is None where it is not known."""
+
+    entries: list[Entry]
+    revision: int
+    continue_token: str = ""
+    remaining: int | None = None
+    # Set where the served version is not the stored one.
+    resource: Resource | None = None
+
+    @property
+    def items(self) -> list[bytes]:
+        """The objects' JSON, in order."""
+        if self.resource is not None:
+            return [codec.reversion(self.resource, entry.value) for entry in self.entries]
+        return [entry.value for entry in self.entries]
+
+
+class Reader:
+    """Answers reads."""
+
+    def __init__(self, cache: WatchCache) -> None:
+        self.cache = cache
+        self._snapshots = Snapshots(cache.store)
+
+    # --- one
+
+    async def get(self, req: Request, resource_version: str, at_revision: int) -> bytes:
+        """The object's JSON."""
+        resource = req.resource
+        if at_revision:
+            value = await self._get_at(req, at_revision)
+        else:
+            if resource_version not in ("", "0"):
+                await self.cache.wait_revision(_revision(resource_version))
+            entry = self.cache.of(resource.storage).get(req.namespace, req.name)
+            if entry is None:
+                raise resource.not_found(req.name)
+            value = entry.value
+        if req.subresource == "scale":
+            return scale.to_scale(resource, codec.decode(value))
+        return value if resource.kind == resource.storage_kind else codec.reversion(resource, value)
+
+    async def _get_at(self, req: Request, revision: int) -> bytes:
+        key = Key(req.resource.storage, req.namespace, req.name)
+        try:
+            stored = await self.cache.store.get(key, at_revision=revision)
+        except Compacted as err:
+            raise errors.Expired(f"too old resource version: {revision} ({err.oldest})") from err
+        except FutureRevision as err:
+            raise errors.BadRequest(f"revision {revision} has not happened: the newest is {err.newest}") from err
+        if stored is None:
+            raise req.resource.not_found(req.name)
+        return stored.value
+
+    # --- many
+
+    async def list(self, req: Request, options: ListOptions) -> ListResult:
+        """The objects that are selected."""
+        resource = req.resource
+        check_list_options(options)
+        selection = select(resource, req.namespace, req.name, options.label_selector, options.field_selector)
+        reversion = resource if resource.kind != resource.storage_kind else None
+        if options.continue_token:
+            page = await self._continued(resource, selection, options)
+        elif options.resource_version_match == "Exact":
+            revision = _revision(options.resource_version)
+            entries = await self._snapshots.at(self.cache, resource, selection.namespace, revision)
+            page = self._page(resource, selection, entries, revision, options.limit, "")
+        else:
+            if options.resource_version not in ("", "0"):
+                await self.cache.wait_revision(_revision(options.resource_version))
+            cache = self.cache.of(resource.storage)
+            revision = self.cache.revision
+            limit = 0 if options.resource_version == "0" else options.limit
+            if not limit:
+                page = ListResult(cache.select(selection), revision)
+            else:
+                page = self._page(resource, selection, cache.listed(selection.namespace), revision, limit, "")
+        page.resource = reversion
+        return page
+
+    async def _continued(self, resource: Resource, selection: Selection, options: ListOptions) -> ListResult:
+        token = Continuation.parse(options.continue_token)
+        if token.revision < 0:
+            # The client accepted an inconsistent continuation, from the newest state.
+            entries, revision = self.cache.of(resource.storage).listed(selection.namespace), self.cache.revision
+        else:
+            revision = token.revision
+            try:
+                entries = await self._snapshots.at(self.cache, resource, selection.namespace, revision)
+            except errors.Expired as err:
+                err.continue_token = Continuation(-1, token.after).text()  # type: ignore[attr-defined]
+                raise
+        return self._page(resource, selection, entries, revision, options.limit, token.after)
+
+    def _page(
+        self, resource: Resource, selection: Selection, entries: list[Entry], revision: int, limit: int, after: str
+    ) -> ListResult:
+        """At most `limit` selected entries after a key. Remembers the snapshot if more remain."""
+        start = _position_after(entries, after) if after else 0
+        chosen: list[Entry] = []
+        for index in range(start, len(entries)):
+            entry = entries[index]
+            if selection.everything or selection.matches(entry.namespace, entry.name, entry.labels, entry.fields):
+                if limit and len(chosen) == limit:
+                    self._snapshots.keep(resource.storage, selection.namespace, revision, entries)
+                    token = Continuation(revision, _key_text(chosen[-1])).text()
+                    remaining = len(entries) - index if selection.everything else None
+                    return ListResult(chosen, revision, token, remaining)
+                chosen.append(entry)
+        return ListResult(chosen, revision)
+
+    # --- changes
+
+    def watch(self, req: Request, options: WatchOptions) -> WatchStream:
+        """A stream of events. Judges the options at once."""
+        resource = req.resource
+        selection = select(resource, req.namespace, req.name, options.label_selector, options.field_selector)
+        check_watch_options(options)
+        cache = self.cache.of(resource.storage)
+        initial: list[Entry] = []
+        version = options.resource_version
+        begin_with_state = version in ("", "0") or options.send_initial_events
+        if begin_with_state and version not in ("", "0") and _revision(version) > self.cache.revision:
+            raise _too_large(_revision(version), self.cache.revision)
+        if begin_with_state:
+            if options.send_initial_events is not False:
+                initial = cache.select(selection)
+            watcher = cache.watch(selection, self.cache.revision)
+        else:
+            after = _revision(version)
+            watcher = cache.watch(selection, after)
+        seconds = options.timeout_seconds or random.uniform(WATCH_SECONDS_MIN, 2 * WATCH_SECONDS_MIN)  # noqa: S311
+        return WatchStream(self.cache, resource, watcher, initial, seconds, options)
+
+
+class WatchStream:
+    """An async iterator over batches of events. Close it when the client goes; it closes itself at its end and on errors."""
+
+    def __init__(
+        self,
+        cache: WatchCache,
+        resource: Resource,
+        watcher: Watcher,
+        initial: list[Entry],
+        seconds: float,
+        options: WatchOptions,
+    ) -> None:
+        self._cache = cache
+        self._resource = resource
+        self._watcher = watcher
+        self._initial = initial
+        self._selection = watcher.selection
+        self._everything = watcher.selection.everything
+        self._bookmarks = options.allow_bookmarks
+        # The state is complete only with the bookmark that says so.
+        self._announce_end = bool(options.send_initial_events) and options.allow_bookmarks
+        now = asyncio.get_running_loop().time()
+        self._end = now + seconds
+        self._next_bookmark = now + BOOKMARK_SECONDS if self._bookmarks else self._end
+        self._convert = resource.kind != resource.storage_kind
+        # Everything up to this revision has been handed out (or does not concern this watch).
+        self.revision = cache.revision
+
+    def __aiter__(self) -> WatchStream:
+        return self
+
+    async def __anext__(self) -> list[WatchEvent]:
+        try:
+            events = await self._next()
+        except BaseException:
+            await self.aclose()
+            raise
+        return [self._converted(event) for event in events] if self._convert else events
+
+    async def _next(self) -> list[WatchEvent]:
+        if self._initial:
+            part, self._initial = self._initial[:EVENTS_PER_BATCH], self._initial[EVENTS_PER_BATCH:]
+            return [WatchEvent("ADDED", entry.value, entry.revision, entry) for entry in part]
+        if self._announce_end:
+            self._announce_end = False
+            return [self._bookmark(self.revision, initial_events_end=True)]
+        loop = asyncio.get_running_loop()
+        while True:
+            changes = await self._watcher.take(min(self._next_bookmark, self._end))
+            self.revision = self._cache.revision
+            if changes:
+                if self._everything and not self._selection.namespace:
+                    return [change.event for change in changes]
+                selection, resource = self._selection, self._resource
+                events = [event for change in changes if (event := change.seen_by(selection, resource)) is not None]
+                if events:
+                    return events
+            now = loop.time()
+            if now >= self._end:
+                raise StopAsyncIteration
+            if now >= self._next_bookmark:
+                self._next_bookmark = now + BOOKMARK_SECONDS
+                return [self._bookmark(self.revision)]
+
+    async def aclose(self) -> None:
+        """No more events. Idempotent."""
+        self._watcher.close()
+
+    def _bookmark(self, revision: int, *, initial_events_end: bool = False) -> WatchEvent:
+        kind = self._resource.kind
+        annotations = ',"annotations":{"k8s.io/initial-events-end":"true"}' if initial_events_end else ""
+        json = (
+            f'{{"apiVersion":"{kind.api_version}","kind":"{kind.kind}",'
+            f'"metadata":{{"resourceVersion":"{revision}","creationTimestamp":null{annotations}}}}}'
+        )
+        return WatchEvent("BOOKMARK", json.encode(), revision, None)
+
+    def _converted(self, event: WatchEvent) -> WatchEvent:
+        if event.entry is None:
+            return event
+        return WatchEvent(event.type, codec.reversion(self._resource, event.json), event.revision, event.entry)
+
+
+def check_list_options(options: ListOptions) -> None:
+    """Refuse combinations that upstream refuses. Raises BadRequest or Invalid."""
+    match, version = options.resource_version_match, options.resource_version
+    if options.continue_token and version not in ("", "0"):
+        raise errors.BadRequest("specifying resource version is not allowed when using continue")
+    if not match:
+        return
+    if options.continue_token:
+        raise errors.BadRequest("resourceVersionMatch is forbidden when continue is provided")
+    if not version:
+        raise errors.BadRequest("resourceVersionMatch is forbidden unless resourceVersion is provided")
+    if match not in ("Exact", "NotOlderThan"):
+        raise errors.BadRequest(
+            f'resourceVersionMatch: Unsupported value: "{match}": supported values: "Exact", "NotOlderThan"'
+        )
+    if match == "Exact" and version == "0":
+        raise errors.BadRequest(
+            'resourceVersionMatch: Forbidden: resourceVersionMatch "Exact" is forbidden for resourceVersion "0"'
+        )
+
+
+def check_watch_options(options: WatchOptions) -> None:
+    """Refuse combinations that upstream refuses. Raises Invalid."""
+    match = options.resource_version_match
+    if options.send_initial_events is None:
+        if match:
+            raise _invalid_option("resourceVersionMatch", "FieldValueForbidden", "resourceVersionMatch is forbidden for watch "
+                                  "unless sendInitialEvents is provided")  # fmt: skip
+    elif match != "NotOlderThan":
+        raise _invalid_option("resourceVersionMatch", "FieldValueForbidden", "sendInitialEvents requires setting "
+                              "resourceVersionMatch to NotOlderThan")  # fmt: skip
+
+
+def _invalid_option(field: str, reason: str, message: str) -> errors.ApiError:
+    return errors.invalid("meta.k8s.io", "ListOptions", "", [errors.Cause(reason, f"Forbidden: {message}", field)])
+
+
+def _revision(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 20:
+        raise errors.BadRequest(f'Invalid value: "{text}": resourceVersion is a number that this server gave out')
+    return int(text)
+
+
+def _too_large(wanted: int, current: int) -> errors.Timeout:
+    cause = errors.Cause("ResourceVersionTooLarge", "Too large resource version")
+    return errors.Timeout(
+        f"Too large resource version: {wanted}, current: {current}", causes=[cause], retry_after_seconds=1
+    )
+
+
+def _key_text(entry: Entry) -> str:
+    return f"{entry.namespace}/{entry.name}"
+
+
+def _position_after(entries: list[Entry], after: str) -> int:
+    namespace, _, name = after.partition("/")
+    low, high = 0, len(entries)
+    while low < high:
+        middle = (low + high) // 2
+        if (entries[middle].namespace, entries[middle].name) <= (namespace, name):
+            low = middle + 1
+        else:
+            high = middle
+    return low
