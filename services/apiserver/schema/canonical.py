@@ -9,85 +9,17 @@ import datetime
 import functools
 import re
 from collections.abc import Callable
-from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from machinery.api.quantity import parse_quantity
 from services.apiserver.schema import definitions
 from services.apiserver.schema.definitions import KindLike, Node
-
-_NUMBER = re.compile(r"([+-]?)([0-9]*\.?[0-9]*)(.*)\Z")
-_DECIMAL_POWERS = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
-_BINARY_POWERS = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
-_DECIMAL_SUFFIXES = {power: suffix for suffix, power in _DECIMAL_POWERS.items()}
-_BINARY_SUFFIXES = {power: suffix for suffix, power in _BINARY_POWERS.items()} | {0: ""}
-_LARGEST = Decimal(2**63 - 1)
 
 
 @functools.lru_cache(maxsize=8192)
 def quantity(text: str | int | float) -> str:
-    """The canonical form of a quantity: no fractional digits, the largest suffix that leaves a whole number, precision 1n.
-
-    `1000m` is `1`, `1024Mi` is `1Gi`, `1.5` is `1500m`. ValueError if it isn't a quantity. k8s.io/apimachinery/pkg/api/resource.
-    """
-    match = _NUMBER.match(str(text).strip())
-    if match is None or not match[2] or match[2] == ".":
-        raise ValueError(f"not a quantity: {text!r}")
-    sign, digits, suffix = match.groups()
-    value = Decimal(digits)
-    if suffix in _BINARY_POWERS:
-        return sign_of(sign, value) + _binary(value * (1 << _BINARY_POWERS[suffix]))
-    if suffix in _DECIMAL_POWERS:
-        return sign_of(sign, value) + _decimal(value.scaleb(_DECIMAL_POWERS[suffix]))
-    if suffix[:1] in ("e", "E"):
-        try:
-            return sign_of(sign, value) + _exponent(value.scaleb(int(suffix[1:])))
-        except (ValueError, InvalidOperation) as error:
-            raise ValueError(f"not a quantity: {text!r}") from error
-    raise ValueError(f"not a quantity: {text!r}")
-
-
-def sign_of(sign: str, value: Decimal) -> str:
-    return "-" if sign == "-" and value else ""
-
-
-def _nanos(value: Decimal) -> int:
-    """Whole billionths, rounded up, capped as upstream caps."""
-    value = min(value, _LARGEST)
-    scaled = value.scaleb(9)
-    whole = int(scaled)
-    return whole if whole == scaled else whole + 1
-
-
-def _decimal(value: Decimal) -> str:
-    mantissa, power = _nanos(value), -9
-    if mantissa == 0:
-        return "0"
-    while mantissa % 1000 == 0 and power < 18:
-        mantissa //= 1000
-        power += 3
-    return f"{mantissa}{_DECIMAL_SUFFIXES[power]}"
-
-
-def _exponent(value: Decimal) -> str:
-    mantissa, power = _nanos(value), -9
-    if mantissa == 0:
-        return "0"
-    while mantissa % 1000 == 0 and power < 18:
-        mantissa //= 1000
-        power += 3
-    return f"{mantissa}e{power}" if power else str(mantissa)
-
-
-def _binary(value: Decimal) -> str:
-    """Binary suffixes need a whole number; a fraction, or less than 1024 of it, falls back to decimal ones."""
-    value = min(value, _LARGEST)
-    if value < 1024 or value != int(value):
-        return _decimal(value)
-    mantissa, power = int(value), 0
-    while mantissa % 1024 == 0 and power < 60:
-        mantissa //= 1024
-        power += 10
-    return f"{mantissa}{_BINARY_SUFFIXES[power]}"
+    """The canonical form of a quantity: `1000m` is `1`, `1024Mi` is `1Gi`, `1.5` is `1500m`. ValueError if it isn't one."""
+    return str(parse_quantity(text))
 
 
 def time(text: str) -> str:

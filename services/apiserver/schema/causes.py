@@ -10,7 +10,9 @@ from machinery.api.errors import Cause
 
 
 def _shown(value: Any) -> str:
-    """A value as it stands in a message: strings quoted, numbers and booleans bare, objects and lists as JSON, nothing as null."""
+    """A value as it stands in a message: strings quoted, numbers and booleans bare, objects and lists as JSON, nothing
+    as null.
+    """
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
 
 

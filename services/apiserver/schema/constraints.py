@@ -1,8 +1,9 @@
-"""What a single field may hold beyond its type: enumerations, ranges and formats that the OpenAPI definitions don't say.
+"""What a single field may hold beyond its type: enumerations, ranges and formats that the OpenAPI definitions don't
+say.
 
-Each constraint exists twice on purpose: as a JSON-schema fragment, which the compiled validator judges at no cost, and as a check
-that words the fault as upstream does, which only runs over an object that failed. `CONSTRAINTS` is the table: short definition
-name, then field. Rules over several fields are in `rules/`.
+Each constraint exists twice on purpose: as a JSON-schema fragment, which the compiled validator judges at no cost, and
+as a check that words the fault as upstream does, which only runs over an object that failed. `CONSTRAINTS` is the
+table: short definition name, then field. Rules over several fields are in `rules/`.
 """
 
 from __future__ import annotations
@@ -333,7 +334,8 @@ CONSTRAINTS: dict[str, dict[str, Constraint]] = {
     "apiextensions.v1.CustomResourceConversion": {"strategy": one_of("None", "Webhook")},
 }
 
-# Required by the definitions, because Go always writes them, but not by validation: leaving them out means their zero value.
+# Required by the definitions, because Go always writes them, but not by validation: leaving them out means their zero
+# value.
 ZERO_IS_FINE: dict[str, frozenset[str]] = {
     "core.v1.HTTPHeader": frozenset({"value"}),
     "core.v1.Sysctl": frozenset({"value"}),

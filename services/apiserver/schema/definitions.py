@@ -1,8 +1,8 @@
 """The OpenAPI definitions of Kubernetes v1.37, by group-version-kind, as a tree of typed nodes.
 
-`definitions()` is the raw document (it stays in memory once: about 4 MB, parsed in 7 ms on first use). `node_for(kind)` is what
-the rest of the schema and patch packages walk: a `Node` knows its type, its fields, how lists merge and what is required. Nodes
-are made when they are first walked and are shared, so a kind that nobody uses costs nothing.
+`definitions()` is the raw document (it stays in memory once: about 4 MB, parsed in 7 ms on first use). `node_for(kind)`
+is what the rest of the schema and patch packages walk: a `Node` knows its type, its fields, how lists merge and what is
+required. Nodes are made when they are first walked and are shared, so a kind that nobody uses costs nothing.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ class KindLike(Protocol):
 class Node:
     """One place in an object's shape.
 
-    `type` is object (named fields), map (any keys, values of one shape), array, string, bytes, integer, number, boolean,
-    quantity, int-or-string, time, micro-time, open (an object of any fields) or any.
-    `list_type` is atomic, set or map ("" means atomic to server-side apply); `list_keys` are a map-list's keys;
-    `merge_key` and `strategies` are strategic merge patch's; `granular` is False where a map or object is owned as a whole.
+    `type` is object (named fields), map (any keys, values of one shape), array, string, bytes, integer, number,
+    boolean, quantity, int-or-string, time, micro-time, open (an object of any fields) or any. `list_type` is atomic,
+    set or map ("" means atomic to server-side apply); `list_keys` are a map-list's keys; `merge_key` and `strategies`
+    are strategic merge patch's; `granular` is False where a map or object is owned as a whole.
     """
 
     __slots__ = (

@@ -13,9 +13,9 @@ from services.apiserver.schema.structure import Fault, Sort, faults, is_sound
 def take_in(kind: KindLike, body: dict[str, Any], field_validation: str = "Warn") -> list[str]:
     """Make a decoded JSON body of a built-in kind what Go's decoder would have made of it, in place; return warnings.
 
-    Wrong types are BadRequest as `json: cannot unmarshal …`. Unknown fields are dropped, and by `field_validation` are an error
-    (Strict), one warning each (Warn, also for "") or nothing (Ignore). Nulls are dropped; quantities and times become canonical.
-    Missing or wrong values are not judged here: `validate` does, after defaulting and admission.
+    Wrong types are BadRequest as `json: cannot unmarshal …`. Unknown fields are dropped, and by `field_validation` are
+    an error (Strict), one warning each (Warn, also for "") or nothing (Ignore). Nulls are dropped; quantities and times
+    become canonical. Missing or wrong values are not judged here: `validate` does, after defaulting and admission.
     """
     unknown: list[str] = []
     if not is_sound(kind, body):

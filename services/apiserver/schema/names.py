@@ -1,7 +1,8 @@
-"""Syntax of names: DNS labels and subdomains, qualified names, label values, environment names, ports. Worded as upstream words it.
+"""Syntax of names: DNS labels and subdomains, qualified names, label values, environment names, ports. Worded as
+upstream words it.
 
-A check returns what is wrong with a value, an empty tuple if nothing. `*_PATTERN` are the same rules as regular expressions for
-the compiled validators (`structure`); the functions are what says why.
+A check returns what is wrong with a value, an empty tuple if nothing. `*_PATTERN` are the same rules as regular
+expressions for the compiled validators (`structure`); the functions are what says why.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ def dns_label(value: str) -> tuple[str, ...]:
         problems = (too_long(63),)
     if not _label(value):
         problems += (
-            "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with "
+            "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must "
+            "start and end with "
             "an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is "
             "'[a-z0-9]([-a-z0-9]*[a-z0-9])?')",
         )
@@ -57,7 +59,8 @@ def dns_subdomain(value: str) -> tuple[str, ...]:
         problems = (too_long(253),)
     if not _subdomain(value):
         problems += (
-            "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and "
+            "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and "
+            "must start and "
             "end with an alphanumeric character (e.g. 'example.com', regex used for validation is "
             r"'[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
         )
@@ -71,7 +74,8 @@ def dns_1035_label(value: str) -> tuple[str, ...]:
         problems = (too_long(63),)
     if not _1035(value):
         problems += (
-            "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and "
+            "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an "
+            "alphabetic character, and "
             "end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is "
             "'[a-z]([-a-z0-9]*[a-z0-9])?')",
         )
@@ -89,14 +93,18 @@ def qualified_name(value: str) -> tuple[str, ...]:
     """`[prefix/]name`: label and annotation keys, resource names, taint keys."""
     prefix, slash, name = value.rpartition("/")
     syntax = (
-        "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character "
-        "(e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
+        "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an "
+        "alphanumeric character "
+        "(e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is "
+        "'([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
     )
     if "/" in prefix:
         return (
-            "a qualified name must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric "
+            "a qualified name must consist of alphanumeric characters, '-', '_' or '.', and must start and end "
+            "with an alphanumeric "
             "character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is "
-            "'([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]') with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')",
+            "'([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]') with an optional DNS subdomain prefix and '/' (e.g. "
+            "'example.com/MyName')",
         )
     problems: list[str] = []
     if slash:
@@ -120,7 +128,8 @@ def label_value(value: str) -> tuple[str, ...]:
         problems = (too_long(63),)
     if not _label_value(value):
         problems += (
-            "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end "
+            "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and "
+            "must start and end "
             "with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is "
             "'(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')",
         )
@@ -134,7 +143,8 @@ def config_key(value: str) -> tuple[str, ...]:
         problems.append(too_long(253))
     if not _config_key(value):
         problems.append(
-            "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or "
+            "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or "
+            "'KEY_NAME',  or "
             "'key-name', regex used for validation is '[-._a-zA-Z0-9]+')"
         )
     elif value == ".":
@@ -174,7 +184,8 @@ def http_header_name(value: str) -> tuple[str, ...]:
     if _http_header(value):
         return ()
     return (
-        "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for validation is "
+        "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used "
+        "for validation is "
         "'[-A-Za-z0-9]+')",
     )
 
@@ -184,7 +195,9 @@ def wildcard_subdomain(value: str) -> tuple[str, ...]:
     if value.startswith("*.") and _subdomain(value[2:]):
         return ()
     return (
-        "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case "
-        "alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. '*.example.com', regex used for "
+        "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must "
+        "consist of lower case "
+        "alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. '*.example.com', regex "
+        "used for "
         r"validation is '\*\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
     )

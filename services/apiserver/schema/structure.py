@@ -1,8 +1,9 @@
 """One compiled validator a kind, and the slow walk that says what it found.
 
-`is_sound(kind, obj)` is the whole of structural validation for an object without fault: types, no unknown field, no null, required
-fields there, enumerations, ranges and formats of `constraints`. `faults(kind, obj)` walks the same object in Python and returns
-each fault with its path; it is only called when `is_sound` says no. The two are held together by a test that mutates objects.
+`is_sound(kind, obj)` is the whole of structural validation for an object without fault: types, no unknown field, no
+null, required fields there, enumerations, ranges and formats of `constraints`. `faults(kind, obj)` walks the same
+object in Python and returns each fault with its path; it is only called when `is_sound` says no. The two are held
+together by a test that mutates objects.
 """
 
 from __future__ import annotations
