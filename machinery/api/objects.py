@@ -7,10 +7,9 @@ an object it decoded into a model therefore sends a patch, so that fields which 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from functools import cache
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
@@ -58,10 +57,15 @@ _canonical_encoder = msgspec.json.Encoder(order="deterministic")
 _dict_decoder = msgspec.json.Decoder(dict[str, Any])
 
 
-@cache
-def decoder_of(model: Hashable) -> Callable[[bytes], Any]:
+_decoders: dict[type[Any], Callable[[bytes], Any]] = {}
+
+
+def decoder_of(model: type[Any]) -> Callable[[bytes], Any]:
     """The decode function for a model class. Building one takes milliseconds, so each class gets exactly one."""
-    return msgspec.json.Decoder(cast(Any, model)).decode
+    found = _decoders.get(model)
+    if found is None:
+        found = _decoders[model] = msgspec.json.Decoder(model).decode
+    return found
 
 
 def decode_dict(raw: bytes) -> dict[str, Any]:
