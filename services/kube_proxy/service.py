@@ -1,0 +1,100 @@
+"""The proxy's own gRPC service: its ruleset as data, and a packet's way through it."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from typing import Any
+
+from machinery.api import errors
+from protos.cutaway.v1 import kube_proxy_pb2 as pb
+from protos.cutaway.v1 import kube_proxy_pb2_grpc
+from services.kube_proxy.proxy import Proxy
+from services.kube_proxy.render import TABLE
+from services.kube_proxy.ruleset import Endpoint, Ruleset, ServicePort
+from services.kube_proxy.trace import trace
+
+
+class KubeProxyService(kube_proxy_pb2_grpc.KubeProxyServicer):
+    """Answers from the ruleset that nft has accepted."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        self.proxy = proxy
+
+    async def GetRuleset(self, request: pb.GetRulesetRequest, context: Any) -> pb.Ruleset:
+        """See the contract."""
+        ruleset = self._applied()
+        node = ruleset.settings.node
+        return pb.Ruleset(
+            table=TABLE,
+            services=[
+                _service_message(port, node)
+                for port in ruleset.ports.values()
+                if request.namespace in ("", port.namespace) and request.service in ("", port.service)
+            ],
+            revision=min(self.proxy.services.revision, self.proxy.slices.revision),
+        )
+
+    async def Trace(self, request: pb.TraceRequest, context: Any) -> pb.TraceResponse:
+        """See the contract."""
+        for name, address in (
+            ("destination_ip", request.destination_ip),
+            ("source_ip", request.source_ip or "0.0.0.0"),
+        ):
+            try:
+                ipaddress.IPv4Address(address)
+            except ValueError as error:
+                raise errors.BadRequest(f"{name}: {address!r} is not an IPv4 address") from error
+        if not 0 < request.port < 65536:
+            raise errors.BadRequest(f"port: {request.port} is not in 1-65535")
+        ruleset = self._applied()
+        addresses = await asyncio.to_thread(_node_addresses)
+        protocol = request.protocol.upper() or "TCP"
+        found = trace(ruleset, request.source_ip, request.destination_ip, request.port, protocol, addresses)
+        return pb.TraceResponse(
+            verdict=found.verdict,
+            steps=[pb.TraceStep(at=step.at, action=step.action, rule=step.rule) for step in found.steps],
+            endpoints=[_endpoint_message(end, ruleset.settings.node) for end in found.endpoints],
+            masqueraded=found.masqueraded,
+            namespace=found.service.namespace if found.service else "",
+            service=found.service.service if found.service else "",
+        )
+
+    def _applied(self) -> Ruleset:
+        if self.proxy.applied is None:
+            raise errors.ServiceUnavailable("the rules are not written yet")
+        return self.proxy.applied
+
+
+def _service_message(port: ServicePort, node: str) -> pb.RulesetService:
+    cluster = [f.ip for f in port.frontends if f.ip and f.chain.endswith("-in")]
+    outside = [f.ip for f in port.frontends if f.chain.endswith("-ex") and f.ip]
+    balanced = [f.ip for f in port.frontends if f.chain.endswith("-lb")]
+    if not any(f.outcome == "balance" for f in port.frontends):
+        cluster = [f.ip for f in port.frontends if f.ip]
+    return pb.RulesetService(
+        namespace=port.namespace,
+        name=port.service,
+        port_name=port.port_name,
+        protocol=port.protocol,
+        cluster_ips=cluster,
+        port=port.port,
+        node_port=port.node_port,
+        external_ips=outside,
+        load_balancer_ips=balanced,
+        session_affinity=port.session_affinity,
+        chain=next((b.chain for b in port.balancers), ""),
+        endpoints=[_endpoint_message(end, node) for end in port.endpoints],
+    )
+
+
+def _endpoint_message(end: Endpoint, node: str) -> pb.RulesetEndpoint:
+    return pb.RulesetEndpoint(ip=end.ip, port=end.port, node=end.node, local=end.node == node)
+
+
+def _node_addresses() -> frozenset[str]:
+    from pyroute2 import IPRoute
+
+    with IPRoute() as netlink:
+        found = (message.get_attr("IFA_ADDRESS") for message in netlink.get_addr(family=2))
+        return frozenset(address for address in found if not address.startswith("127."))
