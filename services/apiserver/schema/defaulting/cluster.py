@@ -111,7 +111,7 @@ def autoscaler_v2(obj: Obj) -> None:
     if behavior is not None:
         behavior["scaleUp"] = _scaling(behavior.get("scaleUp"), _scale_up())
         behavior["scaleDown"] = _scaling(behavior.get("scaleDown"), _scale_down())
-    _fill(obj.setdefault("status", {}), desiredReplicas=0, currentMetrics=None)
+    _fill(obj.setdefault("status", {}), desiredReplicas=0)
 
 
 def _scale_up() -> Obj:

@@ -160,8 +160,5 @@ def event(obj: Obj) -> None:
     """An Event of the core group: what Go writes even when it is empty."""
     obj.setdefault("involvedObject", {})
     obj.setdefault("source", {})
-    obj.setdefault("firstTimestamp", None)
-    obj.setdefault("lastTimestamp", None)
-    obj.setdefault("eventTime", None)
     obj.setdefault("reportingComponent", "")
     obj.setdefault("reportingInstance", "")

@@ -1,0 +1,194 @@
+"""Strategic merge patch: a merge patch that knows which lists are keyed (k8s.io/apimachinery/pkg/util/strategicpatch).
+
+Directives: `$patch: replace|delete|merge` in objects and list items, `$retainKeys` beside the fields that stay,
+`$deleteFromPrimitiveList/<field>` for lists of scalars, `$setElementOrder/<field>` for the order of merged lists.
+Which lists merge, and by which key, is in the definitions (`x-kubernetes-patch-strategy`, `-merge-key`).
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from machinery.api.errors import BadRequest
+from services.apiserver.schema.definitions import ANY, Node
+
+_DIRECTIVE = "$patch"
+_RETAIN = "$retainKeys"
+_DELETE = "$deleteFromPrimitiveList/"
+_ORDER = "$setElementOrder/"
+
+Obj = dict[str, Any]
+
+
+def apply(doc: Obj, patch: Any, node: Node) -> Obj:
+    """`doc` of the kind that `node` describes with `patch` merged in. Neither input is changed.
+
+    BadRequest for a directive that doesn't exist or that names an item without its merge key.
+    """
+    if not isinstance(patch, dict):
+        raise BadRequest("a strategic merge patch is an object")
+    return _merge_objects(doc, patch, node)
+
+
+def _merge_objects(original: Obj, patch: Obj, node: Node) -> Obj:
+    directive = patch.get(_DIRECTIVE)
+    if directive is not None:
+        if directive == "replace":
+            return _stripped({name: value for name, value in patch.items() if name != _DIRECTIVE})
+        if directive == "delete":
+            return {}
+        if directive != "merge":
+            raise BadRequest(f"Unknown patch type found: {directive}")
+    result = dict(original)
+    _retain(result, patch)
+    for name, value in patch.items():
+        if name in (_DIRECTIVE, _RETAIN):
+            continue
+        if name.startswith(_DELETE):
+            _delete_from_primitives(result, name.removeprefix(_DELETE), value)
+        elif name.startswith(_ORDER):
+            continue
+        elif value is None:
+            result.pop(name, None)
+        else:
+            result[name] = _merge_field(result.get(name), value, _field(node, name), patch.get(_ORDER + name))
+    for name, order in patch.items():
+        if name.startswith(_ORDER) and name.removeprefix(_ORDER) not in patch:
+            _reorder_unpatched(result, name.removeprefix(_ORDER), order, node)
+    return result
+
+
+def _field(node: Node, name: str) -> Node:
+    if node.type == "object":
+        return node.fields.get(name, ANY)
+    return node.item if node.type == "map" else ANY
+
+
+def _retain(result: Obj, patch: Obj) -> None:
+    keep = patch.get(_RETAIN)
+    if keep is None:
+        return
+    if not isinstance(keep, list):
+        raise BadRequest("$retainKeys must be a list of field names")
+    for name in patch:
+        if not name.startswith("$") and name not in keep and patch[name] is not None:
+            raise BadRequest(f"$retainKeys does not contain {name}, which the patch sets")
+    for name in [name for name in result if name not in keep]:
+        del result[name]
+
+
+def _delete_from_primitives(result: Obj, name: str, gone: Any) -> None:
+    if not isinstance(gone, list):
+        raise BadRequest(f"{_DELETE}{name} must be a list")
+    current = result.get(name)
+    if isinstance(current, list):
+        result[name] = [item for item in current if item not in gone]
+
+
+def _merge_field(original: Any, patch: Any, node: Node, order: Any) -> Any:
+    if isinstance(patch, dict):
+        return _merge_objects(original if isinstance(original, dict) else {}, patch, node)
+    if isinstance(patch, list) and "merge" in node.strategies:
+        return _merge_lists(original if isinstance(original, list) else [], patch, node, order)
+    return copy.deepcopy(patch)
+
+
+def _merge_lists(original: list[Any], patch: list[Any], node: Node, order: Any) -> list[Any]:
+    key = node.merge_key
+    if not key:
+        return _merge_primitives(original, patch, order)
+    if any(isinstance(item, dict) and item.get(_DIRECTIVE) == "replace" and len(item) == 1 for item in patch):
+        return [_stripped(item) for item in patch if not (isinstance(item, dict) and item.get(_DIRECTIVE) == "replace")]
+    result = list(original)
+    for item in patch:
+        if not isinstance(item, dict):
+            raise BadRequest(f"expected an object in a list that merges by {key}, found {item!r}")
+        directive = item.get(_DIRECTIVE)
+        if directive not in (None, "merge", "delete", "replace"):
+            raise BadRequest(f"Unknown patch type found: {directive}")
+        if directive == "replace":
+            # One item's replace directive replaces the whole list, as upstream does.
+            return [_stripped({k: v for k, v in one.items() if k != _DIRECTIVE}) for one in patch]
+        if key not in item:
+            raise BadRequest(f"map: {item} does not contain declared merge key: {key}")
+        value = item[key]
+        places = [i for i, one in enumerate(result) if isinstance(one, dict) and one.get(key) == value]
+        if directive == "delete":
+            for index in reversed(places):
+                del result[index]
+        elif places:
+            result[places[0]] = _merge_objects(result[places[0]], item, node.item)
+        else:
+            result.append(_merge_objects({}, item, node.item))
+    if order is not None:
+        return _ordered(result, original, _keys(order, key), key)
+    return result
+
+
+def _keys(order: Any, key: str) -> list[Any]:
+    if not isinstance(order, list) or not all(isinstance(one, dict) and key in one for one in order):
+        raise BadRequest(f"$setElementOrder must be a list of objects that each hold {key}")
+    return [one[key] for one in order]
+
+
+def _ordered(result: list[Any], original: list[Any], order: list[Any], key: str | None) -> list[Any]:
+    """Items that `order` names stand in that order; the others keep their place relative to the server's order."""
+
+    def ident(item: Any) -> Any:
+        return item.get(key) if key else item
+
+    listed = [item for item in result if ident(item) in order]
+    listed.sort(key=lambda item: order.index(ident(item)))
+    others = [item for item in result if ident(item) not in order]
+    if not others:
+        return listed
+    place = {_hashable(ident(item)): index for index, item in enumerate(original)}
+    merged: list[Any] = []
+    left, right = 0, 0
+    while left < len(listed) and right < len(others):
+        here = place.get(_hashable(ident(listed[left])))
+        other = place.get(_hashable(ident(others[right])))
+        # An item that the server didn't have goes before what only the server has.
+        if here is None or other is None or here < other:
+            merged.append(listed[left])
+            left += 1
+        else:
+            merged.append(others[right])
+            right += 1
+    return merged + listed[left:] + others[right:]
+
+
+def _hashable(value: Any) -> Any:
+    return value if isinstance(value, str | int | float | bool | None) else repr(value)
+
+
+def _merge_primitives(original: list[Any], patch: list[Any], order: Any) -> list[Any]:
+    result = list(original)
+    for item in patch:
+        if item not in result:
+            result.append(item)
+    if isinstance(order, list):
+        return _ordered(result, original, order, None)
+    return result
+
+
+def _reorder_unpatched(result: Obj, name: str, order: Any, node: Node) -> None:
+    """`$setElementOrder` of a list that the patch doesn't otherwise touch."""
+    current = result.get(name)
+    field = _field(node, name)
+    if not isinstance(current, list) or "merge" not in field.strategies or not isinstance(order, list):
+        return
+    key = field.merge_key
+    result[name] = _ordered(current, current, _keys(order, key) if key else order, key or None)
+
+
+def _stripped(value: Any) -> Any:
+    """A copy without directives and nulls: what a patch that meets nothing leaves behind."""
+    if isinstance(value, dict):
+        return {
+            name: _stripped(below) for name, below in value.items() if not name.startswith("$") and below is not None
+        }
+    if isinstance(value, list):
+        return [_stripped(item) for item in value]
+    return value
