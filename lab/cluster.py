@@ -1,6 +1,7 @@
 """A cluster's folder: what it is, where its parts lie, and its nodes.
 
-`.cutaway/` in the checkout (or `--home`, or `$CUTAWAY_HOME`) holds everything: `cluster.json` (this module), `pki/`, `components/` (what runs),
+`.cutaway/` in the checkout (or `--home`, or `$CUTAWAY_HOME`) holds everything: `cluster.json` (this module), `pki/`,
+`components/` (what runs),
 `config/` (a YAML file a process), `logs/`, `nodes/<name>/`, `state.db`, `admin.kubeconfig`.
 """
 

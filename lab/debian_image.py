@@ -1,8 +1,9 @@
 """Root file systems out of Debian (or Ubuntu) packages, for images where no registry answers.
 
-`make_nginx` lays Debian's nginx, the libraries that it needs, and a static busybox into a folder, arranged like the `nginx` image that people
-know: it listens on port 80, serves /usr/share/nginx/html, reads /etc/nginx/conf.d/*.conf and logs to stdout.
-The packages come through apt from whatever mirror the machine uses, are checked by apt, and are not installed on the machine.
+`make_nginx` lays Debian's nginx, the libraries that it needs, and a static busybox into a folder, arranged like the
+`nginx` image that people know: it listens on port 80, serves /usr/share/nginx/html, reads /etc/nginx/conf.d/*.conf and
+logs to stdout. The packages come through apt from whatever mirror the machine uses, are checked by apt, and are not
+installed on the machine.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ server {
 }
 """
 # Enough users for nginx's worker and for images that name one.
-_PASSWD = (
+_USERS = (
     "root:x:0:0:root:/root:/bin/sh\nwww-data:x:33:33:www-data:/var/www:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n"
 )
 _GROUP = "root:x:0:\nwww-data:x:33:\nnogroup:x:65534:\n"
@@ -85,7 +86,7 @@ def _libraries_of(package: str) -> list[str]:
 
 def _download(packages: list[str], folder: Path) -> None:
     # apt fetches as the user _apt, who must be able to write here.
-    folder.chmod(0o777)  # noqa: S103 - a folder of a minute's life, whose files apt checks against signed lists
+    folder.chmod(0o777)
     done = subprocess.run(["apt-get", "download", *packages], cwd=folder, capture_output=True, text=True, timeout=300)
     if done.returncode != 0:
         raise LabError(f"cannot download {' '.join(packages)}: {done.stderr.strip()}", "run `apt-get update`")
@@ -106,7 +107,7 @@ def _lay_out(root: Path) -> None:
     ):
         (root / name).mkdir(parents=True, exist_ok=True)
     (root / "tmp").chmod(0o1777)
-    (root / "etc/passwd").write_text(_PASSWD)
+    (root / "etc/passwd").write_text(_USERS)
     (root / "etc/group").write_text(_GROUP)
     (root / "etc/nginx/nginx.conf").write_text(_MAIN_CONFIG)
     (root / "etc/nginx/conf.d/default.conf").write_text(_DEFAULT_SITE)

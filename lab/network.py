@@ -6,8 +6,9 @@
    └── the way out, masqueraded by the nft table `cutaway-<slot>`
 ```
 
-The namespaces are pinned in a directory of our own, because the first `ip netns add` on a host mounts /run/netns over itself and from
-then on namespaces that another runtime keeps there can't be removed. Every function here can be repeated: it makes what is missing.
+The namespaces are pinned in a directory of our own, because the first `ip netns add` on a host mounts /run/netns over
+itself and from then on namespaces that another runtime keeps there can't be removed. Every function here can be
+repeated: it makes what is missing.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ FIRST_NODE_HOST = 11
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Every range of one cluster. `slot` keeps clusters on one machine apart; slot 0 has the ranges that people know."""
+    """Every range of one cluster. `slot` keeps clusters on one machine apart; slot 0 has the ranges that people
+    know."""
 
     slot: int
 
@@ -87,7 +89,8 @@ def pin_path(slot: int, node: str) -> Path:
 
 
 def ensure_bridge(addresses: Addresses) -> None:
-    """The cluster's bridge on this host, with forwarding, the way out, and a hole in a firewall that drops what is forwarded."""
+    """The cluster's bridge on this host, with forwarding, the way out, and a hole in a firewall that drops what is
+    forwarded."""
     if not link_exists(addresses.bridge):
         run("ip", "link", "add", addresses.bridge, "type", "bridge")
         run("ip", "address", "add", f"{addresses.host_ip}/24", "dev", addresses.bridge)
@@ -187,7 +190,8 @@ def route_host_through(addresses: Addresses, index: int) -> None:
         run("ip", "route", "replace", network, "via", addresses.node_ip(index))
 
 
-# Pod traffic is forwarded, and packets between pods on one bridge must pass the rules that turn a Service's answers back.
+# Pod traffic is forwarded, and packets between pods on one bridge must pass the rules that turn a Service's answers
+# back.
 _NODE_SYSCTLS = """
 echo 1 > /proc/sys/net/ipv4/ip_forward
 [ ! -e /proc/sys/net/bridge/bridge-nf-call-iptables ] || echo 1 > /proc/sys/net/bridge/bridge-nf-call-iptables

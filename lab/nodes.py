@@ -1,6 +1,7 @@
 """A node's folder and what containerd and CNI need in it.
 
-`<cluster>/nodes/<name>/`: `containerd/{config.toml,root,state}`, `cni/{net.d,data}`, `run/` (sockets), `kubelet/`, `cri/`.
+`<cluster>/nodes/<name>/`: `containerd/{config.toml,root,state}`, `cni/{net.d,data}`, `run/` (sockets), `kubelet/`,
+`cri/`.
 """
 
 from __future__ import annotations
@@ -90,7 +91,8 @@ disabled_plugins = [{unused}]
 
 
 def cni_template(paths: NodePaths) -> dict[str, object]:
-    """The pod network's CNI configuration; the shim puts the node's pod range in place of `{{.PodCIDR}}` once it is known."""
+    """The pod network's CNI configuration; the shim puts the node's pod range in place of `{{.PodCIDR}}` once it is
+    known."""
     return {
         "cniVersion": "1.0.0",
         "name": "cutaway",

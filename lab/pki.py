@@ -1,9 +1,11 @@
 """The cluster's own certificate authority and every certificate that it signs.
 
-Two kinds of leaf, never mixed: `<name>.crt` proves a client (clientAuth only) and `<name>-server.crt` a server (serverAuth only), so that a
-stolen client certificate can't pose as a server. Subjects are Kubernetes users: CN is the user's name, each O a group.
+Two kinds of leaf, never mixed: `<name>.crt` proves a client (clientAuth only) and `<name>-server.crt` a server
+(serverAuth only), so that a stolen client certificate can't pose as a server. Subjects are Kubernetes users: CN is the
+user's name, each O a group.
 
-Layout of the directory: `ca.crt ca.key sa.key sa.pub front-proxy-ca.crt front-proxy-ca.key <name>.crt <name>.key`; keys are 0600.
+Layout of the directory: `ca.crt ca.key sa.key sa.pub front-proxy-ca.crt front-proxy-ca.key <name>.crt <name>.key`; keys
+are 0600.
 """
 
 from __future__ import annotations
@@ -97,10 +99,8 @@ class Pki:
             return identity
         authority = self.authority(authority_name)
         key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name(
-            [*(x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in groups)]
-            + [x509.NameAttribute(NameOID.COMMON_NAME, common_name)]
-        )
+        organizations = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in groups]
+        subject = x509.Name([*organizations, x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
         builder = (
             _builder(subject, authority.certificate.subject, key.public_key(), LEAF_DAYS)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)

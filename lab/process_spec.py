@@ -1,7 +1,7 @@
 """What the supervisor is told about a process, and what it tells about it: two small JSON files a process.
 
-`<components>/<name>.json` says what should run (written by `cutaway`), `<components>/<name>.state.json` what runs (written by the
-supervisor). Both are replaced atomically, so a reader never sees half a file.
+`<components>/<name>.json` says what should run (written by `cutaway`), `<components>/<name>.state.json` what runs
+(written by the supervisor). Both are replaced atomically, so a reader never sees half a file.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ class ProcessSpec:
 
 @dataclass(slots=True)
 class ProcessState:
-    """What became of it. `start_ticks` (field 22 of /proc/PID/stat) tells a process from a later one with the same pid."""
+    """What became of it. `start_ticks` (field 22 of /proc/PID/stat) tells a process from a later one with the same
+    pid."""
 
     pid: int = 0
     start_ticks: int = 0

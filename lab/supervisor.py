@@ -1,11 +1,12 @@
 """Keeps the cluster's processes running: `python -m lab.supervisor CLUSTER_DIRECTORY [READY_DESCRIPTOR]`.
 
-A process that exits is started again after a pause that doubles from 0.2 s to 30 s and is forgotten after 60 s of good running. Processes
-outlive the supervisor: a new one finds them by pid and start time and goes on watching them (a pidfd tells of the end of
-any process, child or not). It uses only the standard library, so that it costs little memory.
+A process that exits is started again after a pause that doubles from 0.2 s to 30 s and is forgotten after 60 s of good
+running. Processes outlive the supervisor: a new one finds them by pid and start time and goes on watching them (a pidfd
+tells of the end of any process, child or not). It uses only the standard library, so that it costs little memory.
 
 Commands come as one JSON line over the unix socket `run/supervisor.sock` and get one JSON line back:
-`{"do": "apply"}` (start what is new or changed), `{"do": "start"|"stop"|"restart", "name": N}`, `{"do": "remove", "name": N}`,
+`{"do": "apply"}` (start what is new or changed), `{"do": "start"|"stop"|"restart", "name": N}`, `{"do": "remove",
+"name": N}`,
 `{"do": "shutdown"}` (stop everything in reverse order, then end), `{"do": "ping"}`.
 """
 
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from lab import process_spec
-from lab.process_spec import ProcessSpec, ProcessState
+from lab.process_spec import ProcessSpec
 
 BACKOFF_SECONDS_FIRST = 0.2
 BACKOFF_SECONDS_MAX = 30.0
@@ -156,7 +157,8 @@ class Supervisor:
         self.turn = asyncio.Lock()
 
     async def run(self, ready_descriptor: int | None = None) -> None:
-        """Serve commands until `shutdown`. `ready_descriptor` is closed once they are served and everything is started."""
+        """Serve commands until `shutdown`. `ready_descriptor` is closed once they are served and everything is
+        started."""
         self.socket_path.parent.mkdir(parents=True, exist_ok=True)
         self.socket_path.unlink(missing_ok=True)
         previous = os.umask(0o177)

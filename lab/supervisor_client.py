@@ -43,7 +43,8 @@ def is_running(directory: Path) -> bool:
 
 
 def ensure_running(directory: Path, root: Path) -> None:
-    """Start the supervisor as a daemon unless one answers. `root` is the folder that the project's packages are imported from."""
+    """Start the supervisor as a daemon unless one answers. `root` is the folder that the project's packages are
+    imported from."""
     if is_running(directory):
         return
     (directory / "logs").mkdir(parents=True, exist_ok=True)

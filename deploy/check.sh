@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Lint, formatting, types and layers.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+.venv/bin/ruff check .
+.venv/bin/ruff format --check .
+.venv/bin/mypy machinery storage
+.venv/bin/lint-imports

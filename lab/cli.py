@@ -1,0 +1,315 @@
+"""The `cutaway` command."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from lab import cluster as clusters
+from lab.errors import LabError
+
+app = typer.Typer(
+    help="Kubernetes in Python with every part visible and replaceable: a cluster on this machine.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+node_app = typer.Typer(help="Add, remove, stop, start, cut off and heal nodes.", no_args_is_help=True)
+image_app = typer.Typer(help="Images on the nodes.", no_args_is_help=True)
+app.add_typer(node_app, name="node")
+app.add_typer(image_app, name="image")
+
+Home = Annotated[
+    Path, typer.Option(envvar="CUTAWAY_HOME", help="The cluster's folder.", default_factory=clusters.default_home)
+]
+
+
+def main() -> None:
+    """Entry point: a LabError is one line on stderr and exit code 1."""
+    try:
+        app()
+    except LabError as error:
+        print(f"cutaway: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _progress() -> Callable[[str], None]:
+    """Says a step on a line of its own, as it happens."""
+
+    def say(message: str) -> None:
+        print(f"  {message}", flush=True)
+
+    return say
+
+
+@app.command()
+def up(
+    home: Home,
+    nodes: Annotated[
+        int | None, typer.Option(min=0, max=100, help="How many nodes; default: as many as there are, or 1.")
+    ] = None,
+    hollow: Annotated[
+        bool, typer.Option("--hollow", help="Simulated nodes: no root, no containerd, no containers.")
+    ] = False,
+    demo: Annotated[bool, typer.Option("--demo", help="Also run the example and show its answers.")] = False,
+) -> None:
+    """Bring the cluster up; again: bring it in line. Leaves admin.kubeconfig in the cluster's folder."""
+    from lab import up as upping
+
+    print(f"cutaway: bringing the cluster in {home} up", flush=True)
+    cluster, changed = upping.up(home, node_count=nodes, hollow_nodes=hollow, say=_progress())
+    from lab import nodes_ready
+
+    asyncio.run(nodes_ready.wait(cluster, _progress()))
+    print("cutaway: the cluster is up" if changed else "cutaway: nothing to do, everything already runs", flush=True)
+    if demo:
+        _demo(cluster)
+
+
+def _demo(cluster: clusters.Cluster) -> None:
+    from lab import demo, kubectl
+
+    answers = demo.run(cluster, _progress())
+    for what in (["nodes", "-o", "wide"], ["pods", "-o", "wide"], ["service"]):
+        print(f"\n$ kubectl get {' '.join(what)}")
+        print(kubectl.run(cluster, "get", *what).rstrip())
+    if answers:
+        print("\nThrough the Service, from each pod:")
+        for answer in answers:
+            print(f"  {answer}")
+    print("\n" + demo.next_steps(cluster))
+
+
+@app.command()
+def down(
+    home: Home,
+    purge: Annotated[
+        bool, typer.Option("--purge", help="Also delete the cluster's folder: its state, images and certificates.")
+    ] = False,
+) -> None:
+    """Stop everything. No process, mount, namespace, link, rule or container is left; the state is, unless purged."""
+    from lab import up as upping
+
+    existed = upping.down(home, purge=purge, say=_progress())
+    print("cutaway: the cluster is down" if existed else f"cutaway: there is no cluster in {home}")
+
+
+@app.command()
+def status(
+    home: Home,
+    output: Annotated[str, typer.Option("--output", "-o", help="table or json")] = "table",
+) -> None:
+    """Every component with its node, process, address and health. Exit code 1 if one is ill."""
+    from lab import health
+    from lab.up import admin_identity
+
+    cluster = clusters.require(home)
+    reports = asyncio.run(health.report(cluster, admin_identity(cluster)))
+    if output == "json":
+        print(json.dumps([asdict(report) for report in reports], indent=2))
+    elif output == "table":
+        rows = [("NAME", "NODE", "PID", "RESTARTS", "HEALTH", "ADDRESS")]
+        rows += [(r.name, r.node or "-", str(r.pid or "-"), str(r.restarts), r.health, r.address) for r in reports]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        for row in rows:
+            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    else:
+        raise LabError(f"--output {output}: unknown", "table or json")
+    if not all(report.ok for report in reports):
+        raise typer.Exit(1)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+def kubectl(context: typer.Context) -> NoReturn:
+    """The real kubectl on this cluster: every argument is passed on."""
+    from lab import kubectl as real
+
+    cluster = clusters.require(clusters.default_home())
+    os.execve(real.program(), ["kubectl", *context.args], real.environment(cluster))  # noqa: S606
+
+
+@app.command()
+def logs(
+    component: Annotated[str, typer.Argument(help="A name of `cutaway status`, or a component: apiserver, kubelet …")],
+    home: Home,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as more is written.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", help="How many lines from the end.")] = 200,
+) -> None:
+    """The log of a component."""
+    from lab import logs as component_logs
+
+    component_logs.show(clusters.require(home), component, follow=follow, lines=lines)
+
+
+@app.command()
+def stop(name: Annotated[str, typer.Argument(help="A name of `cutaway status`.")], home: Home) -> None:
+    """Stop one component and leave it stopped."""
+    _command(home, "stop", name)
+
+
+@app.command()
+def start(name: Annotated[str, typer.Argument(help="A name of `cutaway status`.")], home: Home) -> None:
+    """Start a component that was stopped."""
+    _command(home, "start", name)
+
+
+@app.command()
+def restart(name: Annotated[str, typer.Argument(help="A name of `cutaway status`.")], home: Home) -> None:
+    """Stop a component and start it again."""
+    _command(home, "restart", name)
+
+
+def _command(home: Path, verb: str, name: str) -> None:
+    from lab import supervisor_client
+
+    clusters.require(home)
+    supervisor_client.call(home, verb, name)
+    print(f"cutaway: {name}: {verb} done")
+
+
+@app.command()
+def doctor(home: Home) -> None:
+    """Look whether this machine can run real nodes; exit code 1 if it can't."""
+    from lab import doctor as examination
+
+    findings = examination.examine(home)
+    for finding in findings:
+        mark = "ok  " if finding.ok else "MISS"
+        print(f"{mark} {finding.subject}: {finding.message}" + (f" -> {finding.way_out}" if finding.way_out else ""))
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def demo(home: Home) -> None:
+    """Run the example and show an answer from each of its pods."""
+    _demo(clusters.require(home))
+
+
+@node_app.command("add")
+def node_add(home: Home) -> None:
+    """Add a node."""
+    cluster = clusters.require(home)
+    before = {node.name for node in cluster.nodes}
+    up(home=home, nodes=len(cluster.nodes) + 1, hollow=cluster.hollow, demo=False)
+    for node in clusters.require(home).nodes:
+        if node.name not in before:
+            print(f"cutaway: {node.name} joined")
+
+
+@node_app.command("remove")
+def node_remove(name: str, home: Home) -> None:
+    """Remove a node: its pods end, and it leaves the cluster."""
+    from lab import kubectl as real
+    from lab import up as upping
+
+    cluster = clusters.require(home)
+    cluster.node(name)
+    real.run(cluster, "delete", "node", name, "--ignore-not-found")
+    upping.remove_node(cluster, name)
+    real.run(cluster, "delete", "node", name, "--ignore-not-found")
+    print(f"cutaway: {name} removed")
+
+
+@node_app.command("cut")
+def node_cut(name: str, home: Home) -> None:
+    """Cut a node off the network, as a pulled cable would."""
+    _set_cable(home, name, connected=False)
+
+
+@node_app.command("heal")
+def node_heal(name: str, home: Home) -> None:
+    """Connect a node again."""
+    _set_cable(home, name, connected=True)
+
+
+def _set_cable(home: Path, name: str, *, connected: bool) -> None:
+    from lab import network
+
+    cluster = clusters.require(home)
+    if cluster.hollow:
+        raise LabError("hollow nodes have no network", "`cutaway up` with real nodes")
+    network.cut_node(cluster.addresses, cluster.node(name).index, connected=connected)
+    print(f"cutaway: {name} is {'connected' if connected else 'cut off'}")
+
+
+@node_app.command("stop")
+def node_stop(name: str, home: Home) -> None:
+    """Stop a node's components; its containers go on, as when they all crash at once."""
+    _each_component(home, name, "stop")
+
+
+@node_app.command("start")
+def node_start(name: str, home: Home) -> None:
+    """Start a stopped node's components."""
+    _each_component(home, name, "start")
+
+
+def _each_component(home: Path, name: str, verb: str) -> None:
+    from lab import health, process_spec, supervisor_client
+
+    cluster = clusters.require(home)
+    cluster.node(name)
+    specs = sorted(
+        (s for s in process_spec.read_specs(cluster.components).values() if s.node == name), key=health.start_order
+    )
+    for spec in specs if verb == "start" else reversed(specs):
+        supervisor_client.call(home, verb, spec.name)
+    print(f"cutaway: {name}: {verb} done")
+
+
+@image_app.command("load")
+def image_load(
+    archive: Annotated[Path, typer.Argument(help="An OCI or docker archive.")],
+    home: Home,
+    node: Annotated[list[str] | None, typer.Option(help="Only into this node; may be given several times.")] = None,
+) -> None:
+    """Load an archive into the nodes."""
+    from lab import images
+
+    for name in images.load(clusters.require(home), archive, node or ()):
+        print(f"cutaway: loaded {name}")
+
+
+@image_app.command("build")
+def image_build(
+    directory: Annotated[Path, typer.Argument(help="A root file system.")],
+    name: Annotated[str, typer.Option(help="The image's name, such as example.org/app:1.")],
+    output: Annotated[Path, typer.Option(help="The OCI archive to write.")],
+    config: Annotated[
+        str, typer.Option(help='Image configuration as JSON: {"Cmd": ["/bin/app"], "Env": ["A=1"]}.')
+    ] = "{}",
+) -> None:
+    """Make an OCI archive out of a root file system."""
+    from lab import images
+
+    try:
+        parsed = json.loads(config)
+    except ValueError as error:
+        raise LabError(f"--config is not JSON ({error})") from error
+    images.build(directory, name, output, config=parsed)
+    print(f"cutaway: wrote {output}")
+
+
+@image_app.command("list")
+def image_list(home: Home) -> None:
+    """The images on each node."""
+    from lab import images
+
+    cluster = clusters.require(home)
+    for node in cluster.nodes:
+        for name in images.names(cluster, node):
+            print(f"{node.name}  {name}")
+
+
+if __name__ == "__main__":
+    main()

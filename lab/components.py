@@ -1,0 +1,226 @@
+"""Which processes a cluster consists of, and the configuration of each: a pure function of the cluster.
+
+`control_plane(cluster)` and `node(cluster, node)` return the specs in the order in which they start; `configs` are the
+YAML files that they are given. Nothing is written or started here.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from lab.cluster import PROJECT_ROOT, Cluster
+from lab.nodes import CNI_PLUGIN_DIRECTORIES, Node
+from lab.pki import Identity, Pki
+from lab.process_spec import ProcessSpec
+
+# gRPC's fork handlers wait for its threads before every program that a component starts; ours only ever fork to exec.
+# Unbuffered output: a log must hold the last line that a process wrote before it died.
+# One arena: glibc's arenas, one a thread, cost each Python process tens of megabytes for nothing.
+ENVIRONMENT = {"GRPC_ENABLE_FORK_SUPPORT": "0", "PYTHONUNBUFFERED": "1", "MALLOC_ARENA_MAX": "2"}
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """One process and the configuration file that it reads (None: it has none of ours)."""
+
+    spec: ProcessSpec
+    config: dict[str, Any] | None = None
+
+
+def control_plane(cluster: Cluster, pki: Pki) -> list[Component]:
+    """apiserver, scheduler, controller-manager."""
+    return [_apiserver(cluster, pki), _scheduler(cluster, pki), _controller_manager(cluster, pki)]
+
+
+def tls(identity: Identity) -> dict[str, str]:
+    """An identity as a component's configuration names its files."""
+    return {
+        "ca_file": str(identity.ca_file),
+        "cert_file": str(identity.cert_file),
+        "key_file": str(identity.key_file),
+    }
+
+
+def _hosts(cluster: Cluster, *names: str) -> list[str]:
+    return ["localhost", "127.0.0.1", cluster.host_ip, *names]
+
+
+def _ours(
+    cluster: Cluster,
+    name: str,
+    component: str,
+    module: str,
+    config: dict[str, Any],
+    *,
+    node: str = "",
+    network_namespace: str = "",
+    health: str,
+    address: str,
+    stop_seconds: float = 10.0,
+) -> Component:
+    path = cluster.home / "config" / f"{name}.yaml"
+    argv = cluster.swaps.get(component) or [sys.executable, "-m", module, "--config", str(path)]
+    spec = ProcessSpec(
+        name=name,
+        component=component,
+        argv=argv,
+        log=str(cluster.home / "logs" / f"{name}.log"),
+        node=node,
+        network_namespace=network_namespace,
+        environment=ENVIRONMENT | {"PYTHONPATH": str(PROJECT_ROOT)},
+        health=health,
+        address=address,
+        stop_seconds=stop_seconds,
+    )
+    return Component(spec, {"name": name, "log_format": "json", **config})
+
+
+def _apiserver(cluster: Cluster, pki: Pki) -> Component:
+    rest, grpc = cluster.port(6443), cluster.port(6444)
+    names = [cluster.addresses.kubernetes_ip, "kubernetes", "kubernetes.default", "kubernetes.default.svc"]
+    serving = pki.server("apiserver", "kube-apiserver", _hosts(cluster, *names, "kubernetes.default.svc.cluster.local"))
+    to_kubelets = pki.client("apiserver-kubelet-client", "kube-apiserver-kubelet-client", ["system:masters"])
+    everywhere = "127.0.0.1" if cluster.hollow else "0.0.0.0"
+    config = {
+        "grpc_address": f"{everywhere}:{grpc}",
+        "rest_address": f"{everywhere}:{rest}",
+        "advertise_address": cluster.host_ip,
+        "advertise_port": rest,
+        "storage_url": cluster.storage_url or f"sqlite:///{cluster.home / 'state.db'}",
+        "service_cidr": cluster.addresses.service_cidr,
+        "service_account_key_file": str(pki.directory / "sa.key"),
+        "service_account_issuer": "https://kubernetes.default.svc.cluster.local",
+        "serving": tls(serving),
+        "kubelet_client": tls(to_kubelets),
+    }
+    return _ours(
+        cluster, "apiserver", "apiserver", "services.apiserver", config,
+        health=f"https://127.0.0.1:{rest}/readyz", address=f"127.0.0.1:{rest}",
+    )  # fmt: skip
+
+
+def client_of_apiserver(cluster: Cluster, identity: Identity) -> dict[str, Any]:
+    """Where the apiserver answers, and who asks."""
+    return {"apiserver": [f"{cluster.host_ip}:{cluster.port(6444)}"], "tls": tls(identity)}
+
+
+def _scheduler(cluster: Cluster, pki: Pki) -> Component:
+    grpc, web = cluster.port(10359), cluster.port(10259)
+    config = {
+        **client_of_apiserver(cluster, pki.client("scheduler", "system:kube-scheduler")),
+        "serving": tls(pki.server("scheduler", "system:kube-scheduler", _hosts(cluster))),
+        "grpc_address": f"127.0.0.1:{grpc}",
+        "http_address": f"127.0.0.1:{web}",
+    }
+    return _ours(
+        cluster, "scheduler", "scheduler", "services.scheduler", config,
+        health=f"https://127.0.0.1:{web}/readyz", address=f"127.0.0.1:{grpc}",
+    )  # fmt: skip
+
+
+def _controller_manager(cluster: Cluster, pki: Pki) -> Component:
+    grpc, web = cluster.port(10357), cluster.port(10257)
+    identity = pki.client("controller-manager", "system:kube-controller-manager")
+    config = {
+        **client_of_apiserver(cluster, identity),
+        "serving": tls(pki.server("controller-manager", "system:kube-controller-manager", _hosts(cluster))),
+        "grpc_address": f"127.0.0.1:{grpc}",
+        "http_address": f"127.0.0.1:{web}",
+        "root_ca_file": str(pki.ca_file),
+        "signing_cert_file": str(pki.ca_file),
+        "signing_key_file": str(pki.directory / "ca.key"),
+        "cluster_cidr": cluster.addresses.pod_cidr,
+    }
+    return _ours(
+        cluster, "controller-manager", "controller-manager", "services.controller_manager", config,
+        health=f"https://127.0.0.1:{web}/readyz", address=f"127.0.0.1:{grpc}",
+    )  # fmt: skip
+
+
+def node(cluster: Cluster, node: Node, pki: Pki, network_namespace: str) -> list[Component]:
+    """containerd, shim, kubelet, proxy and DNS of one node."""
+    return [
+        _containerd(cluster, node, network_namespace),
+        _cri(cluster, node, network_namespace),
+        _kubelet(cluster, node, pki, network_namespace),
+        _kube_proxy(cluster, node, pki, network_namespace),
+    ]
+
+
+def _containerd(cluster: Cluster, node: Node, network_namespace: str) -> Component:
+    paths = cluster.node_paths(node)
+    name = f"containerd-{node.name}"
+    spec = ProcessSpec(
+        name=name,
+        component="containerd",
+        argv=["containerd", "--config", str(paths.containerd_config), "--log-level", "warn"],
+        log=str(cluster.home / "logs" / f"{name}.log"),
+        node=node.name,
+        network_namespace=network_namespace,
+        health=f"unix://{paths.containerd_socket}",
+        address=str(paths.containerd_socket),
+    )
+    return Component(spec)
+
+
+def _cri(cluster: Cluster, node: Node, network_namespace: str) -> Component:
+    paths = cluster.node_paths(node)
+    config = {
+        "socket": str(paths.cri_socket),
+        "containerd_socket": str(paths.containerd_socket),
+        "state_dir": str(paths.cri_state),
+        "cni_conf_dir": str(paths.cni_config_directory),
+        "cni_plugin_dirs": list(CNI_PLUGIN_DIRECTORIES),
+        "cni_template": str(paths.root / "cni" / "template.json"),
+    }
+    return _ours(
+        cluster, f"cri-{node.name}", "cri", "cri", config,
+        node=node.name, network_namespace=network_namespace,
+        health=f"cri://{paths.cri_socket}", address=str(paths.cri_socket),
+    )  # fmt: skip
+
+
+def _kubelet(cluster: Cluster, node: Node, pki: Pki, network_namespace: str) -> Component:
+    paths, ip = cluster.node_paths(node), cluster.node_ip(node)
+    user = f"system:node:{node.name}"
+    identity = pki.client(f"kubelet-{node.name}", user, ["system:nodes"])
+    config = {
+        **client_of_apiserver(cluster, identity),
+        "serving": tls(
+            pki.server(f"kubelet-{node.name}", user, ["localhost", "127.0.0.1", node.name, ip], ["system:nodes"])
+        ),
+        "grpc_address": f"{ip}:10350",
+        "http_address": f"{ip}:10250",
+        "node_name": node.name,
+        "node_ip": ip,
+        "runtime_endpoint": f"unix://{paths.cri_socket}",
+        "root_dir": str(paths.kubelet),
+        "manifests_dir": str(paths.manifests),
+        "cluster_dns": [cluster.addresses.dns_ip],
+        "cluster_domain": "cluster.local",
+        "cgroup_root": f"/cutaway/{cluster.slot}/{node.name}",
+    }
+    return _ours(
+        cluster, f"kubelet-{node.name}", "kubelet", "services.kubelet", config,
+        node=node.name, network_namespace=network_namespace,
+        health=f"https://{ip}:10250/healthz", address=f"{ip}:10250",
+    )  # fmt: skip
+
+
+def _kube_proxy(cluster: Cluster, node: Node, pki: Pki, network_namespace: str) -> Component:
+    ip = cluster.node_ip(node)
+    config = {
+        **client_of_apiserver(cluster, pki.client("kube-proxy", "system:kube-proxy")),
+        "serving": tls(pki.server(f"kube-proxy-{node.name}", "system:kube-proxy", ["localhost", "127.0.0.1", ip])),
+        "grpc_address": f"{ip}:10349",
+        "http_address": f"{ip}:10249",
+        "node_name": node.name,
+        "cluster_cidr": cluster.addresses.pod_cidr,
+    }
+    return _ours(
+        cluster, f"kube-proxy-{node.name}", "kube-proxy", "services.kube_proxy", config,
+        node=node.name, network_namespace=network_namespace,
+        health=f"https://{ip}:10249/readyz", address=f"{ip}:10349",
+    )  # fmt: skip

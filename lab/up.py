@@ -1,0 +1,234 @@
+"""Brings a cluster up and down. Every step makes what is missing and leaves what is there alone, so `up` can be
+repeated."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import yaml
+
+from lab import cluster as clusters
+from lab import components, doctor, health, hollow, kubeconfig, machine, network, nodes, process_spec, supervisor_client
+from lab.cluster import PROJECT_ROOT, Cluster
+from lab.components import Component
+from lab.errors import LabError
+from lab.nodes import Node
+from lab.pki import Identity, Pki
+
+HEALTHY_SECONDS = 60.0
+# Processes answer within milliseconds of being ready; asking costs one TLS handshake each.
+ASK_PAUSE_SECONDS = 0.05
+
+Say = Callable[[str], None]
+
+
+def admin_identity(cluster: Cluster) -> Identity:
+    """The certificate of kubernetes-admin, a member of system:masters."""
+    return Pki(cluster.pki).client("admin", "kubernetes-admin", ["system:masters"])
+
+
+def up(home: Path, *, node_count: int | None, hollow_nodes: bool, say: Say) -> tuple[Cluster, bool]:
+    """Bring the cluster of this folder up; it, and whether anything had to be changed.
+
+    Raises LabError with the way out if this machine can't run it; then nothing was started.
+    """
+    known = clusters.load(home)
+    cluster = known or clusters.create(home, nodes=0, hollow=hollow_nodes)
+    if not cluster.hollow:
+        obstacle = doctor.first_obstacle(home)
+        if obstacle is not None:
+            hint = "" if "hollow" in obstacle.way_out else " (or `cutaway up --hollow` for simulated nodes)"
+            raise LabError(obstacle.message, obstacle.way_out + hint)
+    cluster = cluster.with_nodes(node_count if node_count is not None else len(cluster.nodes) or 1)
+    if known is not None and not supervisor_client.is_running(home):
+        _refuse_taken_ports(known)
+    cluster.save()
+    changed = _arrange(cluster, say)
+    asyncio.run(wait_healthy(cluster, say))
+    return cluster, changed or known is None
+
+
+def _refuse_taken_ports(cluster: Cluster) -> None:
+    states = [process_spec.read_state(cluster.components, name) for name in process_spec.read_specs(cluster.components)]
+    busy = [] if any(process_spec.is_alive(state) for state in states) else clusters.busy_ports(cluster)
+    if busy:
+        port, owner = busy[0]
+        raise LabError(
+            f"port {port} is taken by {owner}", "end that program, or remove this cluster with `cutaway down --purge`"
+        )
+
+
+def _arrange(cluster: Cluster, say: Say) -> bool:
+    pki = Pki(cluster.pki)
+    fresh = not (cluster.pki / "ca.crt").exists()
+    pki.ensure(cluster.name)
+    if fresh:
+        say("certificates made")
+    for folder in ("components", "config", "logs", "run"):
+        (cluster.home / folder).mkdir(parents=True, exist_ok=True)
+    kubeconfig.write(
+        cluster.admin_kubeconfig,
+        cluster=cluster.name,
+        server=cluster.server,
+        user="kubernetes-admin",
+        identity=admin_identity(cluster),
+    )
+    if not cluster.hollow:
+        network.ensure_bridge(cluster.addresses)
+    # The control plane starts first: while Python imports, the nodes' networks are made.
+    changed = write(cluster, components.control_plane(cluster, pki))
+    was_running = supervisor_client.is_running(cluster.home)
+    supervisor_client.ensure_running(cluster.home, PROJECT_ROOT)
+    if was_running and changed:
+        supervisor_client.call(cluster.home, "apply")
+    node_changed = arrange_nodes(cluster, pki)
+    if node_changed or _revive(cluster):
+        supervisor_client.call(cluster.home, "apply")
+    return changed or node_changed or not was_running
+
+
+def _revive(cluster: Cluster) -> bool:
+    """Start what somebody stopped; whether there was any."""
+    stopped = [
+        name
+        for name in process_spec.read_specs(cluster.components)
+        if process_spec.read_state(cluster.components, name).stopped
+    ]
+    for name in stopped:
+        process_spec.write_state(
+            cluster.components, name, replace(process_spec.read_state(cluster.components, name), stopped=False)
+        )
+        supervisor_client.call(cluster.home, "start", name)
+    return bool(stopped)
+
+
+def arrange_nodes(cluster: Cluster, pki: Pki) -> bool:
+    """Networks, folders and specs of every node; whether anything changed."""
+    if cluster.hollow:
+        return write(cluster, hollow.nodes(cluster, pki))
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        per_node = list(pool.map(lambda node: _arrange_node(cluster, node, pki), cluster.nodes))
+    if cluster.nodes:
+        network.route_host_through(cluster.addresses, cluster.nodes[0].index)
+    return write(cluster, [component for parts in per_node for component in parts])
+
+
+def _arrange_node(cluster: Cluster, node: Node, pki: Pki) -> list[Component]:
+    namespace = network.ensure_node(cluster.addresses, node.name, node.index)
+    nodes.prepare(cluster.node_paths(node))
+    return components.node(cluster, node, pki, str(namespace))
+
+
+def write(cluster: Cluster, parts: list[Component]) -> bool:
+    """Write configurations and specs; whether any is new or different."""
+    changed = False
+    for part in parts:
+        if part.config is not None:
+            path = cluster.home / "config" / f"{part.spec.name}.yaml"
+            text = yaml.safe_dump(part.config, sort_keys=False)
+            if not path.exists() or path.read_text() != text:
+                path.write_text(text)
+                changed = True
+        changed = process_spec.write_spec(cluster.components, part.spec) or changed
+    return changed
+
+
+async def wait_healthy(cluster: Cluster, say: Say) -> None:
+    """Wait until every process is healthy, telling of each when it is. Raises LabError naming what is not."""
+    began = time.monotonic()
+    context = health.client_context(admin_identity(cluster))
+    specs = list(process_spec.read_specs(cluster.components).values())
+
+    async def wait_one(spec: process_spec.ProcessSpec) -> str:
+        answer = ""
+        while time.monotonic() - began < HEALTHY_SECONDS:
+            answer = await health.ask(spec, context)
+            if answer == "ok":
+                say(f"{spec.name} is ready ({time.monotonic() - began:.1f} s)")
+                return ""
+            state = process_spec.read_state(cluster.components, spec.name)
+            if state.restarts >= 3 and not process_spec.is_alive(state):
+                answer = f"exits with code {state.last_exit}: {_last_line(Path(spec.log))}"
+                break
+            await asyncio.sleep(ASK_PAUSE_SECONDS)
+        return f"{spec.name}: {answer}"
+
+    unhealthy = [problem for problem in await asyncio.gather(*map(wait_one, specs)) if problem]
+    if unhealthy:
+        raise LabError("; ".join(unhealthy), "`cutaway logs NAME` shows its log")
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+    return lines[-1][:300] if lines else "its log is empty"
+
+
+def down(home: Path, *, purge: bool, say: Say) -> bool:
+    """Stop everything and take away what is outside the folder; with `purge` the folder too. Whether there was
+    anything."""
+    cluster = clusters.load(home)
+    if cluster is None:
+        return False
+    if not cluster.hollow:
+        for name in process_spec.read_specs(cluster.components):
+            if name.startswith("kubelet-") and supervisor_client.is_running(home):
+                # First, or it would start again what is removed next.
+                supervisor_client.call(home, "stop", name)
+        asyncio.run(_remove_all_sandboxes(cluster))
+        say("pods removed")
+    stop_processes(cluster)
+    say("components stopped")
+    machine.sweep(cluster)
+    if not cluster.hollow:
+        for node in cluster.nodes:
+            network.remove_node(cluster.addresses, node.name, node.index)
+        network.remove_bridge(cluster.addresses)
+        say("networks removed")
+    shutil.rmtree(cluster.components, ignore_errors=True)
+    if purge:
+        shutil.rmtree(home, ignore_errors=True)
+        say(f"{home} removed")
+    return True
+
+
+async def _remove_all_sandboxes(cluster: Cluster) -> None:
+    sockets = [cluster.node_paths(node).cri_socket for node in cluster.nodes]
+    await asyncio.gather(*(machine.remove_sandboxes(socket) for socket in sockets if socket.exists()))
+
+
+def stop_processes(cluster: Cluster) -> None:
+    """End every process: through the supervisor, or by pid if it is gone."""
+    if supervisor_client.is_running(cluster.home):
+        supervisor_client.call(cluster.home, "shutdown")
+        return
+    for name in process_spec.read_specs(cluster.components):
+        machine.end_process(process_spec.read_state(cluster.components, name))
+
+
+def remove_node(cluster: Cluster, name: str) -> Cluster:
+    """Take a node's processes, pods and network away; the cluster without it."""
+    node = cluster.node(name)
+    remaining = replace(cluster, nodes=tuple(n for n in cluster.nodes if n.name != name))
+    specs = [spec for spec in process_spec.read_specs(cluster.components).values() if spec.node == name]
+    for spec in specs:
+        if spec.component == "kubelet":
+            supervisor_client.call(cluster.home, "stop", spec.name)
+    if not cluster.hollow:
+        asyncio.run(machine.remove_sandboxes(cluster.node_paths(node).cri_socket))
+    for spec in reversed(specs):
+        supervisor_client.call(cluster.home, "remove", spec.name)
+        for suffix in (process_spec.SPEC_SUFFIX, process_spec.STATE_SUFFIX):
+            (cluster.components / f"{spec.name}{suffix}").unlink(missing_ok=True)
+    if not cluster.hollow:
+        machine.kill_leftovers(cluster.node_paths(node).root)
+        machine.unmount_below(cluster.node_paths(node).root)
+        network.remove_node(cluster.addresses, node.name, node.index)
+    shutil.rmtree(cluster.node_paths(node).root, ignore_errors=True)
+    remaining.save()
+    return remaining
