@@ -1,0 +1,110 @@
+"""gRPC channels to the apiservers: options, fail-over between several, and what may be tried again.
+
+Reads are tried again on Unavailable until their deadline. A write is tried again only if it was never sent (no connection); otherwise the
+caller learns ServiceUnavailable: it may or may not have happened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from machinery.api import errors
+from machinery.component import grpc_errors, tls
+
+MESSAGE_BYTES_MAX = 64 * 1024 * 1024
+
+CHANNEL_OPTIONS: tuple[tuple[str, Any], ...] = (
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_metadata_size", grpc_errors.METADATA_BYTES_MAX),
+    ("grpc.absolute_max_metadata_size", 2 * grpc_errors.METADATA_BYTES_MAX),
+    # A restarted apiserver is found again within a second: gRPC's own default waits up to two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    # A peer that vanished without a word (power, network) is noticed on an idle watch after 40 s.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.http2.lookahead_bytes", 1024 * 1024),
+    # Each client has connections of its own: gRPC would share them among all channels of a process with equal options.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+_RETRY_SECONDS_FIRST = 0.05
+_RETRY_SECONDS_MAX = 1.0
+
+# What gRPC's core says when no connection came about, so that nothing was sent.
+_NEVER_SENT = (
+    "failed to connect",
+    "connections to all backends failing",
+    "connection refused",
+    "dns resolution failed",
+)
+
+
+def new_channel(address: str, files: tls.TlsFiles | None, user_agent: str) -> grpc.aio.Channel:
+    """A channel to "host:port" or "unix:/path". `files` None: no TLS, for servers inside a test. Raises TlsError."""
+    options = (*CHANNEL_OPTIONS, ("grpc.primary_user_agent", user_agent))
+    if files is None:
+        return grpc.aio.insecure_channel(address, options)
+    return grpc.aio.secure_channel(address, tls.channel_credentials(files), options)
+
+
+class Channels:
+    """One channel to each apiserver, of which one is in use until it fails."""
+
+    def __init__(self, addresses: Sequence[str], files: tls.TlsFiles | None, user_agent: str, stub: Any) -> None:
+        if not addresses:
+            raise ValueError("no apiserver address is configured")
+        self.addresses = tuple(addresses)
+        self._channels = [new_channel(address, files, user_agent) for address in addresses]
+        self._stubs = [stub(channel) for channel in self._channels]
+        self._at = 0
+
+    @property
+    def stub(self) -> Any:
+        """The stub in use."""
+        return self._stubs[self._at]
+
+    def fail_over(self, failed: Any) -> None:
+        """Use the next apiserver, unless somebody already moved on from the one that failed."""
+        if failed is self._stubs[self._at]:
+            self._at = (self._at + 1) % len(self._stubs)
+
+    async def close(self) -> None:
+        """Close every channel; calls in flight end with Cancelled."""
+        for channel in self._channels:
+            await channel.close()
+
+    async def call(self, method: str, request: Any, timeout: float, *, safe: bool) -> Any:
+        """A unary call within `timeout` seconds. `safe`: repeating it does no harm. Raises ApiError."""
+        end = time.monotonic() + timeout
+        pause = _RETRY_SECONDS_FIRST
+        while True:
+            stub = self.stub
+            try:
+                return await getattr(stub, method)(request, timeout=max(0.001, end - time.monotonic()))
+            except grpc.RpcError as err:
+                error = grpc_errors.from_rpc_error(err)
+                if not isinstance(error, errors.ServiceUnavailable):
+                    raise error from None
+                self.fail_over(stub)
+                wait = pause * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+                again = safe or _was_never_sent(error)
+                if not again or time.monotonic() + wait >= end:
+                    raise error from None
+            await asyncio.sleep(wait)
+            pause = min(pause * 2, _RETRY_SECONDS_MAX)
+
+
+def _was_never_sent(error: errors.ServiceUnavailable) -> bool:
+    message = error.message.lower()
+    return any(phrase in message for phrase in _NEVER_SENT) and "socket closed" not in message

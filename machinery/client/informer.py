@@ -1,0 +1,265 @@
+"""An informer: a local, indexed copy of a kind's objects that follows the apiserver, and calls handlers on each change.
+
+One Watch RPC does it all: the present state, a bookmark, then changes. When the stream breaks, the informer goes on after the last
+revision it has seen; when that is Expired, it takes the whole state again and tells handlers the difference (by uid and revision), so that
+they see every object's end, though perhaps not each of its states.
+
+    (start) ── state, bookmark ──> synced ── change ──> synced
+                   ^                  │ broken: again after `revision`, with back-off
+                   └──── Expired ─────┘
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+from machinery.api import objects
+from machinery.api.errors import ApiError, Expired
+from machinery.api.kinds import Kind
+from machinery.api.selectors import LabelSelector
+from machinery.client.api_client import ApiClient, Decode, decode_or_none
+from machinery.component import logs, metrics
+from protos.cutaway.v1 import apiserver_pb2
+
+T = TypeVar("T")
+
+Indexer = Callable[[T], Iterable[str]]
+Handler = Callable[[T | None, T | None], None]
+
+BACKOFF_SECONDS_FIRST = 0.05
+BACKOFF_SECONDS_MAX = 1.0
+"""Short, because a restarted apiserver should have its watchers back within a second; jitter spreads them."""
+
+log = logs.get("informer")
+
+
+class Lister(Generic[T]):
+    """The copy, for reading. What it hands out is shared: never change it in place."""
+
+    def __init__(self, indexers: Mapping[str, Indexer[T]] | None = None) -> None:
+        self._objects: dict[str, T] = {}
+        self._namespaces: dict[str, dict[str, T]] = {}
+        self._indexers = dict(indexers or {})
+        self._indices: dict[str, dict[str, dict[str, T]]] = {name: {} for name in self._indexers}
+
+    def get(self, namespace: str, name: str) -> T | None:
+        """One object, or None."""
+        return self._objects.get(f"{namespace}/{name}" if namespace else name)
+
+    def by_key(self, key: str) -> T | None:
+        """One object by "namespace/name" (or "name"), or None."""
+        return self._objects.get(key)
+
+    def list(self, namespace: str = "", selector: LabelSelector | None = None) -> list[T]:
+        """Objects of a namespace (all if empty) that the selector (all if None) chooses, in no particular order."""
+        found = self._namespaces.get(namespace, {}) if namespace else self._objects
+        if selector is None or selector.empty:
+            return [*found.values()]
+        return [obj for obj in found.values() if selector.matches(objects.labels_of(obj))]
+
+    def by_index(self, name: str, value: str) -> Sequence[T]:
+        """Objects for which the indexer `name` gave `value`."""
+        return [*self._indices[name].get(value, {}).values()]
+
+    def keys(self) -> list[str]:
+        """Every key."""
+        return [*self._objects]
+
+    def __len__(self) -> int:
+        return len(self._objects)
+
+    def __iter__(self) -> Iterator[T]:
+        return iter([*self._objects.values()])
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._objects
+
+    # Only the informer writes.
+
+    def _put(self, key: str, obj: T) -> T | None:
+        old = self._objects.get(key)
+        if old is not None:
+            self._unindex(key, old)
+        self._objects[key] = obj
+        self._namespaces.setdefault(key.rpartition("/")[0], {})[key] = obj
+        for name, indexer in self._indexers.items():
+            for value in indexer(obj):
+                self._indices[name].setdefault(value, {})[key] = obj
+        return old
+
+    def _remove(self, key: str) -> T | None:
+        old = self._objects.pop(key, None)
+        if old is not None:
+            namespace = key.rpartition("/")[0]
+            members = self._namespaces[namespace]
+            del members[key]
+            if not members:
+                del self._namespaces[namespace]
+            self._unindex(key, old)
+        return old
+
+    def _unindex(self, key: str, old: T) -> None:
+        for name, indexer in self._indexers.items():
+            index = self._indices[name]
+            for value in indexer(old):
+                members = index.get(value)
+                if members is not None:
+                    members.pop(key, None)
+                    if not members:
+                        del index[value]
+
+
+class Informer(Generic[T]):
+    """Follows one kind. `run` it in a TaskGroup; wait for `synced` before trusting what is absent.
+
+    Handlers are called in the order of changes, synchronously; they should only queue a key. `on_event(None, new)` is an addition,
+    `(old, new)` an update, `(old, None)` a removal. A handler added late is first told of what is there.
+    """
+
+    def __init__(
+        self,
+        client: ApiClient,
+        kind: Kind,
+        namespace: str = "",
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        decode: Decode | None = None,
+        indexers: Mapping[str, Indexer[T]] | None = None,
+    ) -> None:
+        self.kind = kind
+        self.lister: Lister[T] = Lister(indexers)
+        self.synced = asyncio.Event()
+        self.revision = 0
+        self.last_error = ""
+        self._client = client
+        self._namespace = namespace
+        self._label_selector = label_selector
+        self._field_selector = field_selector
+        self._decode = decode or objects.decoder_for(kind)
+        self._handlers: list[Handler[T]] = []
+        # (uid, revision) of each object, from the envelope: what tells a change from a repetition when the state is taken again.
+        self._versions: dict[str, tuple[str, int]] = {}
+        # The state that is being received, until its bookmark; None while following changes.
+        self._fresh: dict[str, tuple[T, str, int]] | None = {}
+        self._events = metrics.counter("informer_events_total", "Changes that an informer received.", ("kind",)).labels(
+            kind.kind
+        )
+
+    def add_handler(self, on_event: Handler[T]) -> None:
+        """Call `on_event(old, new)` on every change from now on, and now for each object that is there."""
+        self._handlers.append(on_event)
+        for obj in self.lister:
+            self._call(on_event, None, obj)
+
+    @property
+    def has_synced(self) -> bool:
+        """Whether the whole state was received once."""
+        return self.synced.is_set()
+
+    async def run(self) -> None:
+        """Follow for ever. Errors of the apiserver are logged once and tried again; nothing but cancellation ends it."""
+        pause = BACKOFF_SECONDS_FIRST
+        while True:
+            try:
+                async for batch in self._watch():
+                    self._apply(batch)
+                    pause = BACKOFF_SECONDS_FIRST
+                    if self.last_error:
+                        log.info("watch resumed", kind=self.kind.kind, revision=self.revision)
+                        self.last_error = ""
+                # The server ended the stream in good order (it is stopping, or rotates watches): go on at once, elsewhere.
+            except Expired:
+                log.info("watch expired, taking the whole state", kind=self.kind.kind, revision=self.revision)
+                self.revision = 0
+            except ApiError as err:
+                if not self.last_error:
+                    log.warning("watch failed, trying again", kind=self.kind.kind, error=err.message)
+                self.last_error = err.message
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+            pause = min(pause * 2, BACKOFF_SECONDS_MAX)
+
+    def _watch(self) -> Any:
+        # A state that was cut off in the middle is worth nothing: it has no single revision to go on from.
+        self._fresh = None if self.revision else {}
+        return self._client.watch_raw(
+            self.kind,
+            self._namespace,
+            label_selector=self._label_selector,
+            field_selector=self._field_selector,
+            after_revision=self.revision or None,
+        )
+
+    def _apply(self, batch: apiserver_pb2.WatchBatch) -> None:
+        for event in batch.events:
+            self._apply_event(event)
+        if batch.events:
+            self._events.inc(len(batch.events))
+        if self._fresh is None:
+            self.revision = batch.revision or self.revision
+        elif batch.initial_events_end:
+            fresh, self._fresh = self._fresh, None
+            self.revision = batch.revision
+            self._replace(fresh)
+            self.synced.set()
+
+    def _apply_event(self, event: apiserver_pb2.WatchEvent) -> None:
+        envelope = event.object
+        key = f"{envelope.namespace}/{envelope.name}" if envelope.namespace else envelope.name
+        if event.type == apiserver_pb2.WatchEvent.DELETED:
+            if self._fresh is not None:
+                self._fresh.pop(key, None)
+            else:
+                self._drop(key, decode_or_none(self.kind, envelope, self._decode))
+            return
+        obj = decode_or_none(self.kind, envelope, self._decode)
+        if obj is None:
+            return
+        if self._fresh is not None:
+            self._fresh[key] = (obj, envelope.uid, envelope.revision)
+        else:
+            self._take(key, obj, envelope.uid, envelope.revision)
+
+    def _replace(self, fresh: dict[str, tuple[T, str, int]]) -> None:
+        for key in [key for key in self._versions if key not in fresh]:
+            self._drop(key, None)
+        for key, (obj, uid, revision) in fresh.items():
+            if self._versions.get(key) != (uid, revision):
+                self._take(key, obj, uid, revision)
+
+    def _take(self, key: str, obj: T, uid: str, revision: int) -> None:
+        version = self._versions.get(key)
+        if version is not None and version[0] != uid:
+            self._drop(key, None)  # Its namesake's end was missed: two objects never look like one that changed.
+        self._versions[key] = (uid, revision)
+        old = self.lister._put(key, obj)
+        for handler in self._handlers:
+            self._call(handler, old, obj)
+
+    def _drop(self, key: str, last: T | None) -> None:
+        self._versions.pop(key, None)
+        old = self.lister._remove(key)
+        if old is None:
+            return
+        for handler in self._handlers:
+            self._call(handler, last if last is not None else old, None)
+
+    def _call(self, handler: Handler[T], old: T | None, new: T | None) -> None:
+        try:
+            handler(old, new)
+        except Exception as err:  # A defect in one handler must not keep the others, or the copy, from going on.
+            log.error("informer handler failed", kind=self.kind.kind, exc_info=err)
+
+
+async def wait_synced(*informers: Informer[Any], timeout: float | None = None) -> None:
+    """Wait until all have received their state. Raises TimeoutError that names those that have not."""
+    try:
+        async with asyncio.timeout(timeout):
+            for informer in informers:
+                await informer.synced.wait()
+    except TimeoutError:
+        waiting = [f"{i.kind.resource} ({i.last_error or 'no answer'})" for i in informers if not i.has_synced]
+        raise TimeoutError(f"not synced after {timeout} s: {', '.join(waiting)}") from None
