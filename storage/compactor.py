@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, delete, insert, select, tuple_, update
+from sqlalchemy import Connection, and_, delete, select, text, tuple_, update
 from sqlalchemy.engine import CursorResult
 
 from storage import reads
@@ -65,17 +65,19 @@ def promise(connection: Connection, resource: str, revision: int) -> None:
         newest = reads.revision(connection)
         if revision > newest:
             raise FutureRevision(f"revision {revision} has not happened; the newest is {newest}", newest)
-        row = connection.execute(select(compaction).where(compaction.c.resource == resource)).one_or_none()
-        if row is None:
-            connection.execute(insert(compaction).values(resource=resource, revision=revision, swept=0))
-        elif row.revision < revision:
-            connection.execute(update(compaction).where(compaction.c.resource == resource).values(revision=revision))
+        # Several processes may do this at once, so it has to be right in any order.
+        row = {"resource": resource, "revision": revision}
+        connection.execute(text("INSERT INTO compaction VALUES (:resource, 0, 0) ON CONFLICT DO NOTHING"), row)
+        mine = and_(compaction.c.resource == resource, compaction.c.revision < revision)
+        connection.execute(update(compaction).where(mine).values(revision=revision))
 
 
 def sweep(connection: Connection, resource: str, rows: int) -> tuple[int, bool]:
     """One batch: go over the next `rows` log rows. How many were removed, and whether all that was promised is done."""
     with connection.begin():
-        state = connection.execute(select(compaction).where(compaction.c.resource == resource)).one_or_none()
+        # On Postgres the row is locked: of several processes that compact, one goes over each stretch of the log.
+        locked = select(compaction).where(compaction.c.resource == resource).with_for_update()
+        state = connection.execute(locked).one_or_none()
         if state is None or state.swept >= state.revision:
             return 0, True
         start, end = state.swept, state.revision

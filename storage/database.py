@@ -5,14 +5,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from sqlalchemy import Connection, Engine
 
 from storage.errors import StoreError
 from storage.judge import Group, Head
-from storage.store import Key
+from storage.store import Event, Key
+from storage.watch import Hub, ReadLog
 
 
 class Counter(NamedTuple):
@@ -53,6 +54,18 @@ class WriteSession(Protocol):
     def close(self) -> None: ...
 
 
+class LogTail(Protocol):
+    """Keeps a hub up to date with a log that others write, too."""
+
+    async def run(self) -> None:
+        """For ever, until cancelled."""
+        ...
+
+    def committed(self, events: Sequence[Event]) -> None:
+        """A commit of this process, in the loop."""
+        ...
+
+
 class Database(Protocol):
     """An open, checked database of ours."""
 
@@ -68,6 +81,14 @@ class Database(Protocol):
     """
 
     def open_session(self) -> WriteSession: ...
+
+    def lock_schema(self, connection: Connection) -> None:
+        """Let no other process make or migrate tables until the transaction ends."""
+        ...
+
+    def tail(self, hub: Hub, read: ReadLog, origin: str) -> LogTail | None:
+        """What brings other processes' commits to the hub; None where there are no other processes."""
+        ...
 
     def translate(self, error: Exception) -> StoreError | None:
         """The store's error for a driver's, or None if it isn't one."""

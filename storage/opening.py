@@ -53,6 +53,7 @@ def _open(url: str, cluster_id: str | None) -> tuple[Database, str, int]:
     database = _database(url)
     try:
         with database.writers.begin() as connection:
+            database.lock_schema(connection)
             found = _prepare(connection, cluster_id)
             return database, found, reads.revision(connection)
     except StoreError:
@@ -70,12 +71,19 @@ def _database(url: str) -> Database:
         from storage.sqlite import SqliteDatabase
 
         return SqliteDatabase(parsed)
+    if parsed.get_backend_name() == "postgresql":
+        from storage.postgres import PostgresDatabase
+
+        return PostgresDatabase(parsed)
     raise WrongDatabase(f"{parsed.get_backend_name()} is not supported; use sqlite:////path or postgresql://")
 
 
 def _prepare(connection: Connection, cluster_id: str | None) -> str:
     """Make the tables of an empty database, or check those of an existing one; its cluster's id."""
-    if not inspect(connection).has_table(meta.name):
+    present = set(metadata.tables) & set(inspect(connection).get_table_names())
+    if present and present != set(metadata.tables):
+        raise WrongDatabase(f"the database has tables of another program: {', '.join(sorted(present))}")
+    if not present:
         metadata.create_all(connection)
         found = cluster_id or str(uuid.uuid4())
         connection.execute(insert(counter).values(id=1, revision=0, time=0.0))

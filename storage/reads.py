@@ -48,7 +48,7 @@ def floor(connection: Connection, resource: str | None) -> int:
 
 
 def check_past(connection: Connection, at_revision: int, resource: str) -> int:
-    """The newest revision, if the state of a resource at `at_revision` can be told. Raises Compacted, FutureRevision."""
+    """The newest revision, if a resource's state at `at_revision` can be told. Raises Compacted, FutureRevision."""
     newest = revision(connection)
     if at_revision > newest:
         raise FutureRevision(f"revision {at_revision} has not happened; the newest is {newest}", newest)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from storage import compactor, reads
 from storage.compactor import BatchSize, Retention, RetentionPolicy
-from storage.database import Database
+from storage.database import Database, LogTail
 from storage.errors import StoreError, Unavailable
 from storage.store import Entry, Event, Key, Mutation, Page
 from storage.watch import Hub
@@ -23,6 +26,8 @@ COMPACT_INTERVAL_SECONDS = 30.0
 """How often the retention policy is looked at. Short against the minutes for which even leases are kept."""
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 
 class SqlStore:
@@ -52,16 +57,23 @@ class SqlStore:
         self._writer = Writer(database, origin=origin, clock=clock, on_commit=self._committed)
         self._compacting = asyncio.Lock()
         self._closed = False
-        self._keeper: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._tail: LogTail | None = None
 
     def start(self) -> None:
-        """Begin to apply the retention policy. The task belongs to the store and ends with `close`."""
-        self._keeper = asyncio.get_running_loop().create_task(self._keep(), name="storage-retention")
+        """Begin to apply the retention policy, and to hear of other processes. These tasks belong to the store and end
+        with `close`.
+        """
+        loop = asyncio.get_running_loop()
+        self._tasks.append(loop.create_task(self._keep(), name="storage-retention"))
+        self._tail = self._database.tail(self._hub, self._read_log, self.origin)
+        if self._tail is not None:
+            self._tasks.append(loop.create_task(self._tail.run(), name="storage-tail"))
 
     # --- the contract -------------------------------------------------------------------------------------------------
 
     async def commit(self, *mutations: Mutation) -> list[Event]:
-        return await self._writer.commit(mutations)
+        return await self._writer.commit(mutations) if mutations else []
 
     async def get(self, key: Key, at_revision: int | None = None) -> Entry | None:
         return await self._run(lambda connection: reads.get(connection, key, at_revision))
@@ -105,9 +117,9 @@ class SqlStore:
         if self._closed:
             return
         self._closed = True
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._writer.close()
         # The last group's acknowledgement is a callback that the writer has already handed to the loop.
         await asyncio.sleep(0)
@@ -124,12 +136,21 @@ class SqlStore:
 
     def _read(self, read: Callable[[Connection], T]) -> T:
         try:
-            with self._database.readers.connect() as connection, connection.begin():
-                return read(connection)
-        except StoreError:
-            raise
-        except Exception as error:
+            return self._read_once(read)
+        except DBAPIError as error:
+            failure = self._database.translate(error) or error
+            if not error.connection_invalidated:
+                raise failure from error
+        # The server was restarted, or cut an idle connection. Reading twice does no harm, and all old connections are
+        # gone now.
+        try:
+            return self._read_once(read)
+        except DBAPIError as error:
             raise self._database.translate(error) or error from error
+
+    def _read_once(self, read: Callable[[Connection], T]) -> T:
+        with self._database.readers.connect() as connection, connection.begin():
+            return read(connection)
 
     async def _read_log(self, after_revision: int, limit: int) -> Sequence[Event]:
         return await self.events(after_revision, limit=limit)
@@ -137,7 +158,10 @@ class SqlStore:
     # --- following ----------------------------------------------------------------------------------------------------
 
     def _committed(self, events: Sequence[Event]) -> None:
-        self._hub.publish(events)
+        if self._tail is not None:
+            self._tail.committed(events)
+        else:
+            self._hub.publish(events)
 
     # --- compaction ---------------------------------------------------------------------------------------------------
 
@@ -149,38 +173,48 @@ class SqlStore:
     async def _sweep(self, resource: str) -> int:
         removed, done, size = 0, False, BatchSize()
         while not done:
-            rows = size.rows
-            count, done, seconds = await self._aside(lambda connection, rows=rows: _timed(connection, resource, rows))  # type: ignore[misc]
+            count, done, seconds = await self._aside(partial(_timed_sweep, resource=resource, rows=size.rows))
             size.took(seconds)
             removed += count
         return removed
 
     async def _aside(self, run: Callable[[Connection], T]) -> T:
         """A short write that isn't a commit: between two groups where only one connection may write."""
-        return await self._writer.chore(run)
+        if self._database.one_writer:
+            return await self._writer.chore(run)
+        return await asyncio.get_running_loop().run_in_executor(self._reader, self._write_aside, run)
+
+    def _write_aside(self, run: Callable[[Connection], T]) -> T:
+        try:
+            with self._database.writers.connect() as connection:
+                return run(connection)
+        except DBAPIError as error:
+            raise self._database.translate(error) or error from error
+
+    async def apply_retention(self) -> None:
+        """Compact what the retention policy no longer keeps. Also happens by itself, every COMPACT_INTERVAL_SECONDS."""
+        for resource, retention in [*self._retention.resources.items(), ("", self._retention.default)]:
+            if retention == Retention():
+                continue
+            now = self._clock()
+            due = partial(compactor.due, resource=resource, retention=retention, now=now)
+            if revision := await self._run(due):
+                await self._compact(resource, revision)
 
     async def _keep(self) -> None:
-        for resource in await self._run(compactor.unfinished):
-            async with self._compacting:
-                await self._sweep(resource)
         while True:
-            for resource, retention in [*self._retention.resources.items(), ("", self._retention.default)]:
-                await self._apply(resource, retention)
+            try:
+                for resource in await self._run(compactor.unfinished):
+                    async with self._compacting:
+                        await self._sweep(resource)
+                await self.apply_retention()
+            except StoreError as error:
+                # Whoever commits hears of a full or absent database, too. The next interval tries again.
+                _log.warning("compaction failed, will be tried again: %s", error)
             await asyncio.sleep(COMPACT_INTERVAL_SECONDS)
 
-    async def _apply(self, resource: str, retention: Retention) -> None:
-        if retention == Retention():
-            return
-        try:
-            revision = await self._run(lambda connection: compactor.due(connection, resource, retention, self._clock()))
-            if revision:
-                await self._compact(resource, revision)
-        except StoreError:
-            # A full or absent database is told to whoever commits; forgetting is tried again at the next interval.
-            return
 
-
-def _timed(connection: Connection, resource: str, rows: int) -> tuple[int, bool, float]:
+def _timed_sweep(connection: Connection, resource: str, rows: int) -> tuple[int, bool, float]:
     started = time.monotonic()
     removed, done = compactor.sweep(connection, resource, rows)
     return removed, done, time.monotonic() - started

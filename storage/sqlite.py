@@ -7,9 +7,12 @@ caches.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import os
 import sqlite3
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
@@ -18,14 +21,16 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.pool import NullPool, QueuePool
 
-from storage.database import Counter
+from storage.database import Counter, LogTail
 from storage.errors import Corrupt, ReadOnly, StorageFull, StoreError, Unavailable, WrongDatabase
 from storage.judge import Group, Head
 from storage.schema import APPLICATION_ID
 from storage.store import Key
+from storage.watch import Hub, ReadLog
 
 READERS_MAX = 4
 _BUSY_SECONDS = 5.0
+_CHECK_SECONDS = 1.0
 # Each page costs a write into the log and one back into the file. Our rows are small or a few kilobytes; 8 KiB keeps
 # several a page.
 _PAGE_BYTES = 8192
@@ -48,12 +53,22 @@ class SqliteDatabase:
             self.writers = _engine(url, READERS_MAX, writes=True)
             self.readers = _engine(url, READERS_MAX, writes=False)
             self._check_file()
+        except sqlite3.Error as error:
+            self._lock.release()
+            raise translate(error, self.path) or error from error
         except BaseException:
             self._lock.release()
             raise
 
     def open_session(self) -> SqliteSession:
         return SqliteSession(self.writers)
+
+    def lock_schema(self, connection: Connection) -> None:
+        """Nothing to do: no other process has the file open, and the transaction holds its write lock."""
+
+    def tail(self, hub: Hub, read: ReadLog, origin: str) -> LogTail | None:
+        """None: this process is the only one."""
+        return None
 
     def translate(self, error: Exception) -> StoreError | None:
         return translate(error, self.path)
@@ -74,14 +89,10 @@ class SqliteDatabase:
             if mark != APPLICATION_ID and (mark or tables):
                 raise WrongDatabase(f"{self.path} is a SQLite file of another program")
             if tables:
-                found = cursor.execute("PRAGMA quick_check(1)").fetchone()[0]
-                if found != "ok":
-                    raise Corrupt(f"{self.path} is damaged: {found}")
+                _check_pages(cast(sqlite3.Connection, connection.driver_connection), self.path)
             cursor.execute("PRAGMA journal_mode=WAL")
             if mark != APPLICATION_ID:
                 cursor.execute(f"PRAGMA application_id={APPLICATION_ID}")
-        except sqlite3.Error as error:
-            raise translate(error, self.path) or error from error
         finally:
             connection.close()
 
@@ -156,6 +167,28 @@ SET revision = excluded.revision, create_revision = excluded.create_revision, ep
 excluded.deleted"""
 
 
+def _check_pages(connection: sqlite3.Connection, path: Path) -> None:
+    """Look for damage for at most _CHECK_SECONDS: a start must not take longer because the log is long. `verify` looks
+    at all.
+    """
+    deadline = time.monotonic() + _CHECK_SECONDS
+    connection.set_progress_handler(lambda: time.monotonic() > deadline, 10_000)
+    try:
+        found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if found != "ok":
+            raise Corrupt(f"{path} is damaged: {found.strip()}")
+        counted, logged = connection.execute(
+            "SELECT revision, (SELECT max(revision) FROM event_log) FROM counter"
+        ).fetchone()
+        if logged is not None and logged > counted:
+            raise Corrupt(f"{path} is damaged: the log ends at revision {logged} and the counter is at {counted}")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorname != "SQLITE_INTERRUPT":
+            raise
+    finally:
+        connection.set_progress_handler(None, 0)
+
+
 def _engine(url: URL, connections: int, *, writes: bool) -> Engine:
     engine = create_engine(
         url.set(drivername="sqlite+pysqlite"),
@@ -209,7 +242,7 @@ class _FileLock:
             # it.
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            if isinstance(error, PermissionError) or error.errno == 30:
+            if isinstance(error, PermissionError) or error.errno == errno.EROFS:
                 raise ReadOnly(f"{path} can't be written: {error.strerror}") from error
             raise Unavailable(f"{path}: {error.strerror}") from error
         try:
@@ -218,8 +251,10 @@ class _FileLock:
             holder = os.pread(self._descriptor, 32, 0).decode(errors="replace").strip()
             os.close(self._descriptor)
             raise WrongDatabase(f"{path.with_suffix('')} is in use by process {holder or 'unknown'}") from error
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+        # Only for the message above, so a full disk is no reason to fail here.
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
         if self._descriptor >= 0:

@@ -28,7 +28,7 @@ from typing import NamedTuple, Protocol
 
 
 class Key(NamedTuple):
-    """Where an object lives. `resource` is "pods" or "deployments.apps"; `namespace` is empty for cluster-scoped ones."""
+    """Where an object lives. `resource` is "pods" or "deployments.apps"; `namespace` is empty if cluster-scoped."""
 
     resource: str
     namespace: str
@@ -128,7 +128,7 @@ Mutation = Put | Delete
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Part of a list in key order. `after` continues it (None: it is complete); `revision` is that of the whole list."""
+    """Part of a list in key order. `after` continues it (None: complete); `revision` is that of the whole list."""
 
     entries: list[Entry]
     revision: int

@@ -38,10 +38,14 @@ class _Follower:
             return
         self.count += len(batch)
         if self.count > QUEUE_EVENTS_MAX and self.batches:
-            self.lost = True
-            self.batches.clear()
+            self.lose()
         else:
             self.batches.append(batch)
+            self.wake.set()
+
+    def lose(self) -> None:
+        self.lost = True
+        self.batches.clear()
         self.wake.set()
 
     def restart(self) -> None:
@@ -85,6 +89,14 @@ class Hub:
         for follower in self._followers:
             follower.put(events)
         return True
+
+    def skip(self, newest: int) -> None:
+        """Go on after a gap that can't be read any more: every follower has to look into the log, and finds it
+        compacted.
+        """
+        self.newest = max(self.newest, newest)
+        for follower in self._followers:
+            follower.lose()
 
     async def follow(self, after_revision: int) -> AsyncIterator[Sequence[Event]]:
         """See Store.follow. `after_revision` must not be later than `newest`."""
