@@ -11,6 +11,7 @@ not have happened. Objects that the client hands out may be shared (informers): 
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
@@ -95,7 +96,7 @@ class ApiClient:
             field_selector=str(field_selector), at_revision=at_revision,
         )  # fmt: skip
         decode = decode or objects.decoder_for(kind)
-        items: list[Any] = []
+        items: builtins.list[Any] = []
         revision = 0
         stub = self._channels.stub
         try:
@@ -148,7 +149,9 @@ class ApiClient:
 
     async def discover(self, *, timeout: float = TIMEOUT_SECONDS) -> apiserver_pb2.DiscoverResponse:
         """What is served."""
-        return await self._channels.call("Discover", apiserver_pb2.DiscoverRequest(), timeout, safe=True)
+        request = apiserver_pb2.DiscoverRequest()
+        response: apiserver_pb2.DiscoverResponse = await self._channels.call("Discover", request, timeout, safe=True)
+        return response
 
     # --- writes -------------------------------------------------------------------------------------------------------
 
@@ -228,9 +231,9 @@ class ApiClient:
 
     async def batch(
         self, mutations: Sequence[Mutation], *, omit_objects: bool = True, timeout: float = TIMEOUT_SECONDS
-    ) -> list[BatchResult]:
+    ) -> builtins.list[BatchResult]:
         """Many independent writes, each with its own outcome, in order. More than 1,000 go in several calls, in order."""
-        out: list[BatchResult] = []
+        out: builtins.list[BatchResult] = []
         for start in range(0, len(mutations), BATCH_MUTATIONS_MAX):
             part = mutations[start : start + BATCH_MUTATIONS_MAX]
             request = apiserver_pb2.BatchRequest(

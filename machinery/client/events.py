@@ -50,6 +50,7 @@ class _Similar(msgspec.Struct):
 
     since: float
     messages: set[str]
+    latest: str = ""
 
 
 class _Bucket(msgspec.Struct):
@@ -107,7 +108,7 @@ class EventRecorder:
 
     def _allowed(self, subject: str) -> bool:
         now = self._clock()
-        bucket = _remember(self._buckets, subject, lambda: _Bucket(BURST_MAX, now))
+        bucket: _Bucket = _remember(self._buckets, subject, lambda: _Bucket(BURST_MAX, now))
         bucket.tokens = min(BURST_MAX, bucket.tokens + (now - bucket.at) / REFILL_SECONDS)
         bucket.at = now
         if bucket.tokens < 1:
@@ -117,13 +118,14 @@ class EventRecorder:
 
     def _combined(self, group: tuple[str, ...], message: str) -> str:
         now = self._clock()
-        similar = _remember(self._similar, group, lambda: _Similar(now, set()))
+        similar: _Similar = _remember(self._similar, group, lambda: _Similar(now, set()))
         if now - similar.since > SIMILAR_SECONDS:
             similar.since, similar.messages = now, set()
         if message not in similar.messages:
             if len(similar.messages) >= SIMILAR_MAX:
-                return "(combined from similar events): " + similar.messages.copy().pop()
+                return f"(combined from similar events): {similar.latest}"
             similar.messages.add(message)
+            similar.latest = message
         return message
 
     # --- writing ------------------------------------------------------------------------------------------------------

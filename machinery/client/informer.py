@@ -12,6 +12,7 @@ they see every object's end, though perhaps not each of its states.
 from __future__ import annotations
 
 import asyncio
+import builtins
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
@@ -53,7 +54,7 @@ class Lister(Generic[T]):
         """One object by "namespace/name" (or "name"), or None."""
         return self._objects.get(key)
 
-    def list(self, namespace: str = "", selector: LabelSelector | None = None) -> list[T]:
+    def list(self, namespace: str = "", selector: LabelSelector | None = None) -> builtins.list[T]:
         """Objects of a namespace (all if empty) that the selector (all if None) chooses, in no particular order."""
         found = self._namespaces.get(namespace, {}) if namespace else self._objects
         if selector is None or selector.empty:
@@ -64,7 +65,7 @@ class Lister(Generic[T]):
         """Objects for which the indexer `name` gave `value`."""
         return [*self._indices[name].get(value, {}).values()]
 
-    def keys(self) -> list[str]:
+    def keys(self) -> builtins.list[str]:
         """Every key."""
         return [*self._objects]
 

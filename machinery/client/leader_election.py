@@ -17,6 +17,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from lightkube.models import coordination_v1
+
 from machinery.api import kinds, objects
 from machinery.api.errors import AlreadyExists, ApiError, Conflict, NotFound
 from machinery.client.api_client import ApiClient, Fence
@@ -58,7 +60,7 @@ class LeaderElector:
         self._renew_deadline = renew_deadline
         self._retry_period = retry_period
         self._clock = clock
-        self._lease: dict[str, Any] | None = None
+        self._lease: Any = None
         self._observed_at = 0.0
         self._fence: Fence | None = None
         self._status = metrics.gauge("leader_election_master_status", "1 while this process leads.", ("name",)).labels(
@@ -120,51 +122,59 @@ class LeaderElector:
     async def _try_acquire(self) -> Fence | None:
         lease = await self._observe()
         if lease is None:
-            self._saw(await self._client.create(_LEASE, self._record(None), self.namespace, timeout=self._retry_period))
+            obj = {
+                "apiVersion": kinds.LEASE.api_version,
+                "kind": kinds.LEASE.kind,
+                "metadata": {"name": self.lease_name, "namespace": self.namespace},
+                "spec": self._claim(0),
+            }
+            self._saw(await self._client.create(kinds.LEASE, obj, self.namespace, timeout=self._retry_period))
             return self._won()
-        spec = lease.get("spec") or {}
-        holder = spec.get("holderIdentity") or ""
-        self.leader = holder
-        expired = self._clock() - self._observed_at >= float(spec.get("leaseDurationSeconds") or self._lease_duration)
-        if holder and not expired:
+        self.leader = lease.spec.holderIdentity or ""
+        duration = float(lease.spec.leaseDurationSeconds or self._lease_duration)
+        if self.leader and self._clock() - self._observed_at < duration:
             return None
-        self._saw(await self._client.update(_LEASE, self._record(lease), timeout=self._retry_period))
+        await self._change(self._claim(lease.spec.leaseTransitions or 0))
         return self._won()
 
-    async def _observe(self) -> dict[str, Any] | None:
+    def _claim(self, transitions: int) -> dict[str, Any]:
+        now = objects.now_rfc3339_micro()
+        return {
+            "holderIdentity": self.identity,
+            "leaseDurationSeconds": max(1, round(self._lease_duration)),
+            "acquireTime": now,
+            "renewTime": now,
+            "leaseTransitions": transitions + 1,
+        }
+
+    async def _observe(self) -> Any:
+        """The Lease as it is now, or None; remembers when it was seen to change."""
         try:
-            lease = await self._client.get(_LEASE, self.lease_name, self.namespace, timeout=self._retry_period)
+            lease = await self._client.get(kinds.LEASE, self.lease_name, self.namespace, timeout=self._retry_period)
         except NotFound:
             return None
-        if self._lease is None or lease["metadata"]["resourceVersion"] != self._lease["metadata"]["resourceVersion"]:
+        if self._lease is None or lease.metadata.resourceVersion != self._lease.metadata.resourceVersion:
             self._saw(lease)
-        return dict(lease)
+        return lease
 
-    def _saw(self, lease: dict[str, Any]) -> None:
+    def _saw(self, lease: Any) -> None:
+        lease.spec = lease.spec or coordination_v1.LeaseSpec()
         self._lease = lease
         self._observed_at = self._clock()
 
+    async def _change(self, spec: dict[str, Any], timeout: float | None = None) -> None:
+        """Change the Lease that we saw last. Raises Conflict if it has changed since, NotFound."""
+        assert self._lease is not None
+        patch = {"metadata": {"resourceVersion": self._lease.metadata.resourceVersion}, "spec": spec}
+        self._saw(
+            await self._client.patch(
+                kinds.LEASE, self.lease_name, self.namespace, patch, timeout=timeout or self._retry_period
+            )
+        )
+
     def _won(self) -> Fence:
         assert self._lease is not None
-        return Fence(self.namespace, self.lease_name, int(self._lease["spec"]["leaseTransitions"]))
-
-    def _record(self, old: dict[str, Any] | None) -> dict[str, Any]:
-        """The Lease as this process takes it over from `old`."""
-        now = objects.now_rfc3339_micro()
-        transitions = ((old or {}).get("spec") or {}).get("leaseTransitions") or 0
-        metadata = (old or {}).get("metadata") or {"name": self.lease_name, "namespace": self.namespace}
-        return {
-            "apiVersion": kinds.LEASE.api_version,
-            "kind": kinds.LEASE.kind,
-            "metadata": metadata,
-            "spec": {
-                "holderIdentity": self.identity,
-                "leaseDurationSeconds": max(1, round(self._lease_duration)),
-                "acquireTime": now,
-                "renewTime": now,
-                "leaseTransitions": transitions + 1,
-            },
-        }
+        return Fence(self.namespace, self.lease_name, int(self._lease.spec.leaseTransitions))
 
     # --- as leader ----------------------------------------------------------------------------------------------------
 
@@ -173,7 +183,7 @@ class LeaderElector:
         while True:
             await asyncio.sleep(self._retry_period)
             try:
-                await self._renew_once()
+                await self._change({"renewTime": objects.now_rfc3339_micro()})
                 renewed_at = self._clock()
             except (Conflict, NotFound):
                 if not await self._still_ours():
@@ -183,11 +193,6 @@ class LeaderElector:
             if self._clock() - renewed_at >= self._renew_deadline:
                 raise LeadershipLost(f"lease {self.lease_name} could not be renewed for {self._renew_deadline:g} s")
 
-    async def _renew_once(self) -> None:
-        assert self._lease is not None
-        lease = {**self._lease, "spec": {**self._lease["spec"], "renewTime": objects.now_rfc3339_micro()}}
-        self._saw(await self._client.update(_LEASE, lease, timeout=self._retry_period))
-
     async def _still_ours(self) -> bool:
         """After a conflict: did somebody only touch the Lease (a label, our own update whose answer was lost), or take it?"""
         assert self._fence is not None
@@ -195,24 +200,21 @@ class LeaderElector:
             lease = await self._observe()
         except ApiError:
             return True  # Unknown; the deadline decides.
-        spec = (lease or {}).get("spec") or {}
-        self.leader = spec.get("holderIdentity") or ""
-        return self.leader == self.identity and spec.get("leaseTransitions") == self._fence.epoch
+        if lease is None:
+            self.leader = ""
+            return False
+        self.leader = lease.spec.holderIdentity or ""
+        return bool(self.leader == self.identity and lease.spec.leaseTransitions == self._fence.epoch)
 
     async def _release(self) -> None:
         if self._lease is None:
             return
-        spec = {**self._lease["spec"], "holderIdentity": "", "leaseDurationSeconds": 1}
-        spec["renewTime"] = objects.now_rfc3339_micro()
+        spec = {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": objects.now_rfc3339_micro()}
         try:
-            await self._client.update(_LEASE, {**self._lease, "spec": spec}, timeout=1.0)
+            await self._change(spec, timeout=1.0)
             log.info("gave leadership back", lease=self.lease_name)
         except ApiError as err:
             log.info("lease not given back, it runs out by itself", lease=self.lease_name, error=err.message)
-
-
-# Leases are handled as dicts, so that a field which the model does not know survives the update.
-_LEASE = kinds.Kind(kinds.LEASE.group, kinds.LEASE.version, "Lease.", kinds.LEASE.plural, True)
 
 
 async def _as_coroutine(function: Callable[[Fence], Awaitable[None]], fence: Fence) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
@@ -138,7 +138,7 @@ def patch_request(
 ) -> apiserver_pb2.PatchRequest:  # fmt: skip
     """A PatchRequest."""
     return apiserver_pb2.PatchRequest(
-        resource=kind.ref, namespace=namespace, name=name, subresource=subresource, type=int(type),
+        resource=kind.ref, namespace=namespace, name=name, subresource=subresource, type=cast(Any, int(type)),
         patch=objects.encode(patch), options=write_options(options, fence),
     )  # fmt: skip
 
