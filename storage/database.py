@@ -27,8 +27,8 @@ class WriteSession(Protocol):
     """One connection that writes, used by one thread. Its methods raise the driver's errors; `Database.translate` names
     them.
 
-    begin -> heads -> save -> commit, or rollback after any error. Rollback never raises; after it `begin` works again
-    as soon as the database does, over a new connection where the old one is gone.
+    begin -> heads -> save -> commit, or recover after any error. Neither it nor rollback ever raises; after it `begin`
+    works again as soon as the database does, over a new connection where the old one is gone.
     """
 
     def begin(self) -> Counter:
@@ -46,6 +46,10 @@ class WriteSession(Protocol):
     def commit(self) -> None: ...
 
     def rollback(self) -> None: ...
+
+    def recover(self, error: Exception) -> None:
+        """Roll back after an error, and do what may let the next transaction succeed."""
+        ...
 
     def connection(self) -> Connection:
         """For work that isn't hot: the same connection, outside of any transaction."""

@@ -138,6 +138,9 @@ class PostgresSession:
         except psycopg.Error:
             self._drop()
 
+    def recover(self, error: Exception) -> None:
+        self.rollback()
+
     def connection(self) -> Connection:
         raise AssertionError("only SQLite needs the writing connection for anything else")
 

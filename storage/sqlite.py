@@ -49,15 +49,15 @@ class SqliteDatabase:
             raise WrongDatabase("a SQLite store needs a file: sqlite:////absolute/path.db")
         self.path = Path(url.database).absolute()
         self._lock = _FileLock(self.path.with_name(self.path.name + ".lock"))
+        self.writers = _engine(url, 1, writes=True)
+        self.readers = _engine(url, READERS_MAX, writes=False)
         try:
-            self.writers = _engine(url, READERS_MAX, writes=True)
-            self.readers = _engine(url, READERS_MAX, writes=False)
             self._check_file()
         except sqlite3.Error as error:
-            self._lock.release()
+            self.close()
             raise translate(error, self.path) or error from error
         except BaseException:
-            self._lock.release()
+            self.close()
             raise
 
     def open_session(self) -> SqliteSession:
@@ -137,12 +137,17 @@ class SqliteSession:
         self._cursor.execute("COMMIT")
 
     def rollback(self) -> None:
-        if cast(sqlite3.Connection, self._connection.connection.driver_connection).in_transaction:
-            try:
-                self._cursor.execute("ROLLBACK")
-            except sqlite3.Error:
-                # SQLite has already rolled back by itself, as it does when the disk is full.
-                return
+        # SQLite may have rolled back by itself already, as it does when the disk is full.
+        with contextlib.suppress(sqlite3.Error):
+            self._cursor.execute("ROLLBACK")
+
+    def recover(self, error: Exception) -> None:
+        self.rollback()
+        if getattr(error, "sqlite_errorname", "").startswith("SQLITE_FULL"):
+            # What has been moved from the write-ahead log into the file makes room there. It may need some space
+            # itself.
+            with contextlib.suppress(sqlite3.Error):
+                self._cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def connection(self) -> Connection:
         return self._connection
@@ -224,7 +229,7 @@ def translate(error: Exception, path: Path) -> StoreError | None:
     if not isinstance(cause, sqlite3.Error):
         return None
     name = getattr(cause, "sqlite_errorname", "")
-    if name.startswith("SQLITE_FULL"):
+    if name in ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"):
         return StorageFull(f"no space left for {path}")
     if name.startswith("SQLITE_READONLY"):
         return ReadOnly(f"{path} can't be written ({name})")

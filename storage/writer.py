@@ -142,7 +142,7 @@ class Writer:
         try:
             verdicts = self._transact([mutations for mutations, _ in pending])
         except Exception as error:
-            self._session.rollback()
+            self._session.recover(error)
             # One exception for each commit: each is raised in another task, and each raise adds to its traceback.
             verdicts = [self._failure(error) for _ in pending]
         self._loop.call_soon_threadsafe(self._acknowledge, pending, verdicts)
@@ -169,7 +169,7 @@ class Writer:
         try:
             result = chore.run(self._session.connection())
         except Exception as error:
-            self._session.rollback()
+            self._session.recover(error)
             failure = self._database.translate(error) or error
             failure.__cause__ = error if failure is not error else error.__cause__
             self._loop.call_soon_threadsafe(_fail, chore.future, failure)
