@@ -1,4 +1,4 @@
-"""Several stores on one Postgres, and what can happen to it: all see everything, in order, and none waits for a dead one."""
+"""Several stores on one Postgres, and what can happen to it: all see all, in order, and none waits for a dead one."""
 
 from __future__ import annotations
 
@@ -169,7 +169,8 @@ async def test_a_server_that_crashes_and_comes_back_costs_nothing_acknowledged(o
     async with stores(own_server.url(), 2) as (one, two):
         tasks = [asyncio.create_task(keep_writing(store, f"w{n}")) for n, store in enumerate((one, two, one, two))]
         for _ in range(2):
-    X            await asyncio.to_thread(own_server.stop, "immediate")
+            await hundred_more()
+            await asyncio.to_thread(own_server.stop, "immediate")
             with pytest.raises(Unavailable):
                 await one.get(Key("pods", "default", "w0-1"))
             await asyncio.to_thread(own_server.start)
