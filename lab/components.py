@@ -146,6 +146,7 @@ def node(cluster: Cluster, node: Node, pki: Pki, network_namespace: str) -> list
         _cri(cluster, node, network_namespace),
         _kubelet(cluster, node, pki, network_namespace),
         _kube_proxy(cluster, node, pki, network_namespace),
+        _dns(cluster, node, pki, network_namespace),
     ]
 
 
@@ -223,4 +224,22 @@ def _kube_proxy(cluster: Cluster, node: Node, pki: Pki, network_namespace: str) 
         cluster, f"kube-proxy-{node.name}", "kube-proxy", "services.kube_proxy", config,
         node=node.name, network_namespace=network_namespace,
         health=f"https://{ip}:10249/readyz", address=f"{ip}:10349",
+    )  # fmt: skip
+
+
+def _dns(cluster: Cluster, node: Node, pki: Pki, network_namespace: str) -> Component:
+    ip = cluster.node_ip(node)
+    config = {
+        **client_of_apiserver(cluster, pki.client("dns", "system:kube-dns")),
+        "serving": tls(pki.server(f"dns-{node.name}", "system:kube-dns", ["localhost", "127.0.0.1", ip])),
+        "grpc_address": f"{ip}:10353",
+        "http_address": f"{ip}:9153",
+        "node_name": node.name,
+        "address": ip,
+        "domain": "cluster.local",
+    }
+    return _ours(
+        cluster, f"dns-{node.name}", "dns", "services.dns", config,
+        node=node.name, network_namespace=network_namespace,
+        health=f"https://{ip}:9153/readyz", address=f"{ip}:53",
     )  # fmt: skip

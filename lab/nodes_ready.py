@@ -1,4 +1,4 @@
-"""Waits until every node of the lab is Ready in the API, by a watch."""
+"""The last part of coming up: the add-ons are applied, and every node becomes Ready in the API (by a watch)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from lab import addons
 from lab.cluster import Cluster
 from lab.errors import LabError
 from lab.up import admin_identity
@@ -16,17 +17,23 @@ from machinery.component.tls import TlsFiles
 READY_SECONDS = 60.0
 
 
+async def admin_client(cluster: Cluster) -> ApiClient:
+    """A gRPC client as the admin."""
+    identity = admin_identity(cluster)
+    tls = TlsFiles(ca_file=str(identity.ca_file), cert_file=str(identity.cert_file), key_file=str(identity.key_file))
+    return await ApiClient.connect(f"127.0.0.1:{cluster.port(6444)}", tls, user_agent="cutaway")
+
+
 async def wait(cluster: Cluster, say: Callable[[str], None]) -> None:
     """Return when all nodes are Ready. Raises LabError naming those that are not after a minute."""
     waiting = {node.name for node in cluster.nodes}
     if not waiting:
         return
-    identity = admin_identity(cluster)
-    tls = TlsFiles(ca_file=str(identity.ca_file), cert_file=str(identity.cert_file), key_file=str(identity.key_file))
-    client = await ApiClient.connect(f"127.0.0.1:{cluster.port(6444)}", tls, user_agent="cutaway")
+    client = await admin_client(cluster)
     began = time.monotonic()
     reason: dict[str, str] = {}
     try:
+        await addons.apply(client, cluster, say)
         async with asyncio.timeout(READY_SECONDS):
             async for batch in client.watch(kinds.NODE):
                 for _, node in batch.events:

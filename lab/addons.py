@@ -1,0 +1,36 @@
+"""What every cluster gets besides its components: objects in `deploy/addons/*.yaml`, kept by server-side apply."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lab.cluster import PROJECT_ROOT, Cluster
+from machinery.api import errors, kinds
+from machinery.client.api_client import ApiClient
+
+ADDONS = PROJECT_ROOT / "deploy" / "addons"
+FIELD_MANAGER = "cutaway-addons"
+
+
+def documents(cluster: Cluster, folder: Path = ADDONS) -> list[dict[str, Any]]:
+    """Every object of every file, with the cluster's addresses put in place of `{{…}}`."""
+    found = []
+    for path in sorted(folder.glob("*.yaml")):
+        text = path.read_text().replace("{{dns_ip}}", cluster.addresses.dns_ip)
+        found += [document for document in yaml.safe_load_all(text) if document]
+    return found
+
+
+async def apply(client: ApiClient, cluster: Cluster, say: Callable[[str], None]) -> None:
+    """Make the objects be as the files say. What can't be applied is told, and keeps nothing else from it."""
+    for document in documents(cluster):
+        kind = kinds.find(document["apiVersion"], document["kind"])
+        assert kind is not None, document["kind"]
+        try:
+            await client.apply(kind, document, field_manager=FIELD_MANAGER, force=True)
+        except errors.ApiError as error:
+            say(f"add-on {document['kind']}/{document['metadata']['name']}: {error}")

@@ -1,0 +1,82 @@
+"""Answers to questions about the cluster's own names, from the zone. Pure."""
+
+from __future__ import annotations
+
+import random
+
+import dns.flags
+import dns.message
+import dns.name
+import dns.rcode
+import dns.rdatatype
+import dns.rrset
+
+from services.dns.records import pod_address
+from services.dns.zone import Zone
+
+# Short: pods come and go, and the server is on the same node.
+TTL_SECONDS = 5
+
+
+def answer(
+    zone: Zone, query: dns.message.Message, name: str, namespaces: frozenset[str] | set[str]
+) -> dns.message.Message:
+    """The authoritative answer. `name` is the question's, in lower case without the last dot; `namespaces` exist in the
+    cluster."""
+    response = dns.message.make_response(query, recursion_available=True)
+    response.flags |= dns.flags.AA
+    question = query.question[0]
+    found = _pod_records(zone, name, namespaces)
+    if found is None:
+        found = zone.find(name)
+    if found is None:
+        response.set_rcode(dns.rcode.NXDOMAIN)
+    else:
+        kind = dns.rdatatype.to_text(question.rdtype)
+        kinds = [kind] if kind in found else ["CNAME"] if "CNAME" in found else sorted(found) if kind == "ANY" else []
+        for each in kinds:
+            values = list(found[each])
+            # A client that takes the first address must not always take the same one.
+            random.shuffle(values)
+            response.answer.append(dns.rrset.from_text(question.name, TTL_SECONDS, "IN", each, *values))
+            if each == "SRV":
+                _add_targets(zone, response, values)
+    if not response.answer:
+        response.authority.append(_start_of_authority(zone))
+    return response
+
+
+def external_target(response: dns.message.Message, zone: Zone) -> str | None:
+    """The name outside the cluster to which an answer refers by CNAME, if it does: the client wants its addresses
+    too."""
+    for rrset in response.answer:
+        if rrset.rdtype == dns.rdatatype.CNAME:
+            target = rrset[0].target.to_text().rstrip(".").lower()
+            return None if zone.is_ours(target) else target
+    return None
+
+
+def _pod_records(zone: Zone, name: str, namespaces: frozenset[str] | set[str]) -> dict[str, list[str]] | None:
+    suffix = f".pod.{zone.domain}"
+    if not name.endswith(suffix):
+        return {} if name == suffix[1:] else None
+    label, _, namespace = name[: -len(suffix)].partition(".")
+    if not namespace:
+        return {} if label in namespaces else None
+    address = pod_address(label)
+    if address is None or namespace not in namespaces:
+        return None
+    return {"AAAA" if ":" in address else "A": [address]}
+
+
+def _add_targets(zone: Zone, response: dns.message.Message, values: list[str]) -> None:
+    for target in dict.fromkeys(value.rsplit(" ", 1)[1] for value in values):
+        for kind, addresses in (zone.find(target.rstrip(".")) or {}).items():
+            if kind in ("A", "AAAA"):
+                response.additional.append(dns.rrset.from_text(target, TTL_SECONDS, "IN", kind, *addresses))
+
+
+def _start_of_authority(zone: Zone) -> dns.rrset.RRset:
+    # The last number is how long a resolver may remember that a name does not exist.
+    data = f"ns.dns.{zone.domain}. hostmaster.{zone.domain}. {zone.generation % 2**32} 7200 1800 86400 {TTL_SECONDS}"
+    return dns.rrset.from_text(f"{zone.domain}.", TTL_SECONDS, "IN", "SOA", data)

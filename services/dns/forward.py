@@ -1,0 +1,115 @@
+"""Asks upstream servers for names that are not the cluster's, and remembers their answers as long as they allow."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import dns.asyncquery
+import dns.exception
+import dns.flags
+import dns.message
+import dns.rcode
+
+ASK_SECONDS = 2.0
+CACHE_ENTRIES_MAX = 10_000
+CACHE_SECONDS_MAX = 300
+NEGATIVE_SECONDS = 5
+# More would only wait in the kernel's buffers; the client asks again.
+CONCURRENT_MAX = 1000
+
+
+def system_servers(path: Path = Path("/etc/resolv.conf")) -> list[str]:
+    """The name servers of this machine, without loopback ones: in a node's network namespace nobody listens there."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return []
+    words = [line.split() for line in lines]
+    return [w[1] for w in words if len(w) > 1 and w[0] == "nameserver" and not w[1].startswith("127.") and "." in w[1]]
+
+
+class Forwarder:
+    """Upstream servers, some of them for certain domains only (stub domains), and a bounded cache."""
+
+    def __init__(
+        self,
+        servers: Sequence[str],
+        stub_domains: Mapping[str, Sequence[str]] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.servers = list(servers)
+        self.stub_domains = {domain.strip(".").lower(): list(those) for domain, those in (stub_domains or {}).items()}
+        self.clock = clock
+        self.cache: OrderedDict[tuple[str, int, int, bool], tuple[float, dns.message.Message]] = OrderedDict()
+        self.places = asyncio.Semaphore(CONCURRENT_MAX)
+
+    async def resolve(self, query: dns.message.Message, name: str) -> dns.message.Message:
+        """An upstream's answer, for this query's id. SERVFAIL if nobody answers."""
+        question = query.question[0]
+        wants_dnssec = bool(query.ednsflags & dns.flags.DO)
+        key = (name, int(question.rdtype), int(question.rdclass), wants_dnssec)
+        known = self._recall(key)
+        response = known or await self._ask(query, self._servers_for(name))
+        if response is None:
+            failure = dns.message.make_response(query, recursion_available=True)
+            failure.set_rcode(dns.rcode.SERVFAIL)
+            return failure
+        if known is None:
+            self._remember(key, response)
+        response.id = query.id
+        response.question = query.question
+        return response
+
+    def _servers_for(self, name: str) -> list[str]:
+        labels = name.split(".")
+        for number in range(len(labels)):
+            servers = self.stub_domains.get(".".join(labels[number:]))
+            if servers is not None:
+                return servers
+        return self.servers
+
+    async def _ask(self, query: dns.message.Message, servers: Sequence[str]) -> dns.message.Message | None:
+        # An id of our own: the client's is known to whoever might want to forge an answer.
+        copy = dns.message.from_wire(query.to_wire())
+        async with self.places:
+            for server in servers:
+                copy.id = random.SystemRandom().randrange(65536)
+                host, _, port = server.partition(":")
+                try:
+                    response, _ = await dns.asyncquery.udp_with_fallback(
+                        copy, host, timeout=ASK_SECONDS, port=int(port or 53)
+                    )
+                except (dns.exception.DNSException, OSError):
+                    continue
+                if response.rcode() in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
+                    return response
+        return None
+
+    def _recall(self, key: tuple[str, int, int, bool]) -> dns.message.Message | None:
+        entry = self.cache.get(key)
+        if entry is None:
+            return None
+        expires, response = entry
+        if expires <= self.clock():
+            del self.cache[key]
+            return None
+        self.cache.move_to_end(key)
+        copy = dns.message.from_wire(response.to_wire())
+        left = int(expires - self.clock())
+        for section in (copy.answer, copy.authority):
+            for rrset in section:
+                rrset.ttl = min(rrset.ttl, left)
+        return copy
+
+    def _remember(self, key: tuple[str, int, int, bool], response: dns.message.Message) -> None:
+        ttls = [rrset.ttl for rrset in response.answer]
+        seconds = min([*ttls, CACHE_SECONDS_MAX]) if ttls else NEGATIVE_SECONDS
+        if seconds > 0:
+            self.cache[key] = (self.clock() + seconds, response)
+            while len(self.cache) > CACHE_ENTRIES_MAX:
+                self.cache.popitem(last=False)
