@@ -70,7 +70,9 @@ class Pki:
         builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         if hosts:
-            builder = builder.add_extension(x509.SubjectAlternativeName([_general_name(h) for h in hosts]), critical=False)
+            builder = builder.add_extension(
+                x509.SubjectAlternativeName([_general_name(h) for h in hosts]), critical=False
+            )
         cert_file, key_file = self.directory / f"{file}.crt", self.directory / f"{file}.key"
         key_file.write_bytes(
             key.private_bytes(
