@@ -18,7 +18,9 @@ from services.apiserver.schema.definitions import KindLike, Node
 
 @functools.lru_cache(maxsize=8192)
 def quantity(text: str | int | float) -> str:
-    """The canonical form of a quantity: `1000m` is `1`, `1024Mi` is `1Gi`, `1.5` is `1500m`. ValueError if it isn't one."""
+    """The canonical form of a quantity: `1000m` is `1`, `1024Mi` is `1Gi`, `1.5` is `1500m`. ValueError if it isn't
+    one.
+    """
     return str(parse_quantity(text))
 
 
