@@ -8,3 +8,7 @@ import os
 # gRPC's core writes to stderr by itself, past every logger; what matters of it arrives as errors of calls. Its environment variable
 # is read when grpc is first imported, so this is the place.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+from machinery import _slim_lightkube  # noqa: E402 - after the environment
+
+_slim_lightkube.install()
