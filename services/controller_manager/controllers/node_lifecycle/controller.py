@@ -1,0 +1,105 @@
+"""Listens to nodes' heartbeats; taints nodes that are silent or say that they are unwell."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from machinery.api import kinds
+from services.controller_manager.actions import Patch, Plan
+from services.controller_manager.controllers.node_lifecycle import plan as planner
+from services.controller_manager.informers import NODE
+from services.controller_manager.reconciler import OfKind, reference
+from services.controller_manager.views.meta import condition
+from services.controller_manager.views.pod import Lease, Node
+
+_LEASES = "kube-node-lease"
+
+
+class NodeLifecycleController(OfKind):
+    """node-lifecycle"""
+
+    name = "node-lifecycle"
+    kind = kinds.NODE
+    workers = 2
+
+    def watch(self) -> None:
+        """Nodes and their Leases."""
+        self._heartbeats: dict[str, planner.Heartbeat] = {}
+        self._evicted_at: dict[str, datetime] = {}
+        self._announced: set[str] = set()
+        self.on(kinds.NODE, self._on_node)
+        self.on(kinds.LEASE, self._on_lease)
+        self.informers.of(kinds.POD)
+
+    def _on_lease(self, old: Lease | None, new: Lease | None) -> None:
+        if new is None or new.metadata.namespace != _LEASES:
+            return
+        if old is None or old.spec.renewTime != new.spec.renewTime:
+            self._heartbeats[new.metadata.name] = planner.Heartbeat(self.env.now(), heard=True)
+
+    def _on_node(self, old: Node | None, new: Node | None) -> None:
+        if new is None:
+            assert old is not None
+            self._heartbeats.pop(old.metadata.name, None)
+            self._announced.discard(old.metadata.name)
+            return
+        name = new.metadata.name
+        if old is None:
+            self._heartbeats.setdefault(name, planner.Heartbeat(self.env.now(), heard=False))
+        elif _last_heartbeat(old) != _last_heartbeat(new):
+            self._heartbeats[name] = planner.Heartbeat(self.env.now(), heard=True)
+        self.add(name)
+        if old is not None and _ready(old) != _ready(new):
+            # Whether pods may be evicted elsewhere depends on how many nodes are well.
+            for node in self.lister(kinds.NODE):
+                if _ready(node) != "True":
+                    self.add(node.metadata.name)
+
+    async def reconcile(self, key: str) -> Plan | None:
+        """See `plan`."""
+        node: Node | None = self.lister(kinds.NODE).by_key(key)
+        if node is None:
+            return None
+        now = self.env.now()
+        heartbeat = self._heartbeats.setdefault(key, planner.Heartbeat(now, heard=False))
+        may_evict, wait = self._may_evict(node, now)
+        pods = self.lister(kinds.POD).by_index(NODE, key)
+        out = planner.plan(node, pods, heartbeat, may_evict, now)
+        if wait is not None:
+            out.wake(wait)
+        if key not in self._announced:
+            self._announced.add(key)
+            out.actions.insert(0, planner.registered(node))
+        if any(isinstance(action, Patch) and "NoExecute" in str(action.patch) for action in out.actions):
+            self._evicted_at[planner.zone(node)] = now
+        await self._tell_pods(key, out)
+        return out
+
+    async def _tell_pods(self, key: str, out: Plan) -> None:
+        for action in out.actions:
+            if isinstance(action, Patch) and action.kind is kinds.POD:
+                pod = self.lister(kinds.POD).get(action.namespace, action.name)
+                if pod is not None:
+                    await self.apply(key, reference(kinds.POD, pod.metadata), [planner.POD_EVENT])
+
+    def _may_evict(self, node: Node, now: datetime) -> tuple[bool, float | None]:
+        """Whether this node may get the taints that evict, and if only the pace forbids it, how long."""
+        if _ready(node) == "True" and (now - self._heartbeats[node.metadata.name].seen).total_seconds() < 1:
+            return False, None
+        zone = planner.zone(node)
+        if zone not in planner.evicting_zones(self.lister(kinds.NODE)):
+            return False, None
+        last = self._evicted_at.get(zone)
+        if last is None:
+            return True, None
+        wait = (last + timedelta(seconds=planner.EVICTION_INTERVAL_SECONDS) - now).total_seconds()
+        return (True, None) if wait <= 0 else (False, wait)
+
+
+def _ready(node: Node) -> str:
+    entry = condition(node.status.conditions, "Ready")
+    return entry.status if entry else ""
+
+
+def _last_heartbeat(node: Node) -> tuple[datetime | None, ...]:
+    return tuple(entry.lastHeartbeatTime for entry in node.status.conditions)
