@@ -1,0 +1,182 @@
+"""The way from the apiserver to a pod's kubelet: logs, exec, attach and port-forward over the kubelet's gRPC.
+
+Which kubelet that is stands in the cluster's state: a pod names its node, the node its address. Frames are forwarded
+as they come, in both directions; both fronts (gRPC and REST) use the same four methods. Whoever calls has already
+been authorized.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from machinery.api import errors
+from machinery.component import grpc_errors
+from machinery.component.tls import TlsFiles, channel_credentials
+from protos.cutaway.v1 import kubelet_pb2_grpc, stream_pb2
+
+GRPC_ANNOTATION = "cutaway.dev/kubelet-grpc"
+DEFAULT_CONTAINER_ANNOTATION = "kubectl.kubernetes.io/default-container"
+
+# get(storage, namespace, name) -> the object as a dict that is not to be changed, or None.
+Objects = Callable[[str, str, str], Mapping[str, Any] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class KubeletAddress:
+    """Where a node's kubelet listens: `grpc` is "ip:port" or "" if it speaks only upstream's HTTPS API at `https`."""
+
+    node: str
+    grpc: str
+    https: str
+
+
+class KubeletProxy:
+    """Finds kubelets and keeps one channel to each. `tls` is the apiserver's identity towards kubelets."""
+
+    def __init__(self, objects: Objects, tls: TlsFiles) -> None:
+        self._objects = objects
+        self.tls = tls
+        self._credentials: grpc.ChannelCredentials | None = None
+        self._channels: dict[str, tuple[str, grpc.aio.Channel]] = {}
+
+    async def close(self) -> None:
+        """Close every channel."""
+        channels, self._channels = list(self._channels.values()), {}
+        await asyncio.gather(*(channel.close() for _, channel in channels))
+
+    # -- where --
+
+    def pod(self, namespace: str, name: str) -> Mapping[str, Any]:
+        """The pod. Raises NotFound."""
+        pod = self._objects("pods", namespace, name)
+        if pod is None:
+            raise errors.not_found("", "pods", name)
+        return pod
+
+    def container_of(self, pod: Mapping[str, Any], asked: str) -> str:
+        """The container that is meant: the asked one if the pod has it, the default or only one if none was named."""
+        meta, spec = pod["metadata"], pod.get("spec") or {}
+        containers = [c["name"] for c in spec.get("containers") or ()]
+        others = [c["name"] for field in ("initContainers", "ephemeralContainers") for c in spec.get(field) or ()]
+        if asked:
+            if asked not in containers and asked not in others:
+                raise errors.BadRequest(f"container {asked} is not valid for pod {meta['name']}")
+            return asked
+        default = (meta.get("annotations") or {}).get(DEFAULT_CONTAINER_ANNOTATION)
+        if default in containers:
+            return str(default)
+        if len(containers) == 1:
+            return str(containers[0])
+        text = f"a container name must be specified for pod {meta['name']}, choose one of: [{' '.join(containers)}]"
+        inits = [c["name"] for c in spec.get("initContainers") or ()]
+        if inits:
+            text += f" or one of the init containers: [{' '.join(inits)}]"
+        raise errors.BadRequest(text)
+
+    def kubelet_of(self, pod: Mapping[str, Any]) -> KubeletAddress:
+        """The kubelet of the pod's node. Raises BadRequest if it has none yet, NotFound if the node is gone."""
+        node = (pod.get("spec") or {}).get("nodeName")
+        if not node:
+            raise errors.BadRequest(f"pod {pod['metadata']['name']} does not have a host assigned")
+        return self.address_of(node)
+
+    def address_of(self, node_name: str) -> KubeletAddress:
+        """Where the kubelet of a node listens."""
+        node = self._objects("nodes", "", node_name)
+        if node is None:
+            raise errors.not_found("", "nodes", node_name)
+        status = node.get("status") or {}
+        port = ((status.get("daemonEndpoints") or {}).get("kubeletEndpoint") or {}).get("Port") or 10250
+        addresses = {item.get("type"): item.get("address") for item in reversed(status.get("addresses") or [])}
+        host = addresses.get("InternalIP") or addresses.get("Hostname") or node_name
+        host = f"[{host}]" if ":" in host else host
+        grpc_address = (node["metadata"].get("annotations") or {}).get(GRPC_ANNOTATION, "")
+        return KubeletAddress(node_name, grpc_address, f"{host}:{port}")
+
+    def _stub(self, address: KubeletAddress) -> Any:
+        if not address.grpc:
+            raise errors.ServiceUnavailable(
+                f"node {address.node} publishes no gRPC address (annotation {GRPC_ANNOTATION})"
+            )
+        known = self._channels.get(address.node)
+        if known is not None and known[0] == address.grpc:
+            return kubelet_pb2_grpc.KubeletStub(known[1])
+        if self._credentials is None:
+            self._credentials = channel_credentials(self.tls)
+        channel = grpc.aio.secure_channel(
+            address.grpc,
+            self._credentials,
+            options=(("grpc.keepalive_time_ms", 30_000), ("grpc.max_receive_message_length", 16 * 1024 * 1024)),
+        )
+        self._channels[address.node] = (address.grpc, channel)
+        return kubelet_pb2_grpc.KubeletStub(channel)
+
+    # -- streams --
+
+    async def logs(self, request: stream_pb2.LogsRequest) -> AsyncIterator[stream_pb2.Chunk]:
+        """A container's log. Ends with the log, or (follow) with the container."""
+        pod = self.pod(request.namespace, request.pod)
+        request.container = self.container_of(pod, request.container)
+        call = self._stub(self.kubelet_of(pod)).Logs(request)
+        async for chunk in _translated(call):
+            yield chunk
+
+    async def exec(self, frames: AsyncIterator[stream_pb2.ExecInput]) -> AsyncIterator[stream_pb2.ExecOutput]:
+        """Run a command. The first frame is the start; the last answer is the status."""
+        async for output in self._session("Exec", frames):
+            yield output
+
+    async def attach(self, frames: AsyncIterator[stream_pb2.ExecInput]) -> AsyncIterator[stream_pb2.ExecOutput]:
+        """Attach to a container's main process."""
+        async for output in self._session("Attach", frames):
+            yield output
+
+    async def _session(
+        self, method: str, frames: AsyncIterator[stream_pb2.ExecInput]
+    ) -> AsyncIterator[stream_pb2.ExecOutput]:
+        first = await anext(frames, None)
+        if first is None or first.WhichOneof("frame") != "start":
+            raise errors.BadRequest("the first frame must be the start of the session")
+        pod = self.pod(first.start.namespace, first.start.pod)
+        first.start.container = self.container_of(pod, first.start.container)
+        stub = self._stub(self.kubelet_of(pod))
+        call = getattr(stub, method)(_preceded(first, frames))
+        async for output in _translated(call):
+            yield output
+
+    async def port_forward(
+        self, frames: AsyncIterator[stream_pb2.PortForwardFrame]
+    ) -> AsyncIterator[stream_pb2.PortForwardFrame]:
+        """Forward TCP connections into a pod. The first frame is the start."""
+        first = await anext(frames, None)
+        if first is None or first.WhichOneof("frame") != "start":
+            raise errors.BadRequest("the first frame must be the start of the session")
+        pod = self.pod(first.start.namespace, first.start.pod)
+        phase = (pod.get("status") or {}).get("phase")
+        if phase in ("Succeeded", "Failed"):
+            raise errors.BadRequest(f"unable to forward port because pod is not running. Current status={phase}")
+        call = self._stub(self.kubelet_of(pod)).PortForward(_preceded(first, frames))
+        async for frame in _translated(call):
+            yield frame
+
+
+async def _preceded(first: Any, rest: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    yield first
+    async for frame in rest:
+        yield frame
+
+
+async def _translated(call: Any) -> AsyncIterator[Any]:
+    """What a call streams, with gRPC's errors as ours; the call is cancelled when the consumer stops."""
+    try:
+        async for message in call:
+            yield message
+    except grpc.RpcError as error:
+        raise grpc_errors.from_rpc_error(error) from error
+    finally:
+        call.cancel()

@@ -1,0 +1,243 @@
+"""The REST server: every request comes through `RestServer.handle`.
+
+    who (certificate or token) -> acting as (impersonation) -> how many at once -> what (resource or path) -> answer
+
+Errors of any step become a `Status`. What an answer says is decided by the handlers; this file only leads there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import uuid
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+from aiohttp import web
+
+from machinery.api import errors
+from services.apiserver.auth.attributes import Attributes, denied
+from services.apiserver.auth.authenticate import ANONYMOUS, Authenticator
+from services.apiserver.auth.impersonation import impersonated
+from services.apiserver.auth.rbac import Authorizer
+from services.apiserver.request import User
+from services.apiserver.rest import paths, responses
+from services.apiserver.rest.connect import Connector
+from services.apiserver.rest.connection import Connection, make_server
+from services.apiserver.rest.context import Call
+from services.apiserver.rest.discovery import VERSION, Discovery, unknown_path
+from services.apiserver.rest.flow import FlowControl
+from services.apiserver.rest.health import Check, Health
+from services.apiserver.rest.openapi import OpenApi
+from services.apiserver.rest.verbs import Verbs
+
+if TYPE_CHECKING:
+    from services.apiserver.handlers import Handlers
+    from services.apiserver.kubelet_proxy import KubeletProxy
+
+log = structlog.get_logger("rest")
+
+# Upstream's --request-timeout.
+REQUEST_SECONDS_MAX = 60
+_BEARER_PROTOCOL = "base64url.bearer.authorization.k8s.io."
+_HEALTH_ENDPOINTS = ("/healthz", "/livez", "/readyz")
+
+
+class Auditor(Protocol):
+    """Hears of every request that was answered."""
+
+    def completed(self, call: Call, code: int) -> None:
+        """Write what the policy asks for about this call."""
+
+
+class RestServer:
+    """The HTTPS front over one set of handlers."""
+
+    def __init__(
+        self,
+        handlers: Handlers,
+        authenticator: Authenticator,
+        authorizer: Authorizer,
+        *,
+        kubelets: KubeletProxy | None = None,
+        live_checks: Mapping[str, Check] | None = None,
+        ready_checks: Mapping[str, Check] | None = None,
+        metrics: Callable[[], bytes] | None = None,
+        auditor: Auditor | None = None,
+        flow: FlowControl | None = None,
+    ) -> None:
+        self.health = Health(live_checks or {}, ready_checks or {})
+        self._handlers = handlers
+        self._registry = handlers.registry
+        self._authenticator = authenticator
+        self._authorizer = authorizer
+        self._verbs = Verbs(handlers)
+        self._discovery = Discovery(handlers.registry)
+        self._openapi = OpenApi(handlers.registry)
+        self._connector = Connector(handlers, self._verbs, kubelets)
+        self._metrics = metrics
+        self._auditor = auditor
+        self._flow = flow or FlowControl()
+        self._server: asyncio.Server | None = None
+        self._http = None
+
+    # -- life --
+
+    async def start(self, host: str, port: int, ssl_context: ssl.SSLContext | None) -> int:
+        """Listen. Returns the port (of use with port 0). Raises OSError if it is taken."""
+        loop = asyncio.get_running_loop()
+        if ssl_context is not None:
+            ssl_context.set_alpn_protocols(["http/1.1"])
+        self._http = make_server(self.handle)
+        self._server = await loop.create_server(
+            self._http, host, port, ssl=ssl_context, backlog=1024, reuse_address=True
+        )
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def stop(self, grace_seconds: float = 5.0) -> None:
+        """Say not ready, take no new connections, let requests end, then close; watches end at once."""
+        self.health.stopping = True
+        if self._server is not None:
+            self._server.close()
+        if self._http is not None:
+            self._http.pre_shutdown()
+            await self._http.shutdown(grace_seconds)
+
+    # -- one request --
+
+    async def handle(self, http: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request, whatever happens."""
+        audit_id = http.headers.get("Audit-ID") or str(uuid.uuid4())
+        call: Call | None = None
+        try:
+            path, query = paths.split_target(http.raw_path)
+            call = Call(http, paths.parse(http.method, path, query), query, ANONYMOUS, audit_id)
+            call.user = await self._user(http)
+            if any(name.startswith("Impersonate-") for name in http.headers):
+                call.user = impersonated(call.user, http.headers.items(), self._authorizer)
+            response = await self._flow.run(call, self._answer)
+        except errors.ApiError as error:
+            response = responses.status_response(error)
+        except web.HTTPRequestEntityTooLarge:
+            response = responses.status_response(errors.RequestTooLarge("Request entity too large: limit is 3145728"))
+            response.force_close()
+        except TimeoutError:
+            message = "Timeout: request did not complete within the allotted timeout"
+            response = responses.status_response(errors.Timeout(message))
+        except web.HTTPException as error:
+            response = responses.status_response(errors.BadRequest(error.reason))
+        except (web.RequestPayloadError, ConnectionError) as error:
+            response = responses.status_response(errors.BadRequest(f"the body could not be read: {error}"))
+        except Exception:
+            log.exception("request failed", method=http.method, path=http.raw_path, audit_id=audit_id)
+            response = responses.status_response(
+                errors.InternalError(f"Internal error occurred: see the server's log, audit id {audit_id}")
+            )
+        if not response.prepared:
+            response.headers["Audit-Id"] = audit_id
+        if self._auditor is not None and call is not None:
+            self._auditor.completed(call, response.status)
+        return response
+
+    async def _user(self, http: web.BaseRequest) -> User:
+        """Who asks. A certificate counts before a token; a token that proves nothing is refused, not ignored."""
+        connection = http.protocol
+        assert isinstance(connection, Connection)
+        if connection.certificate_der is not None:
+            user = self._authenticator.from_certificate(connection.certificate_der)
+            if user is None:
+                raise errors.Unauthorized("Unauthorized")
+            return user
+        header = http.headers.get("Authorization")
+        if header is not None:
+            scheme, _, token = header.partition(" ")
+            if scheme.lower() == "bearer" and token.strip():
+                return await self._authenticator.from_token(token.strip())
+            raise errors.Unauthorized("Unauthorized")
+        protocols = http.headers.get("Sec-WebSocket-Protocol")
+        if protocols and _BEARER_PROTOCOL in protocols:
+            return await self._authenticator.from_token(_websocket_token(protocols))
+        return ANONYMOUS
+
+    async def _answer(self, call: Call) -> web.StreamResponse:
+        info = call.info
+        if not info.is_resource:
+            return await self._answer_path(call)
+        resource = self._registry.resolve(info.group, info.version, info.resource)
+        if info.prefix_verb == "proxy":
+            raise unknown_path()
+        if self._connector.serves(resource, info.subresource):
+            return await self._connector.serve(call, resource)
+        if info.verb == "watch":
+            return await self._verbs.serve(call, resource)
+        async with asyncio.timeout(_timeout(call)):
+            return await self._verbs.serve(call, resource)
+
+    async def _answer_path(self, call: Call) -> web.StreamResponse:
+        """A path that is no resource: discovery, documents, health, metrics."""
+        path = call.info.path
+        verb = call.info.verb
+        decision = self._authorizer.authorize(Attributes(call.user, verb, path=path))
+        if not decision.allowed:
+            raise denied(Attributes(call.user, verb, path=path), decision.reason)
+        if verb not in ("get", "head"):
+            raise errors.MethodNotAllowed("the server does not allow this method on the requested resource")
+        if self.health.serves(path):
+            return self.health.answer(path, call.query)
+        if path in ("/version", "/version/"):
+            return responses.json_response(responses.json_bytes(VERSION))
+        if path.startswith("/openapi/"):
+            response = await self._openapi.answer(call)
+            if response is not None:
+                return response
+        tokens = self._authenticator.tokens
+        if tokens is not None and path == "/.well-known/openid-configuration":
+            host = call.http.headers.get("Host", "")
+            document = tokens.openid_configuration(f"https://{host}/openid/v1/jwks")
+            return responses.json_response(responses.json_bytes(document))
+        if tokens is not None and path == "/openid/v1/jwks":
+            body = responses.json_bytes(tokens.jwks())
+            return responses.json_response(body, content_type="application/jwk-set+json")
+        if path == "/metrics" and self._metrics is not None:
+            return responses.text_response(self._metrics().decode())
+        if path in ("", "/"):
+            return responses.json_response(responses.json_bytes({"paths": self._root_paths()}))
+        response = self._discovery.answer(call)
+        if response is None:
+            raise unknown_path()
+        return response
+
+    def _root_paths(self) -> list[str]:
+        served = ["/api", "/api/v1", "/apis"]
+        for group in self._registry.groups():
+            if group:
+                served.append(f"/apis/{group}")
+                served += [f"/apis/{group}/{version}" for version in self._registry.versions(group)]
+        return sorted([*served, *_HEALTH_ENDPOINTS, "/metrics", "/openapi/v2", "/openapi/v3", "/version"])
+
+
+def _timeout(call: Call) -> float:
+    """How long a request may take: the client's wish up to ours."""
+    wish = call.query.get("timeout") if call.query else None
+    if wish and wish[0].endswith("s"):
+        text = wish[0][:-1]
+        if text.isdigit() and int(text) > 0:
+            return min(int(text), REQUEST_SECONDS_MAX)
+    return REQUEST_SECONDS_MAX
+
+
+def _websocket_token(protocols: str) -> str:
+    """The bearer token that browsers send as a subprotocol, because they can't set headers."""
+    import base64
+    import binascii
+
+    for name in protocols.split(","):
+        name = name.strip()
+        if name.startswith(_BEARER_PROTOCOL):
+            encoded = name[len(_BEARER_PROTOCOL) :]
+            try:
+                return base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode()
+            except (binascii.Error, UnicodeDecodeError) as error:
+                raise errors.Unauthorized("Unauthorized") from error
+    raise errors.Unauthorized("Unauthorized")

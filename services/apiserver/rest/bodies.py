@@ -1,0 +1,204 @@
+"""Request bodies: JSON and YAML into plain objects, with the limits that keep a hostile one cheap.
+
+orjson refuses nesting beyond 1,024 levels and text that is not UTF-8. YAML aliases are counted as often as they
+would be expanded, so that a small document can't become a large object.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import orjson
+import yaml
+
+from machinery.api import errors
+
+BODY_BYTES_MAX = 3 * 1024 * 1024
+# A YAML document may, with its aliases expanded, have as many nodes as a body of the largest size could spell out.
+YAML_NODES_MAX = 200_000
+YAML_DEPTH_MAX = 1_000
+
+_JSON_TYPES = frozenset({"application/json", "application/json-patch+json", "application/merge-patch+json"})
+_YAML_TYPES = frozenset({"application/yaml", "application/x-yaml", "text/yaml"})
+PATCH_TYPES = {
+    "application/json-patch+json": "json",
+    "application/merge-patch+json": "merge",
+    "application/strategic-merge-patch+json": "strategic",
+    "application/apply-patch+yaml": "apply",
+}
+
+
+def media_type(content_type: str) -> str:
+    """The bare media type of a Content-Type header."""
+    return content_type.partition(";")[0].strip().lower()
+
+
+def decode_object(body: bytes, content_type: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The object in a body and the paths of fields that it has twice. Raises BadRequest, UnsupportedMediaType."""
+    kind = media_type(content_type)
+    if kind in _YAML_TYPES:
+        document: Any = decode_yaml(body)
+        duplicates: tuple[str, ...] = ()
+    elif not kind or kind == "application/json":
+        document = decode_json(body)
+        duplicates = duplicate_fields(body, document)
+    else:
+        known = ", ".join(("application/json", "application/yaml"))
+        raise errors.UnsupportedMediaType(
+            f'the body of the request was in an unknown format - accepted media types include: {known}: not "{kind}"'
+        )
+    if not isinstance(document, dict):
+        raise errors.BadRequest("the body of the request is not an object: it must be a JSON or YAML mapping")
+    return document, duplicates
+
+
+def decode_patch(body: bytes, content_type: str) -> tuple[str, Any, tuple[str, ...]]:
+    """The patch type, the decoded patch, and duplicate fields (apply only). Raises UnsupportedMediaType, BadRequest."""
+    kind = media_type(content_type)
+    patch_type = PATCH_TYPES.get(kind)
+    if patch_type is None:
+        known = ", ".join(PATCH_TYPES)
+        raise errors.UnsupportedMediaType(
+            f'the body of the request was in an unknown format - accepted media types include: {known}: not "{kind}"'
+        )
+    if patch_type == "apply" and body.lstrip()[:1] != b"{":
+        document, duplicates = decode_yaml(body), ()
+    else:
+        document = decode_json(body)
+        duplicates = duplicate_fields(body, document) if patch_type != "json" else ()
+    wanted = list if patch_type == "json" else dict
+    if not isinstance(document, wanted):
+        shape = "a list of operations" if wanted is list else "a mapping"
+        raise errors.BadRequest(f"the body of the request is not {shape}, which a patch of type {kind} must be")
+    return patch_type, document, duplicates
+
+
+def decode_json(body: bytes) -> Any:
+    """A JSON document. Raises BadRequest that says where it breaks."""
+    if not body:
+        raise errors.BadRequest("the body of the request is empty")
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise errors.BadRequest(f"the object provided is unrecognized (must be valid JSON): {error}") from error
+
+
+def duplicate_fields(body: bytes, document: Any) -> tuple[str, ...]:
+    """The paths of keys that stand twice in one mapping (the decoder kept the last).
+
+    Most bodies have none: a text with as many keys as the decoded document can't. Only another number is looked into.
+    """
+    if body.count(b'":') == orjson.dumps(document).count(b'":'):
+        return ()
+    duplicates: list[str] = []
+
+    def pairs(items: list[tuple[str, Any]]) -> _Mapping:
+        seen: set[str] = set()
+        mapping = _Mapping(items)
+        for key, _ in items:
+            if key in seen:
+                mapping.twice.append(key)
+            seen.add(key)
+        return mapping
+
+    def walk(value: Any, path: str) -> None:
+        if isinstance(value, _Mapping):
+            duplicates.extend(f"{path}.{key}" if path else key for key in value.twice)
+            for key, below in value.items():
+                walk(below, f"{path}.{key}" if path else key)
+        elif isinstance(value, list):
+            for index, below in enumerate(value):
+                walk(below, f"{path}[{index}]")
+
+    try:
+        walk(json.loads(body, object_pairs_hook=pairs), "")
+    except (ValueError, RecursionError):
+        # orjson took it, so it is JSON; what the slower decoder dislikes (depth) is no duplicate.
+        return ()
+    return tuple(duplicates)
+
+
+class _Mapping(dict[str, Any]):
+    """A decoded mapping that remembers which of its keys came twice."""
+
+    def __init__(self, items: list[tuple[str, Any]]) -> None:
+        super().__init__(items)
+        self.twice: list[str] = []
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """YAML as Kubernetes reads it: no dates, no base-60 numbers, no tags that make other types."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in _Loader.yaml_implicit_resolvers.items()
+}
+
+
+def _construct_int(loader: Any, node: yaml.ScalarNode) -> Any:
+    text = loader.construct_scalar(node)
+    # "1:30" is ninety in YAML 1.1 and a string everywhere in Kubernetes.
+    return text if ":" in text else yaml.SafeLoader.construct_yaml_int(loader, node)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
+
+
+def decode_yaml(body: bytes) -> Any:
+    """A YAML document. Raises BadRequest that names the line."""
+    try:
+        loader = _Loader(body)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                raise errors.BadRequest("the body of the request is empty")
+            _refuse_bombs(node)
+            document = loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise errors.BadRequest(f"error converting YAML to JSON: yaml: {_one_line(error)}") from error
+    try:
+        orjson.dumps(document)
+    except TypeError as error:
+        raise errors.BadRequest(f"error converting YAML to JSON: {error}") from error
+    return document
+
+
+def _one_line(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    if mark is not None:
+        return f"line {mark.line + 1}: {getattr(error, 'problem', error)}"
+    return " ".join(str(error).split())
+
+
+def _refuse_bombs(root: yaml.Node) -> None:
+    """Raise BadRequest if the document is too deep, too large with its aliases expanded, or contains itself."""
+    sizes: dict[int, int] = {}
+    above: set[int] = set()
+
+    def size(node: yaml.Node, depth: int) -> int:
+        key = id(node)
+        if key in sizes:
+            return sizes[key]
+        if key in above:
+            raise errors.BadRequest("error converting YAML to JSON: yaml: an anchor contains itself")
+        if depth > YAML_DEPTH_MAX:
+            raise errors.BadRequest("error converting YAML to JSON: yaml: exceeded max depth of 1000")
+        above.add(key)
+        total = 1
+        if isinstance(node, yaml.SequenceNode):
+            for item in node.value:
+                total += size(item, depth + 1)
+        elif isinstance(node, yaml.MappingNode):
+            for name, value in node.value:
+                total += size(name, depth + 1) + size(value, depth + 1)
+        above.discard(key)
+        if total > YAML_NODES_MAX:
+            raise errors.BadRequest("error converting YAML to JSON: yaml: document contains excessive aliasing")
+        sizes[key] = total
+        return total
+
+    size(root, 0)

@@ -1,0 +1,139 @@
+"""Volumes, claims, storage classes, CSI objects, device claims."""
+
+from __future__ import annotations
+
+from services.apiserver.rest.columns import Cells, Columns, Object
+from services.apiserver.rest.columns.formats import access_modes, created, or_unset
+
+_DEFAULT_CLASS = ("storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class")
+
+
+def _volume(obj: Object) -> Cells:
+    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+    claim = spec.get("claimRef") or {}
+    phase = "Terminating" if obj["metadata"].get("deletionTimestamp") else status.get("phase", "")
+    return [
+        obj["metadata"]["name"],
+        (spec.get("capacity") or {}).get("storage", ""),
+        access_modes(spec.get("accessModes")),
+        spec.get("persistentVolumeReclaimPolicy", ""),
+        phase,
+        f"{claim.get('namespace', '')}/{claim.get('name', '')}" if claim else "",
+        spec.get("storageClassName", ""),
+        or_unset(spec.get("volumeAttributesClassName")),
+        status.get("reason", ""),
+        created(obj),
+        spec.get("volumeMode", "<unset>"),
+    ]
+
+
+def _claim(obj: Object) -> Cells:
+    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+    phase = "Terminating" if obj["metadata"].get("deletionTimestamp") else status.get("phase", "")
+    bound = bool(spec.get("volumeName"))
+    return [
+        obj["metadata"]["name"],
+        phase,
+        spec.get("volumeName", ""),
+        (status.get("capacity") or {}).get("storage", "") if bound else "",
+        access_modes(status.get("accessModes")) if bound else "",
+        spec.get("storageClassName", ""),
+        or_unset(spec.get("volumeAttributesClassName")),
+        created(obj),
+        spec.get("volumeMode", "<unset>"),
+    ]
+
+
+def _storage_class(obj: Object) -> Cells:
+    annotations = obj["metadata"].get("annotations") or {}
+    name = obj["metadata"]["name"]
+    if any(annotations.get(key) == "true" for key in _DEFAULT_CLASS):
+        name += " (default)"
+    return [
+        name,
+        obj.get("provisioner", ""),
+        obj.get("reclaimPolicy", "Delete"),
+        obj.get("volumeBindingMode", "Immediate"),
+        bool(obj.get("allowVolumeExpansion")),
+        created(obj),
+    ]
+
+
+def _attributes_class(obj: Object) -> Cells:
+    return [obj["metadata"]["name"], obj.get("driverName", ""), created(obj)]
+
+
+def _attachment(obj: Object) -> Cells:
+    spec = obj.get("spec") or {}
+    return [
+        obj["metadata"]["name"],
+        spec.get("attacher", ""),
+        (spec.get("source") or {}).get("persistentVolumeName") or "",
+        spec.get("nodeName", ""),
+        bool((obj.get("status") or {}).get("attached")),
+        created(obj),
+    ]
+
+
+def _csi_node(obj: Object) -> Cells:
+    return [obj["metadata"]["name"], len((obj.get("spec") or {}).get("drivers") or ()), created(obj)]
+
+
+def _csi_driver(obj: Object) -> Cells:
+    spec = obj.get("spec") or {}
+    audiences = ",".join(item.get("audience", "") for item in spec.get("tokenRequests") or ())
+    return [
+        obj["metadata"]["name"],
+        spec.get("attachRequired", True),
+        spec.get("podInfoOnMount", False),
+        spec.get("storageCapacity", False),
+        audiences or "<unset>",
+        spec.get("requiresRepublish", False),
+        ",".join(spec.get("volumeLifecycleModes") or ("Persistent",)),
+        created(obj),
+    ]
+
+
+def _resource_claim(obj: Object) -> Cells:
+    status = obj.get("status") or {}
+    states = []
+    if obj["metadata"].get("deletionTimestamp"):
+        states.append("deleted")
+    if status.get("allocation"):
+        states.append("allocated")
+    else:
+        states.append("pending")
+    if status.get("reservedFor"):
+        states.append("reserved")
+    return [obj["metadata"]["name"], ",".join(states), created(obj)]
+
+
+def _resource_slice(obj: Object) -> Cells:
+    spec = obj.get("spec") or {}
+    pool = (spec.get("pool") or {}).get("name", "")
+    return [obj["metadata"]["name"], or_unset(spec.get("nodeName")), spec.get("driver", ""), pool, created(obj)]
+
+
+TABLES = {
+    "persistentvolumes": Columns(
+        "Name, Capacity, Access Modes, Reclaim Policy, Status, Claim, StorageClass, VolumeAttributesClass, Reason, Age,"
+        " VolumeMode*",
+        _volume,
+    ),
+    "persistentvolumeclaims": Columns(
+        "Name, Status, Volume, Capacity, Access Modes, StorageClass, VolumeAttributesClass, Age, VolumeMode*", _claim
+    ),
+    "storageclasses.storage.k8s.io": Columns(
+        "Name, Provisioner, ReclaimPolicy, VolumeBindingMode, AllowVolumeExpansion:boolean, Age", _storage_class
+    ),
+    "volumeattributesclasses.storage.k8s.io": Columns("Name, DriverName, Age", _attributes_class),
+    "volumeattachments.storage.k8s.io": Columns("Name, Attacher, PV, Node, Attached:boolean, Age", _attachment),
+    "csinodes.storage.k8s.io": Columns("Name, Drivers:integer, Age", _csi_node),
+    "csidrivers.storage.k8s.io": Columns(
+        "Name, AttachRequired:boolean, PodInfoOnMount:boolean, StorageCapacity:boolean, TokenRequests,"
+        " RequiresRepublish:boolean, Modes, Age",
+        _csi_driver,
+    ),
+    "resourceclaims.resource.k8s.io": Columns("Name, State, Age", _resource_claim),
+    "resourceslices.resource.k8s.io": Columns("Name, Node, Driver, Pool, Age", _resource_slice),
+}

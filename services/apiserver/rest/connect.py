@@ -1,0 +1,166 @@
+"""Subresources that are streams to a container: log, exec, attach, portforward.
+
+They are judged like any other (`create` on pods/exec, also when the client upgrades by GET) and then handed to the
+kubelet proxy.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from machinery.api import errors
+from protos.cutaway.v1 import stream_pb2
+from services.apiserver.request import Request
+from services.apiserver.rest import responses
+from services.apiserver.rest.channels import MESSAGE_BYTES_MAX, PROTOCOLS, ChannelSocket
+from services.apiserver.rest.context import Call
+from services.apiserver.rest.options import first, number
+from services.apiserver.rest.paths import is_true
+from services.apiserver.rest.tunnel import TUNNEL_PROTOCOL, serve_tunnel
+from services.apiserver.rest.watching import ending_with
+
+if TYPE_CHECKING:
+    from services.apiserver.handlers import Handlers
+    from services.apiserver.kubelet_proxy import KubeletProxy
+    from services.apiserver.registry.resource import Resource
+    from services.apiserver.rest.verbs import Verbs
+
+_STREAMS = frozenset({"log", "exec", "attach", "portforward"})
+
+
+class Connector:
+    """Serves the streams of pods."""
+
+    def __init__(self, handlers: Handlers, verbs: Verbs, kubelets: KubeletProxy | None) -> None:
+        self._handlers = handlers
+        self._verbs = verbs
+        self._kubelets = kubelets
+
+    def serves(self, resource: Resource, subresource: str) -> bool:
+        """Whether this subresource is a stream."""
+        return subresource in _STREAMS and resource.plural == "pods" and not resource.group
+
+    async def serve(self, call: Call, resource: Resource) -> web.StreamResponse:
+        """Open the stream."""
+        info = call.info
+        if info.verb not in ("get", "create") or (info.subresource == "log" and info.verb != "get"):
+            raise errors.MethodNotAllowed("the server does not allow this method on the requested resource")
+        request: Request = self._verbs.request(call, resource)
+        if info.subresource != "log":
+            # Running something in a pod is a change, whichever HTTP method asks for the upgrade.
+            request.verb = "create"
+        self._handlers.authorize(request)
+        if self._kubelets is None:
+            raise errors.ServiceUnavailable("this server has no way to kubelets: no client certificate is configured")
+        if info.subresource == "log":
+            return await self._log(call, self._kubelets)
+        if info.subresource == "portforward":
+            return await self._port_forward(call, self._kubelets)
+        return await self._exec(call, self._kubelets)
+
+    # -- logs --
+
+    async def _log(self, call: Call, kubelets: KubeletProxy) -> web.StreamResponse:
+        request = _logs_request(call)
+        chunks = kubelets.logs(request)
+        # The first chunk decides whether there is an error to report: after that the head has gone out.
+        head = await anext(chunks, None)
+        if not request.follow and head is None:
+            return responses.text_response("")
+        response = web.StreamResponse(headers={"Content-Type": "text/plain", "Cache-Control": "no-cache, private"})
+        response.headers["Audit-Id"] = call.audit_id
+        response.enable_chunked_encoding()
+        async with ending_with(call, chunks):
+            await response.prepare(call.http)
+            if head is not None:
+                await response.write(head.data)
+            try:
+                async for chunk in chunks:
+                    await response.write(chunk.data)
+            except errors.ApiError as error:
+                await response.write(f"\nerror: the log was cut off: {error.message}\n".encode())
+            await response.write_eof()
+        return response
+
+    # -- exec and attach --
+
+    async def _exec(self, call: Call, kubelets: KubeletProxy) -> web.StreamResponse:
+        start = _exec_start(call)
+        pod = kubelets.pod(start.namespace, start.pod)
+        start.container = kubelets.container_of(pod, start.container)
+        kubelets.kubelet_of(pod)
+        if call.http.headers.get("Upgrade", "").lower() != "websocket":
+            raise errors.BadRequest("unable to upgrade: only WebSocket is spoken here")
+        socket = web.WebSocketResponse(protocols=PROTOCOLS, max_msg_size=MESSAGE_BYTES_MAX)
+        await socket.prepare(call.http)
+        channels = ChannelSocket(socket)
+        session = kubelets.exec if call.info.subresource == "exec" else kubelets.attach
+        outputs = session(channels.frames(start))
+        async with ending_with(call, outputs):
+            await channels.run(start, outputs)
+        return socket
+
+    # -- port-forward --
+
+    async def _port_forward(self, call: Call, kubelets: KubeletProxy) -> web.StreamResponse:
+        pod = kubelets.pod(call.info.namespace, call.info.name)
+        kubelets.kubelet_of(pod)
+        if call.http.headers.get("Upgrade", "").lower() != "websocket":
+            raise errors.BadRequest("unable to upgrade: only WebSocket is spoken here")
+        socket = web.WebSocketResponse(protocols=(TUNNEL_PROTOCOL,), max_msg_size=MESSAGE_BYTES_MAX)
+        await socket.prepare(call.http)
+        await serve_tunnel(call, socket, kubelets)
+        return socket
+
+
+def _logs_request(call: Call) -> stream_pb2.LogsRequest:
+    query = call.query
+    request = stream_pb2.LogsRequest(
+        namespace=call.info.namespace,
+        pod=call.info.name,
+        container=first(query, "container"),
+        follow=is_true(query, "follow"),
+        previous=is_true(query, "previous"),
+        timestamps=is_true(query, "timestamps"),
+        since_time=first(query, "sinceTime"),
+        stream=first(query, "stream"),
+    )
+    causes = []
+    for parameter, field, least in (
+        ("sinceSeconds", "since_seconds", 1),
+        ("tailLines", "tail_lines", 0),
+        ("limitBytes", "limit_bytes", 1),
+    ):
+        if parameter in query:
+            value = number(query, parameter)
+            if value < least:
+                text = f"Invalid value: {value}: must be greater than or equal to {least}"
+                causes.append(errors.Cause("FieldValueInvalid", text, parameter))
+            setattr(request, field, max(value, 0))
+    if causes:
+        raise errors.invalid("", "PodLogOptions", call.info.name, causes)
+    return request
+
+
+def _exec_start(call: Call) -> stream_pb2.ExecStart:
+    query = call.query
+    start = stream_pb2.ExecStart(
+        namespace=call.info.namespace,
+        pod=call.info.name,
+        container=first(query, "container"),
+        command=list(query.get("command", ())),
+        stdin=is_true(query, "stdin"),
+        stdout=is_true(query, "stdout"),
+        stderr=is_true(query, "stderr"),
+        tty=is_true(query, "tty"),
+    )
+    if call.info.subresource == "exec" and not start.command:
+        raise errors.BadRequest("you must specify at least one command for the container")
+    if start.tty and start.stderr:
+        # With a terminal there is one output stream.
+        start.stderr = False
+    if not (start.stdin or start.stdout or start.stderr):
+        raise errors.BadRequest("you must specify at least one of stdin, stdout, stderr")
+    return start

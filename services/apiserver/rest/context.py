@@ -1,0 +1,43 @@
+"""One request on its way: what was parsed of it, and who asks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from aiohttp import web
+
+from services.apiserver.request import User
+from services.apiserver.rest.connection import Connection
+from services.apiserver.rest.paths import Query, RequestInfo
+
+
+@dataclass
+class Call:
+    """A request as the parts of the front hand it to each other."""
+
+    http: web.BaseRequest
+    info: RequestInfo
+    query: Query
+    user: User
+    audit_id: str
+
+    @property
+    def connection(self) -> Connection:
+        """The connection that it came on."""
+        return self.http.protocol  # type: ignore[return-value]
+
+    @property
+    def accept(self) -> str:
+        """The Accept header."""
+        return self.http.headers.get("Accept", "")
+
+    @cached_property
+    def user_agent(self) -> str:
+        """The User-Agent header."""
+        return self.http.headers.get("User-Agent", "")
+
+    @property
+    def content_type(self) -> str:
+        """The Content-Type header of the body."""
+        return self.http.headers.get("Content-Type", "")

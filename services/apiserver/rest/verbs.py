@@ -1,0 +1,254 @@
+"""The resource verbs over HTTP: query and body in, handlers called, bytes out."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from machinery.api import errors
+from services.apiserver.request import Request
+from services.apiserver.rest import bodies, negotiate, options, responses, table
+from services.apiserver.rest.context import Call
+from services.apiserver.rest.negotiate import PARTIAL, PARTIAL_LIST, TABLE
+from services.apiserver.rest.watching import stream_watch
+
+if TYPE_CHECKING:
+    from services.apiserver.handlers import Handlers
+    from services.apiserver.registry.resource import Resource
+
+# Upstream answers the deleted object itself for these, and a Status for all others.
+_RETURNS_DELETED = frozenset(
+    {
+        "pods",
+        "persistentvolumes",
+        "persistentvolumeclaims",
+        "podtemplates",
+        "resourcequotas",
+        "serviceaccounts",
+        "replicationcontrollers",
+        "services",
+        "namespaces",
+    }
+)
+
+
+class Verbs:
+    """Turns a parsed call into a call of a handler, and its result into an answer."""
+
+    def __init__(self, handlers: Handlers) -> None:
+        self.handlers = handlers
+        self._table: dict[str, Callable[[Call, Resource], Awaitable[web.StreamResponse]]] = {
+            "get": self.get,
+            "list": self.list,
+            "watch": self.watch,
+            "create": self.create,
+            "update": self.update,
+            "patch": self.patch,
+            "delete": self.delete,
+            "deletecollection": self.delete_collection,
+        }
+
+    async def serve(self, call: Call, resource: Resource) -> web.StreamResponse:
+        """Answer a call on a resource or one of its ordinary subresources."""
+        info = call.info
+        if info.subresource:
+            subresource = resource.subresources.get(info.subresource)
+            if subresource is None:
+                raise errors.NotFound("the server could not find the requested resource")
+            allowed = subresource.verbs
+        else:
+            allowed = resource.verbs
+        if info.namespace and not resource.namespaced and resource.plural != "namespaces":
+            # A cluster-scoped object is not to be reached below a namespace (CVE-2019-11247).
+            raise errors.NotFound("the server could not find the requested resource")
+        verb = self._table.get(info.verb)
+        if verb is None or info.verb not in allowed or (not info.name and info.verb in ("update", "patch")):
+            raise errors.MethodNotAllowed("the server does not allow this method on the requested resource")
+        if info.verb == "create" and not info.subresource and (info.name or _needs_namespace(resource, info.namespace)):
+            raise errors.MethodNotAllowed("the server does not allow this method on the requested resource")
+        if info.name and resource.namespaced and not info.namespace and info.verb not in ("list", "watch"):
+            raise errors.NotFound("the server could not find the requested resource")
+        return await verb(call, resource)
+
+    def request(self, call: Call, resource: Resource) -> Request:
+        """The call as handlers take it."""
+        info = call.info
+        namespace = info.namespace if resource.namespaced else ""
+        return Request(
+            call.user,
+            info.verb,
+            resource,
+            info.subresource,
+            namespace,
+            info.name,
+            call.user_agent,
+            call.connection.client_address,
+            call.audit_id,
+            info.path,
+        )
+
+    # -- reads --
+
+    async def get(self, call: Call, resource: Resource) -> web.StreamResponse:
+        """GET one object."""
+        form = negotiate.choose(call.accept, negotiate.OBJECT_TRANSFORMS)
+        version = options.first(call.query, "resourceVersion") if call.query else ""
+        body = await self.handlers.get(self.request(call, resource), version)
+        if form is negotiate.PLAIN:
+            return responses.json_response(body)
+        body = self._transformed(call, resource, form, body)
+        return responses.json_response(responses.represented(body, form.media_type), content_type=form.content_type)
+
+    async def list(self, call: Call, resource: Resource) -> web.StreamResponse:
+        """GET a collection."""
+        form = negotiate.choose(call.accept, negotiate.LIST_TRANSFORMS)
+        result = await self.handlers.list(self.request(call, resource), options.list_options(call.query))
+        if form.transform == TABLE:
+            body = table.table_of_list(resource, form.version, result, _include(call))
+        elif form.transform == PARTIAL_LIST:
+            items = [table.partial(item, form.version) for item in result.items]
+            body = responses.list_bytes(
+                PARTIAL, f"meta.k8s.io/{form.version}", items, result.revision, result.continue_token, result.remaining
+            ).replace(b'"PartialObjectMetadata"', b'"PartialObjectMetadataList"', 1)
+        else:
+            body = responses.list_bytes(
+                responses.list_kind(resource.kind.kind),
+                resource.kind.api_version,
+                result.items,
+                result.revision,
+                result.continue_token,
+                result.remaining,
+            )
+        response = responses.json_response(responses.represented(body, form.media_type), content_type=form.content_type)
+        return await responses.compressed(response, call.http.headers.get("Accept-Encoding", ""))
+
+    async def watch(self, call: Call, resource: Resource) -> web.StreamResponse:
+        """GET with watch=true."""
+        form = negotiate.choose(call.accept, negotiate.WATCH_TRANSFORMS)
+        events = self.handlers.watch(self.request(call, resource), options.watch_options(call.query))
+        transform = None
+        if form.transform == TABLE:
+            transform = table.WatchTable(resource, form.version, _include(call)).event
+        elif form.transform == PARTIAL:
+            version = form.version
+
+            def transform(body: bytes, _event_type: str) -> bytes:
+                return table.partial(body, version)
+
+        return await stream_watch(call, events, transform)
+
+    # -- writes --
+
+    async def create(self, call: Call, resource: Resource) -> web.StreamResponse:
+        """POST."""
+        form = negotiate.choose(call.accept, negotiate.OBJECT_TRANSFORMS)
+        document, duplicates = bodies.decode_object(await call.http.read(), call.content_type)
+        write = options.write_options(call.query, call.user_agent, duplicates)
+        result = await self.handlers.create(self.request(call, resource), document, write)
+        body = self._transformed(call, resource, form, result.json)
+        return responses.json_response(
+            responses.represented(body, form.media_type), 201, content_type=form.content_type, warnings=result.warnings
+        )
+
+    async def update(self, call: Call, resource: Resource) -> web.StreamResponse:
+        """PUT."""
+        form = negotiate.choose(call.accept, negotiate.OBJECT_TRANSFORMS)
+        document, duplicates = bodies.decode_object(await call.http.read(), call.content_type)
+        write = options.write_options(call.query, call.user_agent, duplicates)
+        result = await self.handlers.update(self.request(call, resource), document, write)
+        return self._written(call, resource, form, result.json, result.created, result.warnings)
+
+    async def patch(self, call: Call, resource: Resource) -> web.StreamResponse:
+        """PATCH in its four forms."""
+        form = negotiate.choose(call.accept, negotiate.OBJECT_TRANSFORMS)
+        patch_type, document, duplicates = bodies.decode_patch(await call.http.read(), call.content_type)
+        write = options.write_options(call.query, call.user_agent, duplicates)
+        if patch_type == "apply" and not options.first(call.query, "fieldManager"):
+            causes = [errors.Cause("FieldValueRequired", "Required value: is required for apply patch", "fieldManager")]
+            raise errors.invalid("meta.k8s.io", "PatchOptions", "", causes)
+        if write.force and patch_type != "apply":
+            causes = [
+                errors.Cause("FieldValueForbidden", "Forbidden: may not be specified for non-apply patch", "force")
+            ]
+            raise errors.invalid("meta.k8s.io", "PatchOptions", "", causes)
+        result = await self.handlers.patch(self.request(call, resource), patch_type, document, write)  # type: ignore[arg-type]
+        return self._written(call, resource, form, result.json, result.created, result.warnings)
+
+    async def delete(self, call: Call, resource: Resource) -> web.StreamResponse:
+        """DELETE one object."""
+        form = negotiate.choose(call.accept, negotiate.OBJECT_TRANSFORMS)
+        wanted = options.delete_options(call.query, await _options_body(call))
+        result = await self.handlers.delete(self.request(call, resource), wanted)
+        status = 200
+        if not result.gone and (wanted.orphan_dependents is False or wanted.propagation_policy == "Foreground"):
+            status = 202
+        if result.gone and not (resource.plural in _RETURNS_DELETED and not resource.group):
+            body = responses.success_status(resource.group, resource.plural, call.info.name, result.uid)
+        else:
+            body = self._transformed(call, resource, form, result.json)
+        return responses.json_response(
+            responses.represented(body, form.media_type), status, content_type=form.content_type
+        )
+
+    async def delete_collection(self, call: Call, resource: Resource) -> web.StreamResponse:
+        """DELETE what selectors choose."""
+        wanted = options.delete_options(call.query, await _options_body(call))
+        results = await self.handlers.delete_collection(
+            self.request(call, resource), options.list_options(call.query), wanted
+        )
+        revision = max((result.revision for result in results), default=0)
+        body = responses.list_bytes(
+            responses.list_kind(resource.kind.kind),
+            resource.kind.api_version,
+            [result.json for result in results],
+            revision,
+            "",
+            None,
+        )
+        return responses.json_response(body)
+
+    def _written(
+        self,
+        call: Call,
+        resource: Resource,
+        form: negotiate.Representation,
+        body: bytes,
+        created: bool,
+        warnings: list[str],
+    ) -> web.Response:
+        body = self._transformed(call, resource, form, body)
+        return responses.json_response(
+            responses.represented(body, form.media_type),
+            201 if created else 200,
+            content_type=form.content_type,
+            warnings=warnings,
+        )
+
+    def _transformed(self, call: Call, resource: Resource, form: negotiate.Representation, body: bytes) -> bytes:
+        if form.transform == TABLE:
+            return table.table_of_object(resource, form.version, body, _include(call))
+        if form.transform == PARTIAL:
+            return table.partial(body, form.version)
+        return body
+
+
+def _needs_namespace(resource: Resource, namespace: str) -> bool:
+    return resource.namespaced and not namespace
+
+
+def _include(call: Call) -> str:
+    return options.first(call.query, "includeObject") or "Metadata"
+
+
+async def _options_body(call: Call) -> dict[str, object] | None:
+    if not call.http.can_read_body:
+        return None
+    raw = await call.http.read()
+    if not raw:
+        return None
+    if call.content_type.startswith("application/vnd.kubernetes.protobuf"):
+        raise errors.UnsupportedMediaType("DeleteOptions must be JSON or YAML")
+    document, _ = bodies.decode_object(raw, call.content_type)
+    return document

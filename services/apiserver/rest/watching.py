@@ -1,0 +1,104 @@
+"""WATCH: one JSON line an event, a batch of events in one write, also as WebSocket messages.
+
+The bytes of an event are the stored ones; only the table and metadata forms that kubectl asks for decode them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from machinery.api import errors
+from services.apiserver.rest.context import Call
+from services.apiserver.rest.responses import json_bytes
+
+if TYPE_CHECKING:
+    from services.apiserver.watcher import WatchEvent
+
+_JSON_LINES = "application/json"
+_HEADERS = {"Content-Type": _JSON_LINES, "Cache-Control": "no-cache, private"}
+
+Transform = Callable[[bytes, str], bytes]
+
+
+def event_line(event_type: str, body: bytes) -> bytes:
+    """One watch event as a line."""
+    return b'{"type":"%b","object":%b}\n' % (event_type.encode(), body)
+
+
+_HEADS = {
+    kind: b'{"type":"%b","object":' % kind.encode() for kind in ("ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR")
+}
+
+
+def _lines(batch: Sequence[WatchEvent], transform: Transform | None) -> list[bytes]:
+    if transform is None:
+        return [event.frame for event in batch]
+    return [b"%b%b}\n" % (_HEADS[event.type], transform(event.json, event.type)) for event in batch]
+
+
+async def stream_watch(
+    call: Call, events: AsyncIterator[list[WatchEvent]], transform: Transform | None
+) -> web.StreamResponse:
+    """Write the events to the client until it goes, the watch's time is over, or it falls too far behind."""
+    if call.http.headers.get("Upgrade", "").lower() == "websocket":
+        return await _stream_websocket(call, events, transform)
+    response = web.StreamResponse(headers=_HEADERS)
+    response.headers["Audit-Id"] = call.audit_id
+    response.enable_chunked_encoding()
+    async with ending_with(call, events):
+        await response.prepare(call.http)
+        try:
+            async for batch in events:
+                if batch:
+                    await response.write(b"".join(_lines(batch, transform)))
+        except errors.ApiError as error:
+            # The head has gone out: the error goes as the last event, which ends the watch for the client.
+            await response.write(b"%b%b}\n" % (_HEADS["ERROR"], json_bytes(error.to_status())))
+        await response.write_eof()
+    return response
+
+
+async def _stream_websocket(
+    call: Call, events: AsyncIterator[list[WatchEvent]], transform: Transform | None
+) -> web.StreamResponse:
+    protocols = [
+        name.strip()
+        for name in call.http.headers.get("Sec-WebSocket-Protocol", "").split(",")
+        if name.strip() and not name.strip().startswith("base64url.bearer.")
+    ]
+    socket = web.WebSocketResponse(protocols=protocols, autoping=True)
+    async with ending_with(call, events):
+        await socket.prepare(call.http)
+        try:
+            async for batch in events:
+                for line in _lines(batch, transform):
+                    await socket.send_str(line.decode())
+        except errors.ApiError as error:
+            await socket.send_str((b"%b%b}" % (_HEADS["ERROR"], json_bytes(error.to_status()))).decode())
+        await socket.close()
+    return socket
+
+
+@contextlib.asynccontextmanager
+async def ending_with(call: Call, events: AsyncIterator[Any]) -> AsyncIterator[None]:
+    """Close the watch in any case, and end this task when the client is gone: an idle watch writes nothing that would
+    find out."""
+    task = asyncio.current_task()
+    assert task is not None
+    forget = call.connection.on_lost(task.cancel)
+    try:
+        yield
+    except (ConnectionError, RuntimeError) as error:
+        # A write to a connection that has just closed; nobody is left to be told.
+        if isinstance(error, RuntimeError) and "closing transport" not in str(error):
+            raise
+    finally:
+        forget()
+        close = getattr(events, "aclose", None)
+        if close is not None:
+            await close()
