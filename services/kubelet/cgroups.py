@@ -1,0 +1,217 @@
+"""The cgroup tree of pods, on cgroup v1 (one tree a controller) and v2 (one tree):
+
+    <root>/kubepods                      everything of Kubernetes on this node
+    ├── pod<uid>                         a Guaranteed pod
+    ├── burstable/pod<uid>
+    └── besteffort/pod<uid>
+
+With the systemd driver the same tree is slices, `kubepods-burstable-pod<uid>.slice`, made by systemd through the runtime.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from pathlib import Path
+
+from lightkube.models import core_v1
+
+from machinery.component import logs
+from services.kubelet import qos
+
+log = logs.get("kubelet")
+
+MOUNT = Path("/sys/fs/cgroup")
+_V1_CONTROLLERS = (
+    "cpu",
+    "cpuacct",
+    "cpuset",
+    "memory",
+    "pids",
+    "blkio",
+    "devices",
+    "freezer",
+    "hugetlb",
+    "systemd",
+    "net_cls",
+    "perf_event",
+    "rdma",
+    "misc",
+)
+_MEMORY_MAX = "max"
+_PIDS_MAX = "max"
+
+
+def is_v2(mount: Path = MOUNT) -> bool:
+    return (mount / "cgroup.controllers").exists()
+
+
+class Cgroups:
+    """Makes, limits and removes the cgroups of pods. With `enabled=False` (hollow nodes) it does nothing."""
+
+    def __init__(
+        self,
+        root: str = "/",
+        *,
+        driver: str = "cgroupfs",
+        pods_pids_limit: int = -1,
+        mount: Path = MOUNT,
+        enabled: bool = True,
+    ) -> None:
+        self.root = "/" + root.strip("/") if root.strip("/") else ""
+        self.driver = driver
+        self.v2 = is_v2(mount)
+        self._mount = mount
+        self._pids_limit = pods_pids_limit
+        self._enabled = enabled
+
+    def pod_path(self, pod: core_v1.Pod) -> str:
+        """The pod's cgroup as the runtime takes it for `cgroup_parent`."""
+        quality = qos.qos_class(pod).lower()
+        uid = pod.metadata.uid or ""
+        if self.driver == "systemd":
+            middle = "" if quality == "guaranteed" else f"-{quality}"
+            return f"kubepods{middle}-pod{uid.replace('-', '_')}.slice"
+        middle = "" if quality == "guaranteed" else f"/{quality}"
+        return f"{self.root}/kubepods{middle}/pod{uid}"
+
+    def _dirs(self, path: str) -> dict[str, Path]:
+        """The directory of a cgroup in each hierarchy. On v1 a controller that is mounted together with another is one directory."""
+        relative = path.lstrip("/")
+        if self.v2:
+            return {"": self._mount / relative}
+        found: dict[str, Path] = {}
+        seen: set[Path] = set()
+        for controller in _V1_CONTROLLERS:
+            base = self._mount / controller
+            if base.is_dir() and (real := base.resolve()) not in seen:
+                seen.add(real)
+                found[controller] = base / relative
+        return found
+
+    def set_up_node(self) -> None:
+        """The top of the tree, with BestEffort at the floor of cpu shares. Idempotent."""
+        if not self._enabled or self.driver == "systemd":
+            return
+        for path in ("/kubepods", "/kubepods/burstable", "/kubepods/besteffort"):
+            self._make(self.root + path)
+        self._write_cpu(f"{self.root}/kubepods/besteffort", 2, -1)
+
+    def set_up_pod(self, pod: core_v1.Pod) -> str:
+        """The pod's cgroup with its limits; what the sandbox takes as its parent."""
+        path = self.pod_path(pod)
+        if self._enabled and self.driver != "systemd":
+            self._make(path)
+            resources = qos.pod_resources(pod)
+            self._write_cpu(path, resources.cpu_shares, resources.cpu_quota_us)
+            self._write_memory(path, resources.memory_limit_bytes)
+            if self._pids_limit > 0:
+                self._write(path, "pids", "pids.max", str(self._pids_limit))
+        return path
+
+    def set_qos_shares(self, burstable_milli: int) -> None:
+        """The Burstable pods together weigh what they request together."""
+        if self._enabled and self.driver != "systemd":
+            self._write_cpu(f"{self.root}/kubepods/burstable", qos.shares_of(burstable_milli), None)
+
+    def remove_pod(self, pod: core_v1.Pod) -> bool:
+        """Remove the pod's cgroup and what the runtime left below. False if a process is still in it."""
+        return self.remove_path(self.pod_path(pod))
+
+    def remove_path(self, path: str) -> bool:
+        if not self._enabled or self.driver == "systemd":
+            return True
+        return all([_remove_below(directory) for directory in self._dirs(path).values()])
+
+    def known_pods(self) -> dict[str, str]:
+        """Cgroup path by pod uid, of all that are there."""
+        found: dict[str, str] = {}
+        if not self._enabled or self.driver == "systemd":
+            return found
+        for middle in ("/kubepods", "/kubepods/burstable", "/kubepods/besteffort"):
+            for directory in self._dirs(self.root + middle).values():
+                for child in directory.glob("pod*"):
+                    found[child.name.removeprefix("pod")] = f"{self.root}{middle}/{child.name}"
+        return found
+
+    def _make(self, path: str) -> None:
+        if self.v2:
+            self._make_v2(path)
+            return
+        for controller, directory in self._dirs(path).items():
+            directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+            if controller == "cpuset":
+                self._inherit_cpuset(directory)
+
+    def _make_v2(self, path: str) -> None:
+        """On v2 a parent must hand each controller down before a child can use it."""
+        directory = self._mount
+        for name in Path(path.lstrip("/")).parts:
+            controllers = (directory / "cgroup.controllers").read_text().split()
+            with contextlib.suppress(
+                OSError
+            ):  # a controller that can't be handed down is then missing below, as documented
+                (directory / "cgroup.subtree_control").write_text(" ".join(f"+{c}" for c in controllers))
+            directory /= name
+            directory.mkdir(mode=0o755, exist_ok=True)
+
+    def _inherit_cpuset(self, directory: Path) -> None:
+        """A new v1 cpuset is empty and takes no process until it has its parent's cpus and memory nodes."""
+        base = self._mount / "cpuset"
+        chain = [directory, *directory.parents]
+        for current in reversed(chain[: chain.index(base)] if base in chain else [directory]):
+            for name in ("cpuset.cpus", "cpuset.mems"):
+                file = current / name
+                if file.exists() and not file.read_text().strip():
+                    file.write_text((current.parent / name).read_text())
+
+    def _write(self, path: str, controller: str, name: str, value: str) -> None:
+        directory = self._dirs(path).get("" if self.v2 else controller)
+        if directory is None:
+            return
+        try:
+            (directory / name).write_text(value)
+        except OSError as error:
+            log.warning("cgroup setting can not be written", setting=name, cgroup=path, error=str(error))
+
+    def _write_cpu(self, path: str, shares: int, quota_us: int | None) -> None:
+        if self.v2:
+            self._write(path, "cpu", "cpu.weight", str(qos.weight_of_shares(shares)))
+            if quota_us is not None:
+                quota = "max" if quota_us < 0 else str(quota_us)
+                self._write(path, "cpu", "cpu.max", f"{quota} {qos.CPU_PERIOD_US}")
+            return
+        self._write(path, "cpu", "cpu.shares", str(shares))
+        directory = self._dirs(path).get("cpu")
+        if quota_us is not None and directory is not None and (directory / "cpu.cfs_quota_us").exists():
+            self._write(path, "cpu", "cpu.cfs_period_us", str(qos.CPU_PERIOD_US))
+            self._write(path, "cpu", "cpu.cfs_quota_us", str(quota_us))
+
+    def _write_memory(self, path: str, limit_bytes: int | None) -> None:
+        if limit_bytes is None:
+            return
+        if self.v2:
+            self._write(path, "memory", "memory.max", str(limit_bytes))
+        else:
+            self._write(path, "memory", "memory.limit_in_bytes", str(limit_bytes))
+
+
+def _remove_below(directory: Path) -> bool:
+    """rmdir a cgroup from its leaves up. The kernel needs a moment after the last process is gone."""
+    if not directory.is_dir():
+        return True
+    for root, names, _ in os.walk(directory, topdown=False):
+        for name in names:
+            with contextlib.suppress(OSError):
+                os.rmdir(os.path.join(root, name))
+    for _ in range(3):
+        try:
+            directory.rmdir()
+        except FileNotFoundError:
+            return True
+        except OSError:
+            time.sleep(0.002)
+        else:
+            return True
+    return False

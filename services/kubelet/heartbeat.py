@@ -1,0 +1,77 @@
+"""Renews the leases of nodes: one for a kubelet, a batch for a process that runs many hollow ones."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from machinery.api import errors, kinds
+from machinery.api.objects import now_rfc3339_micro
+from machinery.client.api_client import ApiClient, Mutation, PatchType
+from machinery.component import logs
+
+log = logs.get("kubelet")
+
+NAMESPACE = "kube-node-lease"
+_RETRY_SECONDS = 1.0
+
+
+class Heartbeats:
+    """Keeps the leases of the nodes that were added. `run` it in a TaskGroup."""
+
+    def __init__(self, client: ApiClient, lease_seconds: int = 40) -> None:
+        self._client = client
+        self._lease_seconds = lease_seconds
+        self._nodes: dict[str, bool] = {}  # name -> whether its lease is known to exist
+        self._wake = asyncio.Event()
+
+    def add(self, name: str) -> None:
+        self._nodes.setdefault(name, False)
+        self._wake.set()
+
+    async def run(self) -> None:
+        while True:
+            self._wake.clear()
+            pause = self._lease_seconds / 4
+            try:
+                if self._nodes and not await self._renew():
+                    pause = _RETRY_SECONDS
+            except errors.ApiError as error:
+                log.warning("leases could not be renewed, trying again", error=str(error))
+                pause = _RETRY_SECONDS
+            try:
+                async with asyncio.timeout(pause):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    async def _renew(self) -> bool:
+        """Renew all; False if some have to be tried again soon."""
+        names = list(self._nodes)
+        now = now_rfc3339_micro()
+        mutations = [self._mutation(name, now) for name in names]
+        well = True
+        for name, result in zip(names, await self._client.batch(mutations), strict=True):
+            if result.error is None or isinstance(result.error, errors.AlreadyExists):
+                self._nodes[name] = True
+            elif isinstance(result.error, errors.NotFound):
+                # No such lease, or its namespace is not there yet.
+                self._nodes[name] = False
+                well = False
+            else:
+                log.warning("lease could not be renewed", node=name, error=str(result.error))
+                well = False
+        return well
+
+    def _mutation(self, name: str, now: str) -> Mutation:
+        spec: dict[str, Any] = {"renewTime": now}
+        if self._nodes[name]:
+            return Mutation.patch(kinds.LEASE, name, NAMESPACE, {"spec": spec}, type=PatchType.MERGE)
+        spec |= {"holderIdentity": name, "leaseDurationSeconds": self._lease_seconds}
+        lease = {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {"name": name, "namespace": NAMESPACE},
+            "spec": spec,
+        }
+        return Mutation.create(kinds.LEASE, lease, NAMESPACE)

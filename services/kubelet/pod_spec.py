@@ -1,0 +1,97 @@
+"""Reading a pod's spec: which containers there are, of which sort, and what applies to each. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+from lightkube.models import core_v1
+
+MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
+SOURCE_ANNOTATION = "kubernetes.io/config.source"
+HASH_ANNOTATION = "kubernetes.io/config.hash"
+
+AnyContainer = core_v1.Container | core_v1.EphemeralContainer
+
+
+def init_containers(pod: core_v1.Pod) -> list[core_v1.Container]:
+    return pod.spec.initContainers or []
+
+
+def ephemeral_containers(pod: core_v1.Pod) -> list[core_v1.EphemeralContainer]:
+    return pod.spec.ephemeralContainers or []
+
+
+def is_sidecar(container: AnyContainer) -> bool:
+    """An init container that is to keep running (`restartPolicy: Always` on it). Only meaningful for init containers."""
+    return getattr(container, "restartPolicy", None) == "Always"
+
+
+def sidecars(pod: core_v1.Pod) -> list[core_v1.Container]:
+    return [c for c in init_containers(pod) if is_sidecar(c)]
+
+
+def all_containers(pod: core_v1.Pod) -> Iterator[AnyContainer]:
+    yield from init_containers(pod)
+    yield from pod.spec.containers
+    yield from ephemeral_containers(pod)
+
+
+def find_container(pod: core_v1.Pod, name: str) -> AnyContainer | None:
+    return next((c for c in all_containers(pod) if c.name == name), None)
+
+
+def restart_policy(pod: core_v1.Pod) -> str:
+    return pod.spec.restartPolicy or "Always"
+
+
+def should_restart(pod: core_v1.Pod, container: AnyContainer, exit_code: int) -> bool:
+    """Whether a regular or init container that ended with this code runs again.
+
+    The container's own `restartPolicyRules` come first, then its own `restartPolicy`, then the pod's (KEP-5307).
+    """
+    for rule in getattr(container, "restartPolicyRules", None) or []:
+        codes = rule.exitCodes
+        if codes is None or rule.action != "Restart":
+            continue
+        listed = exit_code in (codes.values or [])
+        if listed if codes.operator == "In" else not listed:
+            return True
+    policy = getattr(container, "restartPolicy", None) or restart_policy(pod)
+    return policy == "Always" or (policy == "OnFailure" and exit_code != 0)
+
+
+def spec_hash(container: AnyContainer) -> str:
+    """Changes when a container has to be replaced in place: only its image may change in a pod's life."""
+    return hashlib.sha256(f"{container.name}\0{container.image}".encode()).hexdigest()[:8]
+
+
+def is_static(pod: core_v1.Pod) -> bool:
+    """From a manifest on this node, not from the apiserver."""
+    source = (pod.metadata.annotations or {}).get(SOURCE_ANNOTATION, "api")
+    return source != "api"
+
+
+def is_mirror(pod: core_v1.Pod) -> bool:
+    return MIRROR_ANNOTATION in (pod.metadata.annotations or {})
+
+
+def key(pod: core_v1.Pod) -> str:
+    return f"{pod.metadata.namespace}/{pod.metadata.name}"
+
+
+def full_name(pod: core_v1.Pod) -> str:
+    """`name_namespace(uid)`, as messages name a pod."""
+    return f"{pod.metadata.name}_{pod.metadata.namespace}({pod.metadata.uid})"
+
+
+def finished(pod: core_v1.Pod) -> bool:
+    """The apiserver already knows that this pod is over for good."""
+    return bool(pod.status and pod.status.phase in ("Succeeded", "Failed"))
+
+
+def grace_period_seconds(pod: core_v1.Pod) -> int:
+    """How long the pod's containers get to end: the deletion's own period if it is being deleted, else the spec's."""
+    if pod.metadata.deletionGracePeriodSeconds is not None and pod.metadata.deletionTimestamp is not None:
+        return pod.metadata.deletionGracePeriodSeconds
+    return 30 if pod.spec.terminationGracePeriodSeconds is None else pod.spec.terminationGracePeriodSeconds
