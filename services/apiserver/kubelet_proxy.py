@@ -105,7 +105,7 @@ class KubeletProxy:
             )
         known = self._channels.get(address.node)
         if known is not None and known[0] == address.grpc:
-            return kubelet_pb2_grpc.KubeletStub(known[1])
+            return kubelet_pb2_grpc.KubeletStub(known[1])  # type: ignore[no-untyped-call]
         if self._credentials is None:
             self._credentials = channel_credentials(self.tls)
         channel = grpc.aio.secure_channel(
@@ -114,7 +114,7 @@ class KubeletProxy:
             options=(("grpc.keepalive_time_ms", 30_000), ("grpc.max_receive_message_length", 16 * 1024 * 1024)),
         )
         self._channels[address.node] = (address.grpc, channel)
-        return kubelet_pb2_grpc.KubeletStub(channel)
+        return kubelet_pb2_grpc.KubeletStub(channel)  # type: ignore[no-untyped-call]
 
     # -- streams --
 

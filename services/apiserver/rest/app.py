@@ -8,6 +8,8 @@ Errors of any step become a `Status`. What an answer says is decided by the hand
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
 import ssl
 import uuid
 from collections.abc import Callable, Mapping
@@ -24,9 +26,9 @@ from services.apiserver.auth.rbac import Authorizer
 from services.apiserver.request import User
 from services.apiserver.rest import paths, responses
 from services.apiserver.rest.connect import Connector
-from services.apiserver.rest.connection import Connection, make_server
+from services.apiserver.rest.connection import Connection, Server, make_server
 from services.apiserver.rest.context import Call
-from services.apiserver.rest.discovery import VERSION, Discovery, unknown_path
+from services.apiserver.rest.discovery import VERSION, Discovery, not_allowed, unknown_path
 from services.apiserver.rest.flow import FlowControl
 from services.apiserver.rest.health import Check, Health
 from services.apiserver.rest.openapi import OpenApi
@@ -80,7 +82,7 @@ class RestServer:
         self._auditor = auditor
         self._flow = flow or FlowControl()
         self._server: asyncio.Server | None = None
-        self._http = None
+        self._http: Server | None = None
 
     # -- life --
 
@@ -91,7 +93,7 @@ class RestServer:
             ssl_context.set_alpn_protocols(["http/1.1"])
         self._http = make_server(self.handle)
         self._server = await loop.create_server(
-            self._http, host, port, ssl=ssl_context, backlog=1024, reuse_address=True
+            self._http, host or "0.0.0.0", port, ssl=ssl_context, backlog=1024, reuse_address=True
         )
         return int(self._server.sockets[0].getsockname()[1])
 
@@ -164,7 +166,12 @@ class RestServer:
         info = call.info
         if not info.is_resource:
             return await self._answer_path(call)
-        resource = self._registry.resolve(info.group, info.version, info.resource)
+        try:
+            resource = self._registry.resolve(info.group, info.version, info.resource)
+        except errors.NotFound:
+            # Whoever may not even ask is told that, not what exists.
+            self._require(_attributes(call))
+            raise
         if info.prefix_verb == "proxy":
             raise unknown_path()
         if self._connector.serves(resource, info.subresource):
@@ -178,11 +185,9 @@ class RestServer:
         """A path that is no resource: discovery, documents, health, metrics."""
         path = call.info.path
         verb = call.info.verb
-        decision = self._authorizer.authorize(Attributes(call.user, verb, path=path))
-        if not decision.allowed:
-            raise denied(Attributes(call.user, verb, path=path), decision.reason)
+        self._require(Attributes(call.user, "get" if verb == "head" else verb, path=path))
         if verb not in ("get", "head"):
-            raise errors.MethodNotAllowed("the server does not allow this method on the requested resource")
+            raise not_allowed()
         if self.health.serves(path):
             return self.health.answer(path, call.query)
         if path in ("/version", "/version/"):
@@ -208,6 +213,11 @@ class RestServer:
             raise unknown_path()
         return response
 
+    def _require(self, attrs: Attributes) -> None:
+        decision = self._authorizer.authorize(attrs)
+        if not decision.allowed:
+            raise denied(attrs, decision.reason)
+
     def _root_paths(self) -> list[str]:
         served = ["/api", "/api/v1", "/apis"]
         for group in self._registry.groups():
@@ -215,6 +225,13 @@ class RestServer:
                 served.append(f"/apis/{group}")
                 served += [f"/apis/{group}/{version}" for version in self._registry.versions(group)]
         return sorted([*served, *_HEALTH_ENDPOINTS, "/metrics", "/openapi/v2", "/openapi/v3", "/version"])
+
+
+def _attributes(call: Call) -> Attributes:
+    info = call.info
+    return Attributes(
+        call.user, info.verb, info.group, info.version, info.resource, info.subresource, info.namespace, info.name
+    )
 
 
 def _timeout(call: Call) -> float:
@@ -229,9 +246,6 @@ def _timeout(call: Call) -> float:
 
 def _websocket_token(protocols: str) -> str:
     """The bearer token that browsers send as a subprotocol, because they can't set headers."""
-    import base64
-    import binascii
-
     for name in protocols.split(","):
         name = name.strip()
         if name.startswith(_BEARER_PROTOCOL):

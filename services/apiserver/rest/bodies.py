@@ -63,7 +63,8 @@ def decode_patch(body: bytes, content_type: str) -> tuple[str, Any, tuple[str, .
             f'the body of the request was in an unknown format - accepted media types include: {known}: not "{kind}"'
         )
     if patch_type == "apply" and body.lstrip()[:1] != b"{":
-        document, duplicates = decode_yaml(body), ()
+        document = decode_yaml(body)
+        duplicates: tuple[str, ...] = ()
     else:
         document = decode_json(body)
         duplicates = duplicate_fields(body, document) if patch_type != "json" else ()

@@ -16,6 +16,7 @@ from services.apiserver.request import Request
 from services.apiserver.rest import responses
 from services.apiserver.rest.channels import MESSAGE_BYTES_MAX, PROTOCOLS, ChannelSocket
 from services.apiserver.rest.context import Call
+from services.apiserver.rest.discovery import not_allowed
 from services.apiserver.rest.options import first, number
 from services.apiserver.rest.paths import is_true
 from services.apiserver.rest.tunnel import TUNNEL_PROTOCOL, serve_tunnel
@@ -46,7 +47,7 @@ class Connector:
         """Open the stream."""
         info = call.info
         if info.verb not in ("get", "create") or (info.subresource == "log" and info.verb != "get"):
-            raise errors.MethodNotAllowed("the server does not allow this method on the requested resource")
+            raise not_allowed()
         request: Request = self._verbs.request(call, resource)
         if info.subresource != "log":
             # Running something in a pod is a change, whichever HTTP method asks for the upgrade.

@@ -19,7 +19,7 @@ HEADER_BYTES_MAX = 64 * 1024
 IDLE_SECONDS_MAX = 180.0
 
 
-class Connection(RequestHandler):  # type: ignore[misc]  # aiohttp marks it final for typing only
+class Connection(RequestHandler):
     """One TCP connection: its TLS user is found once, and tasks that stream to it end with it."""
 
     __slots__ = ("_lost_callbacks", "certificate_der", "client_address", "user_until")

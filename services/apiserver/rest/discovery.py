@@ -192,3 +192,8 @@ def _discovery(resource: Resource) -> dict[str, Any]:
 def unknown_path() -> errors.NotFound:
     """What every path that leads nowhere answers."""
     return errors.NotFound("the server could not find the requested resource")
+
+
+def not_allowed() -> errors.MethodNotAllowed:
+    """What a method answers that the path does not know."""
+    return errors.MethodNotAllowed("the server does not allow this method on the requested resource")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -11,8 +12,9 @@ from machinery.api import errors
 from services.apiserver.request import Request
 from services.apiserver.rest import bodies, negotiate, options, responses, table
 from services.apiserver.rest.context import Call
+from services.apiserver.rest.discovery import not_allowed, unknown_path
 from services.apiserver.rest.negotiate import PARTIAL, PARTIAL_LIST, TABLE
-from services.apiserver.rest.watching import stream_watch
+from services.apiserver.rest.watching import Transform, stream_watch
 
 if TYPE_CHECKING:
     from services.apiserver.handlers import Handlers
@@ -56,21 +58,26 @@ class Verbs:
         if info.subresource:
             subresource = resource.subresources.get(info.subresource)
             if subresource is None:
-                raise errors.NotFound("the server could not find the requested resource")
+                raise self._refusal(call, resource, unknown_path())
             allowed = subresource.verbs
         else:
             allowed = resource.verbs
         if info.namespace and not resource.namespaced and resource.plural != "namespaces":
             # A cluster-scoped object is not to be reached below a namespace (CVE-2019-11247).
-            raise errors.NotFound("the server could not find the requested resource")
+            raise self._refusal(call, resource, unknown_path())
         verb = self._table.get(info.verb)
         if verb is None or info.verb not in allowed or (not info.name and info.verb in ("update", "patch")):
-            raise errors.MethodNotAllowed("the server does not allow this method on the requested resource")
+            raise self._refusal(call, resource, not_allowed())
         if info.verb == "create" and not info.subresource and (info.name or _needs_namespace(resource, info.namespace)):
-            raise errors.MethodNotAllowed("the server does not allow this method on the requested resource")
+            raise self._refusal(call, resource, not_allowed())
         if info.name and resource.namespaced and not info.namespace and info.verb not in ("list", "watch"):
-            raise errors.NotFound("the server could not find the requested resource")
+            raise self._refusal(call, resource, unknown_path())
         return await verb(call, resource)
+
+    def _refusal(self, call: Call, resource: Resource, error: errors.ApiError) -> errors.ApiError:
+        """What to raise for a path or method that does not exist: who may not ask anyway is told only that."""
+        self.handlers.authorize(self.request(call, resource))
+        return error
 
     def request(self, call: Call, resource: Resource) -> Request:
         """The call as handlers take it."""
@@ -128,14 +135,11 @@ class Verbs:
         """GET with watch=true."""
         form = negotiate.choose(call.accept, negotiate.WATCH_TRANSFORMS)
         events = self.handlers.watch(self.request(call, resource), options.watch_options(call.query))
-        transform = None
+        transform: Transform | None = None
         if form.transform == TABLE:
             transform = table.WatchTable(resource, form.version, _include(call)).event
         elif form.transform == PARTIAL:
-            version = form.version
-
-            def transform(body: bytes, _event_type: str) -> bytes:
-                return table.partial(body, version)
+            transform = partial(_partial_event, version=form.version)
 
         return await stream_watch(call, events, transform)
 
@@ -216,7 +220,7 @@ class Verbs:
         form: negotiate.Representation,
         body: bytes,
         created: bool,
-        warnings: list[str],
+        warnings: Sequence[str],
     ) -> web.Response:
         body = self._transformed(call, resource, form, body)
         return responses.json_response(
@@ -232,6 +236,10 @@ class Verbs:
         if form.transform == PARTIAL:
             return table.partial(body, form.version)
         return body
+
+
+def _partial_event(body: bytes, _event_type: str, *, version: str) -> bytes:
+    return table.partial(body, version)
 
 
 def _needs_namespace(resource: Resource, namespace: str) -> bool:

@@ -19,7 +19,7 @@ def _node(obj: Object) -> Cells:
     roles = {label[len(_ROLE_PREFIX) :] for label in labels if label.startswith(_ROLE_PREFIX)} - {""}
     if labels.get(_ROLE_LABEL):
         roles.add(labels[_ROLE_LABEL])
-    addresses = {}
+    addresses: dict[str, str] = {}
     for item in status.get("addresses") or ():
         addresses.setdefault(item.get("type"), item.get("address"))
     info = status.get("nodeInfo") or {}
@@ -48,7 +48,8 @@ def _service_account(obj: Object) -> Cells:
 def _quota(obj: Object) -> Cells:
     status = obj.get("status") or {}
     hard, used = status.get("hard") or {}, status.get("used") or {}
-    requests, limits = [], []
+    requests: list[str] = []
+    limits: list[str] = []
     for name in sorted(hard):
         text = f"{name}: {used.get(name, '0')}/{hard[name]}"
         (limits if name.startswith("limits.") else requests).append(text)
