@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from machinery.api import errors
+from services.apiserver.auth.attributes import Attributes, Decision
 from services.apiserver.request import (
     DeleteOptions,
     DeleteResult,
@@ -21,7 +22,6 @@ from services.apiserver.request import (
 )
 
 if TYPE_CHECKING:
-    from services.apiserver.auth.rbac import Attributes, Decision
     from services.apiserver.deletion import Deleter
     from services.apiserver.reads import ListResult, Reader, WatchEvent
     from services.apiserver.registry.resource import Registry
@@ -50,15 +50,13 @@ class Handlers:
         self._writer = writer
         self._deleter = deleter
 
-    def authorize(self, req: Request) -> None:
+    def authorize(self, req: Request, field_selector: str = "") -> None:
         """Raise Forbidden unless the user may do this. Every verb below calls it; transports do for what they serve themselves."""
-        from services.apiserver.auth.rbac import Attributes
-
         resource = req.resource
         decision = self.authorizer.authorize(
             Attributes(
                 user=req.user, verb=req.verb, group=resource.group, version=resource.version, resource=resource.plural,
-                subresource=req.subresource, namespace=req.namespace, name=req.name,
+                subresource=req.subresource, namespace=req.namespace, name=req.name, field_selector=field_selector,
             )
         )  # fmt: skip
         if not decision.allowed:
@@ -74,7 +72,7 @@ class Handlers:
 
     async def list(self, req: Request, options: ListOptions) -> ListResult:
         """The objects that the selectors choose, as of one revision; the transport splices their JSON. Raises BadRequest, Expired."""
-        self.authorize(req)
+        self.authorize(req, options.field_selector)
         return await self._reader.list(req, options)
 
     def watch(self, req: Request, options: WatchOptions) -> AsyncIterator[list[WatchEvent]]:
@@ -83,7 +81,7 @@ class Handlers:
         Authorization and options are judged by this call, before the first batch is asked for: a transport can still answer 403, 400 or 410.
         The iterator raises Expired when the watcher has fallen too far behind. Close it (`aclose`) when the client goes.
         """
-        self.authorize(req)
+        self.authorize(req, options.field_selector)
         return self._reader.watch(req, options)
 
     async def create(self, req: Request, body: dict[str, Any], options: WriteOptions) -> WriteResult:

@@ -15,6 +15,7 @@ from machinery.api import errors
 from machinery.api.kinds import Kind
 
 if TYPE_CHECKING:
+    from services.apiserver.registry.schemas import Schema
     from services.apiserver.registry.strategy import Strategy
 
 READ_WRITE = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
@@ -54,6 +55,7 @@ class Resource:
     verbs: tuple[str, ...] = READ_WRITE
     subresources: Mapping[str, Subresource] = field(default_factory=dict)
     strategy: Strategy = None  # type: ignore[assignment]  # every row gets one when the table is built
+    schema: Schema = None  # type: ignore[assignment]  # the same
     # Where it is stored: "pods", "deployments.apps". Empty: virtual, nothing is stored.
     storage: str = ""
     # The version that is stored; the same as `kind` except for rows that convert.

@@ -1,0 +1,175 @@
+"""What a cluster has before anybody asked for it: namespaces, roles, priority classes, the `kubernetes` Service and its endpoints.
+
+Everything is created only if it is missing, so that a restart, or a second apiserver, changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from typing import Any
+
+from machinery.api import errors
+from machinery.component import logs
+from services.apiserver.auth import bootstrap_policy
+from services.apiserver.registry.resource import Registry
+from services.apiserver.request import SYSTEM, Request, WriteOptions
+from services.apiserver.writes import Writer
+
+log = logs.get("bootstrap")
+
+SYSTEM_NAMESPACES = ("kube-system", "default", "kube-public", "kube-node-lease")
+SYSTEM_PRIORITIES = {
+    "system-node-critical": (
+        2_000_001_000,
+        "Used for system critical pods that must not be moved from their current node.",
+    ),
+    "system-cluster-critical": (
+        2_000_000_000,
+        "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+    ),
+}
+ENDPOINT_SECONDS = 10.0
+"""How often the `kubernetes` Service's endpoints are looked at. They change when an apiserver's address does."""
+_OPTIONS = WriteOptions(field_manager="kube-apiserver", field_validation="Ignore")
+
+
+class Bootstrap:
+    """Creates what is missing. `address` and `port` are where clients inside the cluster reach this apiserver's REST front."""
+
+    def __init__(self, registry: Registry, writer: Writer, service_cidr: str, address: str, port: int) -> None:
+        self._registry = registry
+        self._writer = writer
+        self._network = ipaddress.ip_network(service_cidr)
+        self._address = address
+        self._port = port
+
+    async def run(self) -> None:
+        """Create everything that is missing."""
+        for name in SYSTEM_NAMESPACES:
+            await self._ensure({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        missing = [obj for obj in (*bootstrap_policy.objects(), *_priorities()) if not self._exists(obj)]
+        # Together, so that they share commits.
+        await asyncio.gather(*(self._ensure(obj) for obj in missing))
+        await self._ensure(self._service())
+        await self.publish()
+
+    async def keep_published(self) -> None:
+        """Keep the endpoints of the `kubernetes` Service right, for ever."""
+        while True:
+            await asyncio.sleep(ENDPOINT_SECONDS)
+            try:
+                await self._ensure(self._service())
+                await self.publish()
+            except errors.ApiError as err:
+                log.warning("the kubernetes Service's endpoints could not be published", error=err.message)
+
+    async def publish(self) -> None:
+        """Say where this apiserver is. An address of the loopback is nobody else's business, and no endpoint may have one."""
+        if ipaddress.ip_address(self._address).is_loopback:
+            return
+        for obj in (self._endpoints(), self._slice()):
+            resource = self._registry.by_kind(obj["apiVersion"], obj["kind"])
+            assert resource is not None
+            present = self._writer.lookup.get(resource.storage, "default", "kubernetes")
+            if present is None:
+                await self._ensure(obj)
+                continue
+            field = "subsets" if obj["kind"] == "Endpoints" else "endpoints"
+            if _addresses(present, field) != _addresses(obj, field) or present.get("ports") != obj.get("ports"):
+                req = Request(SYSTEM, "update", resource, "", "default", "kubernetes", "kube-apiserver")
+                await self._writer.update(req, obj, _OPTIONS)
+
+    # --- what there should be
+
+    def _service(self) -> dict[str, Any]:
+        return {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {
+                "name": "kubernetes",
+                "namespace": "default",
+                "labels": {"component": "apiserver", "provider": "kubernetes"},
+            },
+            "spec": {
+                "type": "ClusterIP",
+                "clusterIP": str(self._network[1]),
+                "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": self._port}],
+                "sessionAffinity": "None",
+            },
+        }
+
+    def _endpoints(self) -> dict[str, Any]:
+        labels = {"endpointslice.kubernetes.io/skip-mirror": "true"}
+        return {
+            "apiVersion": "v1",
+            "kind": "Endpoints",
+            "metadata": {"name": "kubernetes", "namespace": "default", "labels": labels},
+            "subsets": [
+                {
+                    "addresses": [{"ip": self._address}],
+                    "ports": [{"name": "https", "port": self._port, "protocol": "TCP"}],
+                }
+            ],
+        }
+
+    def _slice(self) -> dict[str, Any]:
+        return {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {
+                "name": "kubernetes",
+                "namespace": "default",
+                "labels": {"kubernetes.io/service-name": "kubernetes"},
+            },
+            "addressType": "IPv6" if ":" in self._address else "IPv4",
+            "endpoints": [{"addresses": [self._address], "conditions": {"ready": True}}],
+            "ports": [{"name": "https", "port": self._port, "protocol": "TCP"}],
+        }
+
+    # --- creating
+
+    def _exists(self, obj: dict[str, Any]) -> bool:
+        resource = self._registry.by_kind(obj["apiVersion"], obj["kind"])
+        assert resource is not None, f"{obj['apiVersion']} {obj['kind']} is not served"
+        metadata = obj["metadata"]
+        return self._writer.lookup.exists(resource.storage, metadata.get("namespace") or "", metadata["name"])
+
+    async def _ensure(self, obj: dict[str, Any]) -> None:
+        if self._exists(obj):
+            return
+        resource = self._registry.by_kind(obj["apiVersion"], obj["kind"])
+        assert resource is not None
+        namespace = obj["metadata"].get("namespace") or ""
+        req = Request(SYSTEM, "create", resource, "", namespace, "", "kube-apiserver")
+        try:
+            await self._writer.create(req, obj, _OPTIONS)
+        except errors.AlreadyExists:
+            # Another apiserver was first.
+            return
+
+
+def _priorities() -> list[dict[str, Any]]:
+    return [
+        {
+            "apiVersion": "scheduling.k8s.io/v1",
+            "kind": "PriorityClass",
+            "metadata": {"name": name},
+            "value": value,
+            "description": description,
+        }
+        for name, (value, description) in SYSTEM_PRIORITIES.items()
+    ]
+
+
+def _addresses(obj: dict[str, Any], field: str) -> list[Any]:
+    parts = obj.get(field) or []
+    if field == "subsets":
+        return [
+            (
+                sorted(item["ip"] for item in part.get("addresses") or ()),
+                [port.get("port") for port in part.get("ports") or ()],
+            )
+            for part in parts
+        ]
+    return [part.get("addresses") for part in parts]

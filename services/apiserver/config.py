@@ -1,0 +1,36 @@
+"""What an apiserver can be told."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from machinery.component.config import ComponentConfig
+from machinery.component.tls import TlsFiles
+
+
+class ApiServerConfig(ComponentConfig):
+    """The apiserver's configuration."""
+
+    name: Annotated[str, Meta(description="Name of this component in logs and metrics")] = "apiserver"
+    storage_url: Annotated[str, Meta(description="sqlite:////path/state.db or postgresql://host/database")] = ""
+    cluster_id: Annotated[str, Meta(description="Refuse a database of another cluster; empty: take what it says")] = ""
+    rest_address: Annotated[str, Meta(description="host:port of the Kubernetes REST API over HTTPS")] = "0.0.0.0:6443"
+    advertise_address: Annotated[str, Meta(description="IP by which pods and nodes reach this apiserver")] = ""
+    advertise_port: Annotated[int, Meta(description="Port of the same; 0: that of rest_address")] = 0
+    service_cidr: Annotated[str, Meta(description="Cluster IPs of Services")] = "10.96.0.0/16"
+    node_port_range: Annotated[str, Meta(description="Ports of NodePort Services")] = "30000-32767"
+    service_account_key_file: Annotated[str, Meta(description="PEM private key that signs tokens")] = ""
+    service_account_issuer: Annotated[str, Meta(description="Issuer of tokens")] = (
+        "https://kubernetes.default.svc.cluster.local"
+    )
+    service_account_older_key_files: Annotated[
+        list[str], Meta(description="PEM public keys whose tokens are still good")
+    ] = []
+    kubelet_client: Annotated[TlsFiles, Meta(description="Our identity towards kubelets")] = msgspec.field(
+        default_factory=TlsFiles
+    )
+    history_seconds: Annotated[int, Meta(description="How long the past of objects is kept", ge=60)] = 24 * 3600
+    event_ttl_seconds: Annotated[int, Meta(description="How long events are kept", ge=1)] = 3600

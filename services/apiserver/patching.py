@@ -1,0 +1,89 @@
+"""A patch, applied to an object of the version that the caller speaks."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from machinery.api import errors
+from services.apiserver import codec, ownership, scale
+from services.apiserver.registry import metadata as meta
+from services.apiserver.registry.resource import Resource
+from services.apiserver.request import Request, WriteOptions
+
+if TYPE_CHECKING:
+    from services.apiserver.writes import Writer
+
+
+def apply_patch(
+    writer: Writer,
+    req: Request,
+    patch_type: str,
+    patch: Any,
+    old: dict[str, Any],
+    options: WriteOptions,
+    warnings: list[str],
+) -> dict[str, Any]:
+    """The stored object `old` (which may be changed) with the patch applied, as the storage version. Appends to `warnings`.
+
+    Raises BadRequest, Invalid, Conflict (apply).
+    """
+    from services.apiserver.writes import to_stored
+
+    resource = req.resource
+    if req.subresource == "scale":
+        document = orjson.loads(scale.to_scale(resource, old))
+        scale.apply_scale(resource, old, _patched(resource, patch_type, patch, document, "autoscaling/v1"))
+        return old
+    document = old if resource.kind == resource.storage_kind else _to_served(resource, old)
+    if patch_type == "apply":
+        if not isinstance(patch, dict):
+            raise errors.BadRequest("an apply patch must be an object")
+        applied = copy.deepcopy(patch)
+        warnings += writer.take_in(resource, applied, options)
+        meta.place(resource, meta.metadata_of(applied), req.namespace, req.name)
+        return to_stored(resource, ownership.apply_existing(req, document, applied, options))
+    body = _patched(resource, patch_type, patch, document, "")
+    warnings += writer.take_in(resource, body, options)
+    metadata = meta.metadata_of(body)
+    if metadata.get("name") != req.name or (resource.namespaced and metadata.get("namespace") != req.namespace):
+        meta.place(resource, metadata, req.namespace, req.name)
+    return to_stored(resource, body)
+
+
+def _patched(
+    resource: Resource, patch_type: str, patch: Any, document: dict[str, Any], api_version: str
+) -> dict[str, Any]:
+    from services.apiserver.patch import json_patch, merge_patch, strategic
+
+    if patch_type == "json":
+        result = json_patch.apply(document, patch)
+    elif patch_type == "merge":
+        if not isinstance(patch, dict):
+            raise errors.BadRequest("a merge patch must be an object")
+        result = merge_patch.apply(document, patch)
+    elif patch_type == "strategic":
+        if resource.custom is not None and not api_version:
+            raise errors.UnsupportedMediaType(
+                "the body of the request was in an unknown format - accepted media types include: "
+                "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml"
+            )
+        if not isinstance(patch, dict):
+            raise errors.BadRequest("a strategic merge patch must be an object")
+        from services.apiserver.schema import definitions
+
+        kind = resource.subresources["scale"].kind if api_version else resource.kind
+        result = strategic.apply(document, patch, definitions.node_for(kind))
+    else:
+        raise errors.UnsupportedMediaType(f"unknown patch type {patch_type}")
+    if not isinstance(result, dict):
+        raise errors.BadRequest("the patch does not leave an object")
+    return result
+
+
+def _to_served(resource: Resource, old: dict[str, Any]) -> dict[str, Any]:
+    head = resource.head
+    version = int(old["metadata"]["resourceVersion"])
+    return codec.decode(codec.reversion(resource, codec.splice(head, version, codec.encode_tail(old))))

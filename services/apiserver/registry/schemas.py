@@ -1,0 +1,59 @@
+"""How a body of a kind is read, completed and judged: one interface over built-in definitions and custom resources' schemas."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from machinery.api.errors import Cause
+from machinery.api.kinds import Kind
+
+
+class Schema(Protocol):
+    """What the writer asks of a served version's schema. All methods are pure but for changing `obj` in place."""
+
+    def take_in(self, obj: dict[str, Any], field_validation: str) -> list[str]:
+        """Make a body what this kind's decoder makes of it; warnings. Raises BadRequest."""
+        ...
+
+    def default(self, obj: dict[str, Any]) -> None:
+        """Fill in what was left out."""
+        ...
+
+    def validate_create(self, obj: dict[str, Any]) -> Sequence[Cause]:
+        """Everything wrong with a new object."""
+        ...
+
+    def validate_update(self, new: dict[str, Any], old: dict[str, Any], subresource: str) -> Sequence[Cause]:
+        """Everything wrong with a change."""
+        ...
+
+
+class BuiltinSchema:
+    """A built-in kind, by the OpenAPI definitions."""
+
+    __slots__ = ("_kind", "_stored")
+
+    def __init__(self, kind: Kind, stored: Kind) -> None:
+        self._kind = kind
+        self._stored = stored
+
+    def take_in(self, obj: dict[str, Any], field_validation: str) -> list[str]:
+        from services.apiserver.schema import intake
+
+        return intake.take_in(self._kind, obj, field_validation)
+
+    def default(self, obj: dict[str, Any]) -> None:
+        from services.apiserver.schema import defaults
+
+        defaults.apply_defaults(self._stored, obj)
+
+    def validate_create(self, obj: dict[str, Any]) -> Sequence[Cause]:
+        from services.apiserver.schema import validate
+
+        return validate.validate_create(self._stored, obj)
+
+    def validate_update(self, new: dict[str, Any], old: dict[str, Any], subresource: str) -> Sequence[Cause]:
+        from services.apiserver.schema import validate
+
+        return validate.validate_update(self._stored, new, old)

@@ -1,0 +1,377 @@
+"""The ApiServer contract over gRPC: messages to requests and back, nothing else. What a verb does is in the handlers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc.aio
+import msgspec
+import orjson
+
+from machinery.api import errors
+from machinery.component import grpc_errors, tls
+from protos.cutaway.v1 import apiserver_pb2 as pb
+from protos.cutaway.v1 import apiserver_pb2_grpc, object_pb2, stream_pb2
+from services.apiserver.auth.authenticate import Authenticator
+from services.apiserver.handlers import Handlers
+from services.apiserver.kubelet_proxy import KubeletProxy
+from services.apiserver.registry.resource import Resource
+from services.apiserver.request import (
+    DeleteOptions,
+    Fence,
+    ListOptions,
+    Request,
+    User,
+    WatchOptions,
+    WriteOptions,
+)
+from services.apiserver.watch_cache import Entry
+from services.apiserver.watcher import WatchEvent
+
+BATCH_MAX = 1000
+CHUNK_OBJECTS_MAX = 500
+CHUNK_BYTES_MAX = 1024 * 1024
+AUTHENTICATED = "system:authenticated"
+KUBERNETES_VERSION = "v1.37.1"
+
+_PATCH_TYPES = {
+    pb.PatchRequest.JSON: "json",
+    pb.PatchRequest.MERGE: "merge",
+    pb.PatchRequest.STRATEGIC: "strategic",
+    pb.PatchRequest.APPLY: "apply",
+}
+_EVENT_TYPES = {"ADDED": pb.WatchEvent.ADDED, "MODIFIED": pb.WatchEvent.MODIFIED, "DELETED": pb.WatchEvent.DELETED}
+
+
+class _Metadata(msgspec.Struct):
+    name: str = ""
+    namespace: str = ""
+    uid: str = ""
+    resourceVersion: str = ""
+
+
+class _Identity(msgspec.Struct):
+    apiVersion: str = ""
+    kind: str = ""
+    metadata: _Metadata = msgspec.field(default_factory=_Metadata)
+
+
+_identity = msgspec.json.Decoder(_Identity)
+
+
+def envelope(json: bytes, *, omit_json: bool = False) -> object_pb2.Object:
+    """An object's bytes inside their envelope."""
+    seen = _identity.decode(json)
+    metadata = seen.metadata
+    return object_pb2.Object(
+        api_version=seen.apiVersion, kind=seen.kind, namespace=metadata.namespace, name=metadata.name, uid=metadata.uid,
+        revision=int(metadata.resourceVersion or 0), json=b"" if omit_json else json,
+    )  # fmt: skip
+
+
+class ApiServerService(apiserver_pb2_grpc.ApiServerServicer):
+    """The servicer. `authenticator` judges bearer tokens; a client certificate speaks for itself."""
+
+    def __init__(self, handlers: Handlers, authenticator: Authenticator, kubelets: KubeletProxy) -> None:
+        self._handlers = handlers
+        self._authenticator = authenticator
+        self._kubelets = kubelets
+
+    # --- reads
+
+    async def Get(self, request: pb.GetRequest, context: Any) -> object_pb2.Object:
+        """One object."""
+        req = await self._request(
+            context, "get", request.resource, request.namespace, request.name, request.subresource
+        )
+        return envelope(await self._handlers.get(req, at_revision=request.at_revision))
+
+    async def List(self, request: pb.ListRequest, context: Any) -> AsyncIterator[pb.ListChunk]:
+        """Objects in chunks."""
+        req = await self._request(context, "list", request.resource, request.namespace)
+        exact = request.at_revision
+        options = ListOptions(
+            request.label_selector, request.field_selector,
+            resource_version=str(exact) if exact else "", resource_version_match="Exact" if exact else "",
+        )  # fmt: skip
+        result = await self._handlers.list(req, options)
+        chunk, size = pb.ListChunk(revision=result.revision), 0
+        sent = False
+        for entry, json in zip(result.entries, result.items, strict=True):
+            if len(chunk.items) >= CHUNK_OBJECTS_MAX or size > CHUNK_BYTES_MAX:
+                yield chunk
+                chunk, size, sent = pb.ListChunk(revision=result.revision), 0, True
+            chunk.items.append(_object(req.resource, entry, json))
+            size += len(json)
+        if chunk.items or not sent:
+            yield chunk
+
+    async def Watch(self, request: pb.WatchRequest, context: Any) -> AsyncIterator[pb.WatchBatch]:
+        """Changes in batches; without a revision the current state first."""
+        req = await self._request(context, "watch", request.resource, request.namespace)
+        begin = not request.HasField("after_revision")
+        options = WatchOptions(
+            request.label_selector, request.field_selector,
+            resource_version="" if begin else str(request.after_revision),
+            resource_version_match="NotOlderThan" if begin else "",
+            send_initial_events=True if begin else None,
+            allow_bookmarks=True,
+        )  # fmt: skip
+        stream = self._handlers.watch(req, options)
+        initial = begin
+        try:
+            async for events in stream:
+                batch = pb.WatchBatch(revision=stream.revision)
+                for event in events:
+                    if event.entry is not None:
+                        batch.events.append(_watch_event(req.resource, event))
+                    elif initial:
+                        batch.initial_events_end, initial = True, False
+                if initial:
+                    # The state is not complete yet: nothing may be concluded from its parts.
+                    batch.revision = 0
+                yield batch
+        finally:
+            await stream.aclose()
+
+    # --- writes
+
+    async def Create(self, request: pb.CreateRequest, context: Any) -> object_pb2.Object:
+        """Create."""
+        return await self._create(await self._user(context), _agent(context), request)
+
+    async def Update(self, request: pb.UpdateRequest, context: Any) -> object_pb2.Object:
+        """Replace."""
+        return await self._update(await self._user(context), _agent(context), request)
+
+    async def Patch(self, request: pb.PatchRequest, context: Any) -> object_pb2.Object:
+        """Change in part."""
+        return await self._patch(await self._user(context), _agent(context), request)
+
+    async def Delete(self, request: pb.DeleteRequest, context: Any) -> pb.DeleteResponse:
+        """Delete, or begin to."""
+        return await self._delete(await self._user(context), _agent(context), request)
+
+    async def DeleteCollection(self, request: pb.DeleteCollectionRequest, context: Any) -> pb.DeleteCollectionResponse:
+        """Delete what the selectors choose."""
+        req = await self._request(context, "deletecollection", request.resource, request.namespace)
+        options = ListOptions(request.label_selector, request.field_selector)
+        results = await self._handlers.delete_collection(req, options, _delete_options(request.options))
+        return pb.DeleteCollectionResponse(
+            deleted=[pb.DeleteResponse(object=envelope(result.json), gone=result.gone) for result in results]
+        )
+
+    async def Batch(self, request: pb.BatchRequest, context: Any) -> pb.BatchResponse:
+        """Many mutations, begun in order and committed together."""
+        if len(request.mutations) > BATCH_MAX:
+            raise errors.BadRequest(f"a batch holds at most {BATCH_MAX} mutations, not {len(request.mutations)}")
+        user, agent = await self._user(context), _agent(context)
+        loop = asyncio.get_running_loop()
+        # Tasks begin in the order in which they are made and run to their commit without a pause, so the store gets them in order and
+        # groups them.
+        tasks = [
+            loop.create_task(self._mutate(user, agent, mutation, request.omit_objects), name="batch mutation")
+            for mutation in request.mutations
+        ]
+        return pb.BatchResponse(results=await asyncio.gather(*tasks))
+
+    async def _mutate(self, user: User, agent: str, mutation: pb.Mutation, omit: bool) -> pb.MutationResult:
+        kind = mutation.WhichOneof("mutation")
+        try:
+            if kind == "create":
+                answer = await self._create(user, agent, mutation.create, omit)
+            elif kind == "update":
+                answer = await self._update(user, agent, mutation.update, omit)
+            elif kind == "patch":
+                answer = await self._patch(user, agent, mutation.patch, omit)
+            elif kind == "delete":
+                answer = (await self._delete(user, agent, mutation.delete, omit)).object
+            else:
+                raise errors.BadRequest("an empty mutation")
+        except errors.ApiError as err:
+            return pb.MutationResult(error=grpc_errors.status_message(err))
+        return pb.MutationResult(object=answer)
+
+    async def _create(self, user: User, agent: str, m: pb.CreateRequest, omit: bool = False) -> object_pb2.Object:
+        resource = self._resolve(m.resource)
+        req = Request(user, "create", resource, m.subresource, m.namespace, m.name, agent)
+        result = await self._handlers.create(req, _body(m.json), _write_options(m.options))
+        return envelope(result.json, omit_json=omit)
+
+    async def _update(self, user: User, agent: str, m: pb.UpdateRequest, omit: bool = False) -> object_pb2.Object:
+        resource = self._resolve(m.resource)
+        req = Request(user, "update", resource, m.subresource, m.namespace, m.name, agent)
+        result = await self._handlers.update(req, _body(m.json), _write_options(m.options))
+        return envelope(result.json, omit_json=omit)
+
+    async def _patch(self, user: User, agent: str, m: pb.PatchRequest, omit: bool = False) -> object_pb2.Object:
+        resource = self._resolve(m.resource)
+        req = Request(user, "patch", resource, m.subresource, m.namespace, m.name, agent)
+        kind = _PATCH_TYPES.get(m.type)
+        if kind is None:
+            raise errors.UnsupportedMediaType("the patch has no type")
+        patch = _apply_body(m.patch) if kind == "apply" else _json(m.patch)
+        result = await self._handlers.patch(req, kind, patch, _write_options(m.options))  # type: ignore[arg-type]
+        return envelope(result.json, omit_json=omit)
+
+    async def _delete(self, user: User, agent: str, m: pb.DeleteRequest, omit: bool = False) -> pb.DeleteResponse:
+        resource = self._resolve(m.resource)
+        req = Request(user, "delete", resource, "", m.namespace, m.name, agent)
+        result = await self._handlers.delete(req, _delete_options(m.options))
+        return pb.DeleteResponse(object=envelope(result.json, omit_json=omit), gone=result.gone)
+
+    # --- the rest
+
+    async def Discover(self, request: pb.DiscoverRequest, context: Any) -> pb.DiscoverResponse:
+        """What is served."""
+        await self._user(context)
+        return pb.DiscoverResponse(version=KUBERNETES_VERSION, resources=map(_served, self._handlers.registry.all()))
+
+    async def Logs(self, request: stream_pb2.LogsRequest, context: Any) -> AsyncIterator[stream_pb2.Chunk]:
+        """A container's log."""
+        await self._authorize_pod(context, "get", "log", request.namespace, request.pod)
+        async for chunk in self._kubelets.logs(request):
+            yield chunk
+
+    async def Exec(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[stream_pb2.ExecOutput]:
+        """Run a command in a container."""
+        frames = await self._session(requests, context, "exec")
+        async for output in self._kubelets.exec(frames):
+            yield output
+
+    async def Attach(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[stream_pb2.ExecOutput]:
+        """Attach to a container's main process."""
+        frames = await self._session(requests, context, "attach")
+        async for output in self._kubelets.attach(frames):
+            yield output
+
+    async def PortForward(
+        self, requests: AsyncIterator[Any], context: Any
+    ) -> AsyncIterator[stream_pb2.PortForwardFrame]:
+        """Forward connections into a pod."""
+        frames = await self._session(requests, context, "portforward")
+        async for frame in self._kubelets.port_forward(frames):
+            yield frame
+
+    async def _session(self, requests: AsyncIterator[Any], context: Any, subresource: str) -> AsyncIterator[Any]:
+        """The caller's frames, once its first one has said which pod and the caller may."""
+        frames = aiter(requests)
+        first = await anext(frames, None)
+        if first is None or first.WhichOneof("frame") != "start":
+            raise errors.BadRequest("the first frame must be a start")
+        await self._authorize_pod(context, "create", subresource, first.start.namespace, first.start.pod)
+        return _rejoined(first, frames)
+
+    async def _authorize_pod(self, context: Any, verb: str, subresource: str, namespace: str, name: str) -> None:
+        ref = object_pb2.ResourceRef(version="v1", resource="pods")
+        self._handlers.authorize(await self._request(context, verb, ref, namespace, name, subresource))
+
+    # --- who asks for what
+
+    async def _request(
+        self,
+        context: Any,
+        verb: str,
+        ref: object_pb2.ResourceRef,
+        namespace: str,
+        name: str = "",
+        subresource: str = "",
+    ) -> Request:
+        return Request(
+            await self._user(context), verb, self._resolve(ref), subresource, namespace, name, _agent(context)
+        )
+
+    def _resolve(self, ref: object_pb2.ResourceRef) -> Resource:
+        return self._handlers.registry.resolve(ref.group, ref.version, ref.resource)
+
+    async def _user(self, context: grpc.aio.ServicerContext) -> User:
+        for key, value in context.invocation_metadata() or ():
+            if key == "authorization" and value[:7].lower() == "bearer ":
+                return await self._authenticator.from_token(value[7:])
+        identity = tls.identity_of_call(context)
+        if identity is None:
+            raise errors.Unauthorized("Unauthorized")
+        return User(identity.name, groups=(*identity.groups, AUTHENTICATED))
+
+
+async def _rejoined(first: Any, rest: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    yield first
+    async for frame in rest:
+        yield frame
+
+
+def _agent(context: Any) -> str:
+    for key, value in context.invocation_metadata() or ():
+        if key == "user-agent":
+            return str(value)
+    return ""
+
+
+def _json(raw: bytes) -> Any:
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError as err:
+        raise errors.BadRequest(f"the body is not JSON: {err}") from err
+
+
+def _body(raw: bytes) -> dict[str, Any]:
+    body = _json(raw)
+    if not isinstance(body, dict):
+        raise errors.BadRequest("the body must be an object")
+    return body
+
+
+def _apply_body(raw: bytes) -> Any:
+    if raw[:1] == b"{":
+        return _body(raw)
+    import yaml
+
+    try:
+        return yaml.safe_load(raw)
+    except yaml.YAMLError as err:
+        raise errors.BadRequest(f"the patch is neither JSON nor YAML: {err}") from err
+
+
+def _write_options(options: pb.WriteOptions) -> WriteOptions:
+    return WriteOptions(
+        options.dry_run, options.field_manager, options.field_validation, options.force,
+        _fence(options.fence) if options.HasField("fence") else None,
+    )  # fmt: skip
+
+
+def _delete_options(options: pb.DeleteOptions) -> DeleteOptions:
+    revision = options.preconditions.revision
+    return DeleteOptions(
+        options.grace_period_seconds if options.HasField("grace_period_seconds") else None,
+        options.propagation_policy, options.preconditions.uid, str(revision) if revision else "", options.dry_run,
+        _fence(options.fence) if options.HasField("fence") else None,
+    )  # fmt: skip
+
+
+def _fence(fence: object_pb2.Fence) -> Fence:
+    return Fence(fence.lease_namespace, fence.lease_name, fence.epoch)
+
+
+def _object(resource: Resource, entry: Entry, json: bytes) -> object_pb2.Object:
+    kind = resource.kind
+    return object_pb2.Object(
+        api_version=kind.api_version, kind=kind.kind, namespace=entry.namespace, name=entry.name, uid=entry.uid,
+        revision=entry.revision, json=json,
+    )  # fmt: skip
+
+
+def _watch_event(resource: Resource, event: WatchEvent) -> pb.WatchEvent:
+    assert event.entry is not None
+    message = _object(resource, event.entry, event.json)
+    message.revision = event.revision
+    return pb.WatchEvent(type=_EVENT_TYPES[event.type], object=message)
+
+
+def _served(resource: Resource) -> pb.ServedResource:
+    kind = resource.kind
+    return pb.ServedResource(
+        resource=kind.ref, kind=kind.kind, namespaced=kind.namespaced, verbs=resource.verbs, singular=resource.singular,
+        short_names=resource.short_names, categories=resource.categories, subresources=sorted(resource.subresources),
+    )  # fmt: skip

@@ -1,0 +1,209 @@
+"""The apiserver, put together: store, cache, judges, handlers, and the two transports on them.
+
+store -> watch cache -> lookup ─┬> authorizer, admission -> writer, deleter ─┐
+                                └> reader ──────────────────────────────────┴> handlers -> gRPC, REST
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from pathlib import Path
+
+import grpc.aio
+
+from machinery.component import grpc_server, metrics, tls
+from machinery.component.process import Context, Fatal
+from protos.cutaway.v1 import apiserver_pb2_grpc
+from services.apiserver.admission.plugins import build_chain
+from services.apiserver.auth import rbac
+from services.apiserver.auth.authenticate import Authenticator
+from services.apiserver.auth.tokens import TokenIssuer
+from services.apiserver.bootstrap import Bootstrap
+from services.apiserver.config import ApiServerConfig
+from services.apiserver.deletion import Deleter
+from services.apiserver.handlers import Handlers
+from services.apiserver.kubelet_proxy import KubeletProxy
+from services.apiserver.lookup import Lookup
+from services.apiserver.reads import Reader
+from services.apiserver.registry.allocation import ServiceRange
+from services.apiserver.registry.table import build_registry
+from services.apiserver.rpc import ApiServerService
+from services.apiserver.special import Parts, Special
+from services.apiserver.subresources import POSTS
+from services.apiserver.watch_cache import Entry, Listener, WatchCache
+from services.apiserver.writes import Writer
+from storage import Retention, RetentionPolicy, Store, open_store
+from storage.errors import StoreError
+
+SERVICE_NAME = "cutaway.v1.ApiServer"
+SHORT_LIVED_SECONDS = 300.0
+"""How long the history of Leases and Events is kept: long enough to resume a watch, short enough that heartbeats do not grow the log."""
+_SHORT_LIVED = ("leases.coordination.k8s.io", "events")
+
+
+class Core:
+    """Everything but the transports. `start` reads the state; afterwards `handlers` serve."""
+
+    def __init__(self, config: ApiServerConfig, store: Store) -> None:
+        self.config = config
+        low, high = _port_range(config.node_port_range)
+        services = ServiceRange(_cidr(config.service_cidr), low, high)
+        self.registry = build_registry(services)
+        self.cache = services.cache = WatchCache(store, self.registry)
+        self.lookup = Lookup(self.cache)
+        self.tokens = self._token_issuer()
+        self.authenticator = Authenticator(self.tokens)
+        self.authorizer = rbac.Authorizer()
+        parts = Parts(self.authenticator, self.authorizer, self.tokens)
+        reader = Reader(self.cache)
+        self.writer = Writer(self.cache, self.lookup, build_chain(self.authorizer, self.lookup), Special(parts, POSTS))
+        self.deleter = Deleter(reader, self.writer)
+        parts.writer, parts.deleter = self.writer, self.deleter
+        self.handlers = Handlers(self.registry, reader, self.writer, self.deleter, self.authorizer)
+        self.kubelets = KubeletProxy(self.lookup.get, config.kubelet_client)
+
+    async def start(self) -> None:
+        """Read the store's state and let the judges see it."""
+        await self.cache.load()
+        for storage in rbac.WATCHED:
+            resource_cache = self.cache.of(storage)
+            for entry in resource_cache.listed(""):
+                self.authorizer.changed(storage, None, entry.value)
+            resource_cache.listeners.append(self._feed(storage))
+
+    def _feed(self, storage: str) -> Listener:
+        changed = self.authorizer.changed
+
+        def on_change(old: Entry | None, new: Entry | None) -> None:
+            changed(storage, old.value if old is not None else None, new.value if new is not None else None)
+
+        return on_change
+
+    def _token_issuer(self) -> TokenIssuer | None:
+        path = self.config.service_account_key_file
+        if not path:
+            return None
+        try:
+            older = [Path(name).read_bytes() for name in self.config.service_account_older_key_files]
+            issuer = self.config.service_account_issuer
+            return TokenIssuer.from_files(path, self._uid_of, issuer=issuer, older_public_keys=older)
+        except (OSError, ValueError) as err:
+            raise Fatal(f"service_account_key_file: {err}") from err
+
+    def _uid_of(self, storage: str, namespace: str, name: str) -> str | None:
+        entry = self.cache.of(storage).get(namespace, name)
+        return entry.uid if entry is not None else None
+
+
+async def serve(ctx: Context[ApiServerConfig]) -> None:
+    """Run an apiserver until it is stopped."""
+    config = ctx.config
+    if not config.serving.complete:
+        raise Fatal("serving: ca_file, cert_file and key_file are needed: nothing is served without TLS")
+    store = await _open(config)
+    ctx.on_stop(store.close)
+    core = Core(config, store)
+    await core.start()
+    ctx.tasks.create_task(_follow(core.cache), name="follow the log")
+    address, port = advertised(config)
+    bootstrap = Bootstrap(core.registry, core.writer, config.service_cidr, address, port)
+    await bootstrap.run()
+    ctx.tasks.create_task(bootstrap.keep_published(), name="publish the kubernetes endpoints")
+    ctx.on_stop(core.kubelets.close)
+    await _start_transports(ctx, core)
+    ctx.log.info("apiserver serves", grpc=config.grpc_address, rest=config.rest_address, revision=core.cache.revision)
+
+
+async def _open(config: ApiServerConfig) -> Store:
+    if not config.storage_url:
+        raise Fatal("storage_url is needed, such as sqlite:////var/lib/cutaway/state.db")
+    retention = RetentionPolicy(
+        Retention(seconds=config.history_seconds),
+        {name: Retention(seconds=SHORT_LIVED_SECONDS) for name in _SHORT_LIVED},
+    )
+    try:
+        return await open_store(config.storage_url, cluster_id=config.cluster_id or None, retention=retention)
+    except StoreError as err:
+        raise Fatal(f"storage_url: {err}") from err
+
+
+async def _follow(cache: WatchCache) -> None:
+    await cache.run()
+
+
+async def _start_transports(ctx: Context[ApiServerConfig], core: Core) -> None:
+    config = ctx.config
+    service = ApiServerService(core.handlers, core.authenticator, core.kubelets)
+
+    def add(server: grpc.aio.Server) -> None:
+        apiserver_pb2_grpc.add_ApiServerServicer_to_server(service, server)
+
+    if config.grpc_address:
+        rpc = await grpc_server.serve(
+            config, add, authorize=grpc_server.anyone, service_names=[SERVICE_NAME], health=ctx.health
+        )
+        ctx.on_stop(rpc.stop)
+    if config.rest_address:
+        await _start_rest(ctx, core)
+
+
+async def _start_rest(ctx: Context[ApiServerConfig], core: Core) -> None:
+    from services.apiserver.rest.app import RestServer
+
+    config = ctx.config
+    rest = RestServer(
+        core.handlers, core.authenticator, core.authorizer, kubelets=core.kubelets, metrics=metrics.exposition
+    )
+    host, _, port = config.rest_address.rpartition(":")
+    try:
+        context = tls.ServerContext(config.serving, require_client=False)
+        await rest.start(host.strip("[]"), int(port), context.ssl)
+    except tls.TlsError as err:
+        raise Fatal(f"serving certificate: {err}") from err
+    except OSError as err:
+        raise Fatal(f"cannot listen on {config.rest_address} (REST): {err.strerror or err}") from err
+    ctx.on_stop(rest.stop)
+    ctx.tasks.create_task(_reload_certificate(context), name="reload the serving certificate")
+
+
+async def _reload_certificate(context: tls.ServerContext) -> None:
+    while True:
+        await asyncio.sleep(60)
+        context.reload_if_changed()
+
+
+def advertised(config: ApiServerConfig) -> tuple[str, int]:
+    """The address and port by which the cluster reaches this apiserver's REST front."""
+    host, _, port = config.rest_address.rpartition(":")
+    host = host.strip("[]")
+    address = config.advertise_address
+    if not address:
+        address = host if host not in ("", "0.0.0.0", "::") else _own_address()
+    return address, config.advertise_port or int(port or 6443)
+
+
+def _own_address() -> str:
+    """The address of the interface that leads outside; loopback if there is none. Nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+            address: str = probe.getsockname()[0]
+        except OSError:
+            return "127.0.0.1"
+    return address
+
+
+def _cidr(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError as err:
+        raise Fatal(f"service_cidr: {err}") from err
+
+
+def _port_range(text: str) -> tuple[int, int]:
+    low, _, high = text.partition("-")
+    if not (low.isdigit() and high.isdigit() and 0 < int(low) <= int(high) < 65536):
+        raise Fatal(f"node_port_range: {text!r} is not a range such as 30000-32767")
+    return int(low), int(high)

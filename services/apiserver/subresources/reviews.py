@@ -1,0 +1,52 @@
+"""Reviews: questions about identity and rights, posted as objects and answered with their status filled in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from services.apiserver.auth import reviews
+from services.apiserver.request import Request, WriteOptions, WriteResult
+from services.apiserver.special import Parts
+
+
+def _taken_in(parts: Parts, req: Request, body: dict[str, Any], options: WriteOptions) -> dict[str, Any]:
+    parts.writer.take_in(req.resource, body, options)
+    body.setdefault("metadata", {})
+    return body
+
+
+def _answer(review: dict[str, Any]) -> WriteResult:
+    return WriteResult(orjson.dumps(review), created=True)
+
+
+async def token_review(parts: Parts, req: Request, body: dict[str, Any], options: WriteOptions) -> WriteResult:
+    """TokenReview."""
+    return _answer(await reviews.token_review(parts.authenticator, _taken_in(parts, req, body, options)))
+
+
+async def self_subject_review(parts: Parts, req: Request, body: dict[str, Any], options: WriteOptions) -> WriteResult:
+    """SelfSubjectReview."""
+    return _answer(reviews.self_subject_review(req.user, _taken_in(parts, req, body, options)))
+
+
+async def subject_access_review(parts: Parts, req: Request, body: dict[str, Any], options: WriteOptions) -> WriteResult:
+    """SubjectAccessReview and LocalSubjectAccessReview."""
+    review = _taken_in(parts, req, body, options)
+    kind = req.resource.kind.kind
+    return _answer(reviews.subject_access_review(parts.authorizer, review, namespace=req.namespace, kind=kind))
+
+
+async def self_subject_access_review(
+    parts: Parts, req: Request, body: dict[str, Any], options: WriteOptions
+) -> WriteResult:
+    """SelfSubjectAccessReview."""
+    return _answer(reviews.self_subject_access_review(parts.authorizer, req.user, _taken_in(parts, req, body, options)))
+
+
+async def self_subject_rules_review(
+    parts: Parts, req: Request, body: dict[str, Any], options: WriteOptions
+) -> WriteResult:
+    """SelfSubjectRulesReview."""
+    return _answer(reviews.self_subject_rules_review(parts.authorizer, req.user, _taken_in(parts, req, body, options)))

@@ -1,0 +1,330 @@
+"""CREATE, UPDATE and PATCH: a body becomes an object, is completed, judged and committed.
+
+    body -> take in -> (convert) -> strategy.prepare -> defaults -> mutating admission -> allocate -> validate -> validating admission
+         -> managedFields -> bytes -> commit, if the bytes are not the ones that are there
+
+An update or patch is computed against the entry that the cache holds and committed with its revision as the condition. If another write
+came between, a write that the caller made conditional (a resourceVersion in the body) ends with Conflict, any other is computed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from machinery.api import errors
+from services.apiserver import codec, ownership, scale
+from services.apiserver.admission.chain import Chain
+from services.apiserver.commits import Changed, Committer, Taken, key_of
+from services.apiserver.lookup import Lookup
+from services.apiserver.patching import apply_patch
+from services.apiserver.registry import metadata as meta
+from services.apiserver.registry.resource import Resource
+from services.apiserver.request import Request, WriteOptions, WriteResult
+from services.apiserver.special import Special
+from services.apiserver.watch_cache import Entry, WatchCache
+from services.apiserver.write_context import WriteContext
+from storage.store import Event
+
+RETRIES_MAX = 20
+"""How often a write is computed again because the object changed underneath."""
+NAME_ATTEMPTS_MAX = 8
+"""How often a generated name is drawn again because it was taken."""
+_OPTIMISTIC_LOCK = "the object has been modified; please apply your changes to the latest version and try again"
+
+Make = Callable[[dict[str, Any]], dict[str, Any]]
+"""From the stored object (which it may change) to the wanted one, of the storage version."""
+
+
+class Writer:
+    """Judges and commits mutations."""
+
+    def __init__(self, cache: WatchCache, lookup: Lookup, admission: Chain, special: Special) -> None:
+        self.cache = cache
+        self.lookup = lookup
+        self.admission = admission
+        self.committer = Committer(cache)
+        self._special = special
+
+    # --- create
+
+    async def create(self, req: Request, body: dict[str, Any], options: WriteOptions) -> WriteResult:
+        """Create an object, or post to a subresource or a virtual resource."""
+        resource = req.resource
+        if req.subresource or resource.virtual:
+            return await self._special.create(req, body, options)
+        warnings = self.take_in(resource, body, options)
+        meta.place(resource, meta.metadata_of(body), req.namespace, req.name)
+        if body["metadata"].get("resourceVersion") not in (None, "", "0"):
+            raise errors.BadRequest("resourceVersion should not be set on objects to be created")
+        return await self.insert(
+            WriteContext(req, "CREATE", to_stored(resource, body), None, options, self.lookup, warnings)
+        )
+
+    async def insert(self, ctx: WriteContext) -> WriteResult:
+        """Create `ctx.obj`, whose body was taken in."""
+        metadata = ctx.metadata
+        base = "" if metadata.get("name") else metadata.get("generateName") or ""
+        attempts = NAME_ATTEMPTS_MAX if base else 1
+        raw = orjson.dumps(ctx.obj) if base else b""
+        while True:
+            attempts -= 1
+            if base:
+                ctx.metadata["name"] = meta.generate_name(base)
+            await self._judge_create(ctx)
+            try:
+                return await self._insert_judged(ctx)
+            except Taken as err:
+                own = err.key == key_of(ctx.resource, ctx.obj)
+                if not own or attempts > 0:
+                    # Somebody took the address or the generated name between our choice and the commit.
+                    ctx.extra.clear()
+                    ctx.obj = orjson.loads(raw) if base else ctx.obj
+                    continue
+                raise errors.already_exists(ctx.resource.group, ctx.resource.plural, ctx.name) from err
+
+    async def _judge_create(self, ctx: WriteContext) -> None:
+        resource, strategy, obj = ctx.resource, ctx.resource.strategy, ctx.obj
+        if ctx.metadata.get("name") and self.cache.of(resource.storage).get(ctx.namespace, ctx.metadata["name"]):
+            # Known before anything is judged or allocated; the commit would find it too.
+            raise errors.already_exists(resource.group, resource.plural, ctx.metadata["name"])
+        meta.begin(ctx.metadata)
+        strategy.prepare_create(ctx)
+        resource.schema.default(obj)
+        if await self.admission.mutate(ctx):
+            resource.schema.default(ctx.obj)
+        strategy.allocate(ctx)
+        causes = list(resource.schema.validate_create(ctx.obj)) + list(strategy.validate_create(ctx))
+        if not ctx.metadata.get("name"):
+            causes.insert(0, meta.missing_name())
+        if causes:
+            raise errors.invalid(resource.group, resource.kind.kind, ctx.metadata.get("name", ""), causes)
+        await self.admission.validate(ctx)
+        if not ctx.applied:
+            ownership.record_create(ctx)
+
+    async def _insert_judged(self, ctx: WriteContext) -> WriteResult:
+        resource = ctx.resource
+        if ctx.dry_run:
+            json = codec.splice(resource.head, 0, codec.encode_tail(ctx.obj)).replace(b'"resourceVersion":"0",', b"", 1)
+            return self._result(resource, json, 0, ctx, created=True)
+        event = await self.committer.create(resource, ctx.obj, ctx.options.fence, ctx.extra)
+        return self._result(resource, event.value, event.revision, ctx, created=True)
+
+    # --- update
+
+    async def update(self, req: Request, body: dict[str, Any], options: WriteOptions) -> WriteResult:
+        """Replace an object or a subresource."""
+        resource, sub = req.resource, req.subresource
+        if resource.virtual:
+            raise errors.MethodNotAllowed("the server does not allow this method on the requested resource")
+        if sub == "scale":
+            return await self._update_scale(req, body, options)
+        warnings = self.take_in(resource, body, options)
+        metadata = meta.metadata_of(body)
+        meta.place(resource, metadata, req.namespace, req.name)
+        wanted_version = metadata.get("resourceVersion") or ""
+        stored = to_stored(resource, body)
+        entry = self.cache.of(resource.storage).get(req.namespace, req.name)
+        if entry is None:
+            if resource.strategy.create_on_update and not sub and wanted_version in ("", "0"):
+                metadata.pop("uid", None)
+                return await self.insert(WriteContext(req, "CREATE", stored, None, options, self.lookup, warnings))
+            raise resource.not_found(req.name)
+        if not wanted_version and not resource.strategy.unconditional_update:
+            cause = errors.Cause(
+                "FieldValueInvalid", "Invalid value: 0: must be specified for an update", "metadata.resourceVersion"
+            )
+            raise errors.invalid(resource.group, resource.kind.kind, req.name, [cause])
+        if wanted_version:
+            return await self.modify(req, lambda _old: stored, options, warnings)
+        # The body is needed once more if another write comes between.
+        raw = orjson.dumps(stored)
+        return await self.modify(req, lambda _old: orjson.loads(raw), options, warnings)
+
+    async def _update_scale(self, req: Request, body: dict[str, Any], options: WriteOptions) -> WriteResult:
+        version = (body.get("metadata") or {}).get("resourceVersion") or ""
+
+        def make(old: dict[str, Any]) -> dict[str, Any]:
+            if version:
+                old["metadata"]["resourceVersion"] = version
+            scale.apply_scale(req.resource, old, body)
+            return old
+
+        result = await self.modify(req, make, options, [])
+        return WriteResult(scale.to_scale(req.resource, codec.decode(result.json)), revision=result.revision)
+
+    # --- patch
+
+    async def patch(self, req: Request, patch_type: str, patch: Any, options: WriteOptions) -> WriteResult:
+        """Change part of an object or of a subresource."""
+        resource, sub = req.resource, req.subresource
+        if resource.virtual:
+            raise errors.MethodNotAllowed("the server does not allow this method on the requested resource")
+        if patch_type == "apply" and not options.field_manager:
+            raise errors.BadRequest(
+                "PatchOptions.meta.k8s.io is invalid: fieldManager: Required value: is required for apply patch"
+            )
+        entry = self.cache.of(resource.storage).get(req.namespace, req.name)
+        if entry is None:
+            if patch_type == "apply" and not sub:
+                return await self._apply_new(req, patch, options)
+            raise resource.not_found(req.name)
+        warnings: list[str] = []
+
+        def make(old: dict[str, Any]) -> dict[str, Any]:
+            warnings.clear()
+            return apply_patch(self, req, patch_type, patch, old, options, warnings)
+
+        if sub == "scale":
+            result = await self.modify(req, make, options, warnings)
+            return WriteResult(scale.to_scale(resource, codec.decode(result.json)), revision=result.revision)
+        return await self.modify(req, make, options, warnings, applied=patch_type == "apply")
+
+    async def _apply_new(self, req: Request, patch: Any, options: WriteOptions) -> WriteResult:
+        if not isinstance(patch, dict):
+            raise errors.BadRequest("an apply patch must be an object")
+        resource = req.resource
+        warnings = self.take_in(resource, patch, options)
+        meta.place(resource, meta.metadata_of(patch), req.namespace, req.name)
+        if patch["metadata"].get("uid"):
+            raise errors.conflict(
+                resource.group, resource.plural, req.name, "uid mismatch: the object to apply to does not exist"
+            )
+        patch["metadata"].pop("resourceVersion", None)
+        obj = ownership.apply_new(req, patch, options)
+        ctx = WriteContext(req, "CREATE", to_stored(resource, obj), None, options, self.lookup, warnings, applied=True)
+        try:
+            return await self.insert(ctx)
+        except errors.AlreadyExists:
+            # Created by somebody else since we looked: it is an apply to what exists.
+            return await self.patch(req, "apply", patch, options)
+
+    # --- what update and patch share
+
+    async def modify(
+        self, req: Request, make: Make, options: WriteOptions, warnings: list[str], *, applied: bool = False
+    ) -> WriteResult:
+        """Bring an existing object to the state that `make` computes, again if it changes meanwhile."""
+        resource = req.resource
+        for _ in range(RETRIES_MAX):
+            entry = self.cache.of(resource.storage).get(req.namespace, req.name)
+            if entry is None:
+                raise resource.not_found(req.name)
+            # Two decodes: `make` may change its argument, and admission compares with the old state.
+            new = make(codec.decode(entry.value))
+            old = codec.decode(entry.value)
+            ctx = WriteContext(req, "UPDATE", new, old, options, self.lookup, warnings, applied=applied)
+            wanted = new["metadata"].get("resourceVersion") or ""
+            if wanted not in ("", "0") and wanted != old["metadata"]["resourceVersion"]:
+                raise errors.conflict(resource.group, resource.plural, req.name, _OPTIMISTIC_LOCK)
+            try:
+                return await self._replace(ctx, entry)
+            except (Changed, Taken):
+                continue
+        raise errors.conflict(resource.group, resource.plural, req.name, _OPTIMISTIC_LOCK)
+
+    async def _replace(self, ctx: WriteContext, entry: Entry) -> WriteResult:
+        resource, strategy, old = ctx.resource, ctx.resource.strategy, ctx.old
+        assert old is not None
+        meta.carry_over(resource, ctx.metadata, old["metadata"])
+        strategy.prepare_update(ctx)
+        resource.schema.default(ctx.obj)
+        if await self.admission.mutate(ctx):
+            resource.schema.default(ctx.obj)
+        strategy.bump_generation(ctx)
+        if same_but_ownership(ctx.obj, old):
+            # Nothing to judge; who owns what may still have changed.
+            if not ctx.applied:
+                ownership.record_update(ctx)
+            if ownership.same(ctx.metadata, old["metadata"]):
+                return self._result(resource, entry.value, entry.revision, ctx)
+        else:
+            strategy.allocate(ctx)
+            causes = list(resource.schema.validate_update(ctx.obj, old, ctx.subresource))
+            causes += strategy.validate_update(ctx)
+            if causes:
+                raise errors.invalid(resource.group, resource.kind.kind, entry.name, causes)
+            await self.admission.validate(ctx)
+            if not ctx.applied:
+                ownership.record_update(ctx)
+        tail = codec.encode_tail(ctx.obj)
+        if ctx.dry_run:
+            return self._result(resource, codec.splice(resource.head, entry.revision, tail), entry.revision, ctx)
+        if ends_deletion(ctx.resource, ctx.obj):
+            extra = [*ctx.extra, *strategy.release(ctx.obj)]
+            event = await self.committer.remove(resource, entry, tail, ctx.options.fence, extra)
+        else:
+            event = await self.committer.replace(resource, entry, ctx.obj, tail, ctx.options.fence, ctx.extra)
+        return self._result(resource, event.value, event.revision, ctx)
+
+    # --- shared steps
+
+    def take_in(self, resource: Resource, body: dict[str, Any], options: WriteOptions) -> list[str]:
+        """Check that a body is what the path is about, and read it as its kind. Changes it; returns warnings."""
+        check_kind(resource, body)
+        warnings = [f'duplicate field "{path}"' for path in options.duplicate_fields]
+        if warnings and options.field_validation == "Strict":
+            from services.apiserver.schema import intake
+
+            raise intake.strict_error(resource.kind, warnings)
+        warnings += resource.schema.take_in(body, options.field_validation or "Warn")
+        return [] if options.field_validation == "Ignore" else warnings
+
+    def _result(
+        self, resource: Resource, json: bytes, revision: int, ctx: WriteContext, *, created: bool = False
+    ) -> WriteResult:
+        served = codec.reversion(resource, json) if resource.kind != resource.storage_kind else json
+        return WriteResult(served, created, ctx.warnings, revision)
+
+    def committed(self, event: Event) -> WriteResult:
+        """The answer to a write that somebody else composed."""
+        return WriteResult(event.value, False, [], event.revision)
+
+
+def check_kind(resource: Resource, body: dict[str, Any]) -> None:
+    """The body must say that it is of the path's kind, or nothing. Raises BadRequest."""
+    kind = resource.kind
+    if not isinstance(body, dict):
+        raise errors.BadRequest(f"the body must be a {kind.kind} object")
+    given_kind, given_version = body.get("kind") or kind.kind, body.get("apiVersion") or kind.api_version
+    if given_kind != kind.kind or given_version != kind.api_version:
+        raise errors.BadRequest(
+            f'{given_kind} in version "{given_version.rpartition("/")[2]}" cannot be handled as a {kind.kind}: '
+            f"the API version in the data ({given_version}, Kind={given_kind}) does not match the expected API version "
+            f"({kind.api_version}, Kind={kind.kind})"
+        )
+    body["kind"], body["apiVersion"] = kind.kind, kind.api_version
+
+
+def to_stored(resource: Resource, obj: dict[str, Any]) -> dict[str, Any]:
+    """An object of the served version as one of the storage version."""
+    if resource.kind == resource.storage_kind:
+        return obj
+    if resource.conversion is not None:
+        obj = resource.conversion.to_stored(obj)
+    obj["apiVersion"] = resource.storage_kind.api_version
+    return obj
+
+
+def same_but_ownership(new: dict[str, Any], old: dict[str, Any]) -> bool:
+    """Whether two states differ at most in managedFields and resourceVersion."""
+    if new.keys() != old.keys():
+        return False
+    for key, value in new.items():
+        if key != "metadata" and value != old[key]:
+            return False
+    return ownership.plain(new["metadata"]) == ownership.plain(old["metadata"])
+
+
+def ends_deletion(resource: Resource, obj: dict[str, Any]) -> bool:
+    """Whether nothing holds an object any more whose deletion has begun."""
+    metadata = obj["metadata"]
+    return (
+        "deletionTimestamp" in metadata
+        and not metadata.get("finalizers")
+        and not metadata.get("deletionGracePeriodSeconds")
+        and not resource.strategy.blocks_removal(obj)
+    )
