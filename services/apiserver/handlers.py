@@ -53,10 +53,12 @@ class Handlers:
     def authorize(self, req: Request, field_selector: str = "") -> None:
         """Raise Forbidden unless the user may do this. Every verb below calls it; transports do for what they serve themselves."""
         resource = req.resource
+        # As upstream: a Role inside a namespace can grant what is done to the namespace itself.
+        namespace = req.name if resource.storage == "namespaces" else req.namespace
         decision = self.authorizer.authorize(
             Attributes(
                 user=req.user, verb=req.verb, group=resource.group, version=resource.version, resource=resource.plural,
-                subresource=req.subresource, namespace=req.namespace, name=req.name, field_selector=field_selector,
+                subresource=req.subresource, namespace=namespace, name=req.name, field_selector=field_selector,
             )
         )  # fmt: skip
         if not decision.allowed:
@@ -121,6 +123,7 @@ class Handlers:
 def forbidden(req: Request, reason: str) -> errors.Forbidden:
     """Upstream's sentence: `pods "web" is forbidden: User "jane" cannot get resource "pods" in API group "" in the namespace "default"`."""
     resource = req.resource.plural + (f"/{req.subresource}" if req.subresource else "")
-    where = f'in the namespace "{req.namespace}"' if req.namespace else "at the cluster scope"
+    namespace = req.name if req.resource.storage == "namespaces" else req.namespace
+    where = f'in the namespace "{namespace}"' if namespace else "at the cluster scope"
     why = f'User "{req.user.name}" cannot {req.verb} resource "{resource}" in API group "{req.resource.group}" {where}'
     return errors.forbidden(req.resource.group, req.resource.plural, req.name, f"{why}: {reason}" if reason else why)

@@ -170,14 +170,23 @@ class ApiServerService(apiserver_pb2_grpc.ApiServerServicer):
         user, agent = await self._user(context), _agent(context)
         loop = asyncio.get_running_loop()
         # Tasks begin in the order in which they are made and run to their commit without a pause, so the store gets them in order and
-        # groups them.
-        tasks = [
-            loop.create_task(self._mutate(user, agent, mutation, request.omit_objects), name="batch mutation")
-            for mutation in request.mutations
-        ]
+        # groups them. Mutations of one object wait for each other: the second one sees what the first did.
+        last: dict[tuple[str, str, str, str], asyncio.Task[pb.MutationResult]] = {}
+        tasks = []
+        for mutation in request.mutations:
+            key = _object_key(mutation)
+            work = self._mutate(user, agent, mutation, request.omit_objects, last.get(key) if key else None)
+            task = loop.create_task(work, name="batch mutation")
+            tasks.append(task)
+            if key:
+                last[key] = task
         return pb.BatchResponse(results=await asyncio.gather(*tasks))
 
-    async def _mutate(self, user: User, agent: str, mutation: pb.Mutation, omit: bool) -> pb.MutationResult:
+    async def _mutate(
+        self, user: User, agent: str, mutation: pb.Mutation, omit: bool, after: asyncio.Task[pb.MutationResult] | None
+    ) -> pb.MutationResult:
+        if after is not None:
+            await asyncio.wait((after,))
         kind = mutation.WhichOneof("mutation")
         try:
             if kind == "create":
@@ -294,6 +303,21 @@ class ApiServerService(apiserver_pb2_grpc.ApiServerServicer):
         if identity is None:
             raise errors.Unauthorized("Unauthorized")
         return User(identity.name, groups=(*identity.groups, AUTHENTICATED))
+
+
+def _object_key(mutation: pb.Mutation) -> tuple[str, str, str, str] | None:
+    """Which object a mutation is about; None if that is not known yet (a generated name, an unreadable body)."""
+    kind = mutation.WhichOneof("mutation")
+    if kind is None:
+        return None
+    about = getattr(mutation, kind)
+    name = about.name
+    if not name:
+        try:
+            name = _identity.decode(about.json).metadata.name
+        except msgspec.DecodeError:
+            return None
+    return (about.resource.group, about.resource.resource, about.namespace, name) if name else None
 
 
 async def _rejoined(first: Any, rest: AsyncIterator[Any]) -> AsyncIterator[Any]:

@@ -35,7 +35,7 @@ from services.apiserver.subresources import POSTS
 from services.apiserver.watch_cache import Entry, Listener, WatchCache
 from services.apiserver.writes import Writer
 from storage import Retention, RetentionPolicy, Store, open_store
-from storage.errors import StoreError
+from storage.errors import StoreError, Unavailable
 
 SERVICE_NAME = "cutaway.v1.ApiServer"
 SHORT_LIVED_SECONDS = 300.0
@@ -106,7 +106,7 @@ async def serve(ctx: Context[ApiServerConfig]) -> None:
     ctx.on_stop(store.close)
     core = Core(config, store)
     await core.start()
-    ctx.tasks.create_task(_follow(core.cache), name="follow the log")
+    ctx.tasks.create_task(_follow(ctx, core.cache), name="follow the log")
     address, port = advertised(config)
     bootstrap = Bootstrap(core.registry, core.writer, config.service_cidr, address, port)
     await bootstrap.run()
@@ -129,8 +129,13 @@ async def _open(config: ApiServerConfig) -> Store:
         raise Fatal(f"storage_url: {err}") from err
 
 
-async def _follow(cache: WatchCache) -> None:
-    await cache.run()
+async def _follow(ctx: Context[ApiServerConfig], cache: WatchCache) -> None:
+    try:
+        await cache.run()
+    except Unavailable:
+        # A graceful stop closes the store under its followers.
+        if not ctx.stopping.is_set():
+            raise
 
 
 async def _start_transports(ctx: Context[ApiServerConfig], core: Core) -> None:
