@@ -1,0 +1,285 @@
+"""Objects as structured-merge-diff sees them: what a set of fields an object has, how two differ, how one merges into
+another.
+
+Maps and objects are walked field by field unless atomic; lists by their keys (`map`), their values (`set`) or not at
+all. Where there is no schema (a custom resource's preserved fields) objects are walked and lists are atomic.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from machinery.api.errors import BadRequest
+from services.apiserver.patch.field_set import SELF, FieldSet
+from services.apiserver.schema.definitions import ANY, Node
+
+Obj = dict[str, Any]
+
+_MISSING: Any = object()
+_KEY_DEFAULTS = {"protocol": "TCP"}
+"""Keys of map-lists that have a default: an item that leaves one out is still that item."""
+
+# Fields that in Go are structs, not pointers (or lists that are always written): they exist in every object, so nobody
+# is recorded as having added them.
+_ALWAYS_THERE = frozenset(
+    {
+        "metadata", "spec", "status", "template", "strategy", "updateStrategy", "jobTemplate", "containers", "resources",
+        "roleRef", "involvedObject", "regarding", "source", "scaleTargetRef", "loadBalancer", "nodeInfo", "names",
+        "daemonEndpoints", "kubeletEndpoint", "acceptedNames", "podSelector",
+    }
+)  # fmt: skip
+
+
+def _shape(node: Node, value: Any) -> str:
+    """How a value is walked: fields, keyed, values, or leaf."""
+    if isinstance(value, dict):
+        if not node.granular or (node.type == "open" and node.definition):
+            return "leaf"
+        return "fields"
+    if isinstance(value, list):
+        if node.list_type == "map" and node.list_keys:
+            return "keyed"
+        return "values" if node.list_type == "set" else "leaf"
+    return "leaf"
+
+
+def _child(node: Node, name: str) -> Node:
+    if node.type == "object":
+        return node.fields.get(name, ANY)
+    return node.item if node.type == "map" else ANY
+
+
+def _element(node: Node, item: Any) -> str | None:
+    """The path element of a map-list's item; None if a key is missing."""
+    if not isinstance(item, dict):
+        return None
+    keys: dict[str, Any] = {}
+    for name in sorted(node.list_keys):
+        value = item.get(name)
+        if value is None:
+            value = _KEY_DEFAULTS.get(name)
+            if value is None:
+                # An absent key that may be absent is the empty string to Go.
+                if name in node.item.required:
+                    return None
+                continue
+        keys[name] = value
+    return "k:" + orjson.dumps(keys).decode() if keys else None
+
+
+def _keyed(node: Node, items: list[Any]) -> dict[str, Any] | None:
+    """A list's items by path element, in order; None if it can't be keyed (a key missing, or twice the same)."""
+    out: dict[str, Any] = {}
+    if node.list_type == "set":
+        for item in items:
+            out["v:" + orjson.dumps(item).decode()] = item
+        return out if len(out) == len(items) else None
+    for item in items:
+        element = _element(node, item)
+        if element is None or element in out:
+            return None
+        out[element] = item
+    return out
+
+
+def field_set(node: Node, obj: Obj) -> FieldSet:
+    """The fields that an applied configuration names. BadRequest if a list can't be keyed."""
+    out: FieldSet = {}
+    _fields_of(node, obj, out, "")
+    return out
+
+
+def _fields_of(node: Node, obj: Obj, out: FieldSet, path: str) -> None:
+    for name, value in obj.items():
+        child = _child(node, name)
+        below = _set_of(child, value, f"{path}.{name}")
+        if below is not None:
+            declared = node.type == "object" and name in node.fields
+            if below and not declared:
+                below = {SELF: {}, **below}
+            out["f:" + name] = below
+
+
+def _set_of(node: Node, value: Any, path: str) -> FieldSet | None:
+    """The set at and under one value; None for an empty list that merges, which names nothing."""
+    match _shape(node, value):
+        case "fields":
+            below: FieldSet = {}
+            _fields_of(node, value, below, path)
+            return below
+        case "keyed" | "values":
+            items = _keyed(node, value)
+            if items is None:
+                raise BadRequest(f"{path}: duplicate entries or missing keys in a list that merges by {_by(node)}")
+            if not items:
+                return None
+            out: FieldSet = {}
+            for element, item in items.items():
+                inner = _set_of(node.item, item, f"{path}[{element[2:]}]")
+                out[element] = {SELF: {}, **inner} if inner else {}
+            return out
+        case _:
+            return {}
+
+
+def _by(node: Node) -> str:
+    return ", ".join(node.list_keys) if node.list_keys else "value"
+
+
+def compare(node: Node, old: Obj, new: Obj, *, builtin: bool = True) -> tuple[FieldSet, FieldSet]:
+    """(added or modified, removed): the fields in which two objects differ."""
+    changed: FieldSet = {}
+    removed: FieldSet = {}
+    _compare_fields(node, old, new, changed, removed, builtin)
+    return changed, removed
+
+
+def _compare_fields(node: Node, old: Any, new: Any, changed: FieldSet, removed: FieldSet, builtin: bool) -> None:
+    """Two objects' fields; either may be missing as a whole."""
+    before = old if old is not _MISSING else {}
+    after = new if new is not _MISSING else {}
+    for name, value in after.items():
+        was = before.get(name, _MISSING)
+        if was is value:
+            continue
+        if was is _MISSING:
+            if builtin and old is not _MISSING and name in _ALWAYS_THERE:
+                was = [] if isinstance(value, list) else {} if isinstance(value, dict) else _MISSING
+        elif was == value and type(was) is type(value):
+            continue
+        _compare_value(_child(node, name), was, value, "f:" + name, changed, removed, builtin)
+    for name, was in before.items():
+        if name not in after:
+            _compare_value(_child(node, name), was, _MISSING, "f:" + name, changed, removed, builtin)
+
+
+def _compare_value(
+    node: Node, old: Any, new: Any, element: str, changed: FieldSet, removed: FieldSet, builtin: bool
+) -> None:
+    shape = _shape(node, new if new is not _MISSING else old)
+    if (
+        shape != "leaf"
+        and (old or new)
+        and not (old is not _MISSING and new is not _MISSING and type(old) is not type(new))
+    ):
+        more: FieldSet = {}
+        less: FieldSet = {}
+        if shape == "fields":
+            if (old is _MISSING or not old) and (new is _MISSING or not new):
+                shape = "leaf"
+            else:
+                _compare_fields(node, old, new, more, less, builtin)
+        elif not _compare_items(node, old, new, more, less, builtin):
+            shape = "leaf"
+        if shape != "leaf":
+            if old is _MISSING:
+                changed[element] = {SELF: {}, **more} if more else {}
+            elif more:
+                changed[element] = more
+            if new is _MISSING:
+                removed[element] = {SELF: {}, **less} if less else {}
+            elif less:
+                removed[element] = less
+            return
+    if new is _MISSING:
+        removed[element] = {}
+    elif old is _MISSING or old != new or type(old) is not type(new):
+        changed[element] = {}
+
+
+def _compare_items(node: Node, old: Any, new: Any, changed: FieldSet, removed: FieldSet, builtin: bool) -> bool:
+    """Items of two lists that merge, by path element; False if one can't be keyed."""
+    before = {} if old is _MISSING else _keyed(node, old)
+    after = {} if new is _MISSING else _keyed(node, new)
+    if before is None or after is None:
+        return False
+    for element, item in after.items():
+        was = before.get(element, _MISSING)
+        if was is not item and (was is _MISSING or was != item):
+            _compare_value(node.item, was, item, element, changed, removed, builtin)
+    for element, was in before.items():
+        if element not in after:
+            _compare_value(node.item, was, _MISSING, element, changed, removed, builtin)
+    return True
+
+
+def merge(node: Node, live: Obj, config: Obj) -> Obj:
+    """The live object with an applied configuration merged over it. Neither is changed; unchanged parts are shared."""
+    out = dict(live)
+    for name, value in config.items():
+        current = out.get(name, _MISSING)
+        out[name] = value if current is _MISSING else _merge_value(_child(node, name), current, value)
+    return out
+
+
+def _merge_value(node: Node, live: Any, config: Any) -> Any:
+    if type(live) is not type(config):
+        return config
+    match _shape(node, config):
+        case "fields":
+            return merge(node, live, config)
+        case "keyed" | "values":
+            ours, theirs = _keyed(node, live), _keyed(node, config)
+            return config if ours is None or theirs is None else _merge_items(node, ours, theirs)
+        case _:
+            return config
+
+
+def _merge_items(node: Node, ours: dict[str, Any], theirs: dict[str, Any]) -> list[Any]:
+    """The configuration's order rules; what only the live list has keeps its place before what it stood before."""
+    out: list[Any] = []
+    pending = list(ours)
+    for element, item in theirs.items():
+        if element in ours:
+            while pending and pending[0] != element:
+                head = pending.pop(0)
+                if head not in theirs:
+                    out.append(ours[head])
+            if pending:
+                pending.pop(0)
+            out.append(_merge_value(node.item, ours[element], item))
+        else:
+            out.append(item)
+    out += [ours[element] for element in pending if element not in theirs]
+    return out
+
+
+def remove(node: Node, obj: Obj, gone: FieldSet) -> Obj:
+    """The object without the members of a set and everything under them; objects that it empties go too."""
+    out = dict(obj)
+    for element, below in gone.items():
+        if element == SELF:
+            continue
+        name = element[2:]
+        if name not in out:
+            continue
+        if SELF in below or not below:
+            del out[name]
+            continue
+        rest = _remove_below(_child(node, name), out[name], below)
+        if rest is _MISSING:
+            del out[name]
+        else:
+            out[name] = rest
+    return out
+
+
+def _remove_below(node: Node, value: Any, gone: FieldSet) -> Any:
+    if isinstance(value, dict):
+        rest = remove(node, value, gone)
+        return _MISSING if value and not rest else rest
+    if isinstance(value, list) and _shape(node, value) in ("keyed", "values"):
+        items = _keyed(node, value)
+        if items is None:
+            return value
+        out: list[Any] = []
+        for element, item in items.items():
+            below = gone.get(element)
+            if below is None:
+                out.append(item)
+            elif below and SELF not in below:
+                out.append(_remove_below(node.item, item, below))
+        return out if out else _MISSING
+    return value
