@@ -39,8 +39,11 @@ def bounds(deployment: Deployment) -> Bounds:
 
 
 def available(replica_set: ReplicaSet) -> int:
-    """Available pods of a ReplicaSet, as it last counted them."""
-    return int(replica_set.status.get("availableReplicas") or 0)
+    """Available pods of a ReplicaSet that it will keep.
+
+    Its own count is older than its size: of two available pods one is as good as gone once the size was set to one.
+    """
+    return min(replica_set.spec.replicas, int(replica_set.status.get("availableReplicas") or 0))
 
 
 def by_age(replica_sets: Sequence[ReplicaSet]) -> list[ReplicaSet]:
