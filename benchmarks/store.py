@@ -1,6 +1,6 @@
 """The store's figures: `python -m benchmarks.store [NAME …]`; without names, all of them.
 
-Each prints what it measured beside its target. Nothing is warmed up or left out; every write is durable when it is counted.
+Each prints what it measured beside its target. Nothing is warmed up or left out; a write counts once it is durable.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from storage import compactor, reads
 from storage.compactor import BatchSize, Retention, RetentionPolicy
 from storage.database import Database, LogTail
-from storage.errors import StoreError, Unavailable
+from storage.errors import FutureRevision, StoreError, Unavailable
 from storage.store import Entry, Event, Key, Mutation, Page
 from storage.watch import Hub
 from storage.writer import Writer
@@ -101,7 +101,17 @@ class SqlStore:
         return await self._run(lambda connection: reads.history(connection, key, limit))
 
     async def follow(self, after_revision: int) -> AsyncIterator[Sequence[Event]]:
-        async for batch in self._hub.follow(after_revision):
+        if after_revision > self._hub.newest:
+            # A reader sees a commit a moment before it is handed out here, so this may still be a revision that has
+            # happened.
+            newest = await self.revision()
+            if after_revision > newest:
+                raise FutureRevision(f"revision {after_revision} has not happened; the newest is {newest}", newest)
+        async for batch in self._hub.follow(min(after_revision, self._hub.newest)):
+            if batch[-1].revision <= after_revision:
+                continue
+            if batch[0].revision <= after_revision:
+                batch = [event for event in batch if event.revision > after_revision]
             yield batch
 
     async def revision(self) -> int:

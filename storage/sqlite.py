@@ -21,6 +21,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.pool import NullPool, QueuePool
 
+from storage.checkpoint import LOG_BYTES_MAX, Checkpointer
 from storage.database import Counter, LogTail
 from storage.errors import Corrupt, ReadOnly, StorageFull, StoreError, Unavailable, WrongDatabase
 from storage.judge import Group, Head
@@ -34,6 +35,8 @@ _CHECK_SECONDS = 1.0
 # Each page costs a write into the log and one back into the file. Our rows are small or a few kilobytes; 8 KiB keeps
 # several a page.
 _PAGE_BYTES = 8192
+# SQLite's own checkpoint, within a commit, is only the backstop for ours: see checkpoint.py.
+_LOG_PAGES_MAX = 8 * LOG_BYTES_MAX // _PAGE_BYTES
 _CACHE_KIBIBYTES = 16 * 1024
 
 
@@ -108,8 +111,11 @@ class SqliteSession:
     def __init__(self, engine: Engine) -> None:
         self._connection = engine.connect()
         self._cursor = cast(sqlite3.Connection, self._connection.connection.driver_connection).cursor()
+        self._checkpointer = Checkpointer(engine)
+        self._size = 0
 
     def begin(self) -> Counter:
+        self._checkpointer.advance(self._cursor)
         # IMMEDIATE takes the write lock now, so that nothing read in this transaction can be outdated when it writes.
         self._cursor.execute("BEGIN IMMEDIATE")
         return Counter(*self._cursor.execute("SELECT revision, time FROM counter").fetchone())
@@ -123,6 +129,7 @@ class SqliteSession:
         return found
 
     def save(self, group: Group, time: float) -> None:
+        self._size = sum(len(row.value) for row in group.log) + _PAGE_BYTES * (len(group.changed) + 4)
         self._cursor.executemany(_INSERT_LOG, group.log)
         self._cursor.executemany(
             _UPSERT_HEAD,
@@ -135,6 +142,7 @@ class SqliteSession:
 
     def commit(self) -> None:
         self._cursor.execute("COMMIT")
+        self._checkpointer.written(self._size)
 
     def rollback(self) -> None:
         # SQLite may have rolled back by itself already, as it does when the disk is full.
@@ -153,6 +161,7 @@ class SqliteSession:
         return self._connection
 
     def close(self) -> None:
+        self._checkpointer.close()
         self._connection.close()
 
 
@@ -219,7 +228,7 @@ def _engine(url: URL, connections: int, *, writes: bool) -> Engine:
 def _pragmas(*, writes: bool) -> list[str]:
     pragmas = [f"cache_size=-{_CACHE_KIBIBYTES}", "temp_store=MEMORY", "trusted_schema=OFF"]
     if writes:
-        return [f"page_size={_PAGE_BYTES}", "synchronous=FULL", "wal_autocheckpoint=2000", *pragmas]
+        return [f"page_size={_PAGE_BYTES}", "synchronous=FULL", f"wal_autocheckpoint={_LOG_PAGES_MAX}", *pragmas]
     return ["query_only=ON", *pragmas]
 
 

@@ -11,7 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-from storage.errors import FutureRevision, Unavailable
+from storage.errors import Unavailable
 from storage.store import Event
 
 QUEUE_EVENTS_MAX = 16384
@@ -100,15 +100,12 @@ class Hub:
 
     async def follow(self, after_revision: int) -> AsyncIterator[Sequence[Event]]:
         """See Store.follow. `after_revision` must not be later than `newest`."""
-        if after_revision > self.newest:
-            raise FutureRevision(
-                f"revision {after_revision} has not happened; the newest is {self.newest}", self.newest
-            )
+        assert after_revision <= self.newest
         follower = _Follower()
         self._followers.add(follower)
         try:
             position = after_revision
-            while True:
+            while not self._closed:
                 follower.restart()
                 announced = self.newest
                 while position < announced:
@@ -118,8 +115,7 @@ class Hub:
                 while (batch := await follower.take()) is not None:
                     position = batch[-1].revision
                     yield batch
-                if self._closed:
-                    raise Unavailable("the store is closed")
+            raise Unavailable("the store is closed")
         finally:
             self._followers.discard(follower)
 

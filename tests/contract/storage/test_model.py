@@ -1,4 +1,4 @@
-"""The store against a model that is plain enough to be obviously right: a list of events, replayed for each question."""
+"""The store against a model that is plain enough to be obviously right: a list of events, replayed at each question."""
 
 from __future__ import annotations
 

@@ -82,6 +82,22 @@ def abort(url: str, times: int) -> None:
     database.close()
 
 
+async def test_what_a_list_of_anothers_commits_shows_can_be_followed_from_there(
+    postgres_server: PostgresServer,
+) -> None:
+    async with stores(postgres_server.url(), 2) as (one, two):
+        for revision in range(1, 101):
+            await one.commit(put("a"))
+            page = await two.list("pods")  # at once: the notice is still on its way
+            assert page.revision == revision
+            following = asyncio.create_task(anext(aiter(two.follow(page.revision))))
+            if revision < 100:
+                following.cancel()
+        await one.commit(put("b"))
+        async with asyncio.timeout(10):
+            assert [event.revision for event in await following] == [101]
+
+
 async def test_an_event_of_another_store_carries_its_origin_and_what_it_replaced(
     postgres_server: PostgresServer,
 ) -> None:
