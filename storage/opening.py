@@ -9,7 +9,8 @@ import time
 import uuid
 from collections.abc import Callable
 
-from sqlalchemy import Connection, insert, inspect, make_url, select
+from sqlalchemy import Connection, insert, inspect, make_url, select, update
+from sqlalchemy.engine import URL
 
 from storage import reads
 from storage.compactor import RetentionPolicy
@@ -50,7 +51,7 @@ async def open_store(
 
 
 def _open(url: str, cluster_id: str | None) -> tuple[Database, str, int]:
-    database = _database(url)
+    database = database_of(make_url(url))
     try:
         with database.writers.begin() as connection:
             database.lock_schema(connection)
@@ -65,24 +66,23 @@ def _open(url: str, cluster_id: str | None) -> tuple[Database, str, int]:
         raise failure from error
 
 
-def _database(url: str) -> Database:
-    parsed = make_url(url)
-    if parsed.get_backend_name() == "sqlite":
+def database_of(url: URL) -> Database:
+    """The database that a URL means, checked to be one that may be written to."""
+    if url.get_backend_name() == "sqlite":
         from storage.sqlite import SqliteDatabase
 
-        return SqliteDatabase(parsed)
-    if parsed.get_backend_name() == "postgresql":
+        return SqliteDatabase(url)
+    if url.get_backend_name() == "postgresql":
         from storage.postgres import PostgresDatabase
 
-        return PostgresDatabase(parsed)
-    raise WrongDatabase(f"{parsed.get_backend_name()} is not supported; use sqlite:////path or postgresql://")
+        return PostgresDatabase(url)
+    raise WrongDatabase(f"{url.get_backend_name()} is not supported; use sqlite:////path or postgresql://")
 
 
 def _prepare(connection: Connection, cluster_id: str | None) -> str:
     """Make the tables of an empty database, or check those of an existing one; its cluster's id."""
-    present = set(metadata.tables) & set(inspect(connection).get_table_names())
-    if present and present != set(metadata.tables):
-        raise WrongDatabase(f"the database has tables of another program: {', '.join(sorted(present))}")
+    inspector = inspect(connection)
+    present = set(metadata.tables) & set(inspector.get_table_names())
     if not present:
         metadata.create_all(connection)
         found = cluster_id or str(uuid.uuid4())
@@ -90,10 +90,21 @@ def _prepare(connection: Connection, cluster_id: str | None) -> str:
         values = [{"key": "cluster_id", "value": found}, {"key": "schema_version", "value": str(SCHEMA_VERSION)}]
         connection.execute(insert(meta), values)
         return found
+    # An older schema may lack tables, but it has this one.
+    if meta.name not in present or {column["name"] for column in inspector.get_columns(meta.name)} != {"key", "value"}:
+        raise WrongDatabase(f"the database has tables of another program: {', '.join(sorted(present))}")
     stored = {row.key: row.value for row in connection.execute(select(meta))}
+    if not {"schema_version", "cluster_id"} <= stored.keys():
+        raise WrongDatabase("the database's table `meta` is another program's")
     version = int(stored["schema_version"])
     if version > SCHEMA_VERSION:
         raise WrongDatabase(f"the database has schema {version}; this version of Cutaway knows up to {SCHEMA_VERSION}")
     if cluster_id is not None and stored["cluster_id"] != cluster_id:
         raise WrongDatabase(f"the database belongs to cluster {stored['cluster_id']}, not to {cluster_id}")
+    if version < SCHEMA_VERSION:
+        from storage.migrations import upgrade  # alembic is slow to import, and rarely needed
+
+        upgrade(connection, version)
+        newest = update(meta).where(meta.c.key == "schema_version").values(value=str(SCHEMA_VERSION))
+        connection.execute(newest)
     return str(stored["cluster_id"])
