@@ -10,6 +10,6 @@ How a pod lives here, in the order of the files:
     runtime.py       the CRI client; everything that leaves for the runtime goes through it
     pod_starter.py   sandbox and container start: images, environment, volumes, security context -> CRI configuration
 
-Pure modules (no asyncio, grpc or files): runtime_state, pod_spec, pod_plan, back_off, status, qos, environment, container_config.
-What does not live here: the CRI server itself (`cri`) and anything that decides where pods go.
+Pure modules (no asyncio, grpc or files): runtime_state, pod_spec, pod_plan, back_off, status, qos, environment,
+container_config. What does not live here: the CRI server itself (`cri`) and anything that decides where pods go.
 """

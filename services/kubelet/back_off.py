@@ -1,4 +1,7 @@
-"""Exponential back-off by key, as upstream's client-go does it for crash loops and image pulls. Pure: the caller gives the time."""
+"""Exponential back-off by key, as upstream's client-go does it for crash loops and image pulls.
+
+Pure: the caller gives the time.
+"""
 
 from __future__ import annotations
 

@@ -5,7 +5,8 @@
     ├── burstable/pod<uid>
     └── besteffort/pod<uid>
 
-With the systemd driver the same tree is slices, `kubepods-burstable-pod<uid>.slice`, made by systemd through the runtime.
+With the systemd driver the same tree is slices, `kubepods-burstable-pod<uid>.slice`, made by systemd through the
+runtime.
 """
 
 from __future__ import annotations
@@ -77,7 +78,10 @@ class Cgroups:
         return f"{self.root}/kubepods{middle}/pod{uid}"
 
     def _dirs(self, path: str) -> dict[str, Path]:
-        """The directory of a cgroup in each hierarchy. On v1 a controller that is mounted together with another is one directory."""
+        """The directory of a cgroup in each hierarchy.
+
+        On v1 a controller that is mounted together with another is one directory.
+        """
         relative = path.lstrip("/")
         if self.v2:
             return {"": self._mount / relative}
@@ -122,7 +126,8 @@ class Cgroups:
     def remove_path(self, path: str) -> bool:
         if not self._enabled or self.driver == "systemd":
             return True
-        return all([_remove_below(directory) for directory in self._dirs(path).values()])
+        results = [_remove_below(directory) for directory in self._dirs(path).values()]
+        return all(results)
 
     def known_pods(self) -> dict[str, str]:
         """Cgroup path by pod uid, of all that are there."""

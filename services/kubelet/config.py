@@ -19,8 +19,8 @@ class KubeletConfig(ComponentConfig):
     node_ip: Annotated[str, Doc(description="The node's address; empty: found by the default route")] = ""
     runtime_endpoint: Annotated[str, Doc(description="CRI socket")] = "unix:///run/containerd/containerd.sock"
     root_dir: Annotated[str, Doc(description="Where pods' volumes live")] = "/var/lib/kubelet"
-    pod_logs_dir: Annotated[str, Doc(description="Where containers' logs live")] = "/var/log/pods"
-    static_pods_dir: Annotated[str, Doc(description="Manifests of static pods; empty: none")] = ""
+    pod_logs_dir: Annotated[str, Doc(description="Where containers' logs live; empty: root_dir/logs")] = ""
+    manifests_dir: Annotated[str, Doc(description="Manifests of static pods; empty: none")] = ""
     cluster_dns: Annotated[list[str], Doc(description="Name servers of pods")] = []
     cluster_domain: Annotated[str, Doc(description="DNS domain of the cluster")] = "cluster.local"
     resolv_conf: Annotated[str, Doc(description="The node's resolver configuration")] = "/etc/resolv.conf"

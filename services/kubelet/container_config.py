@@ -1,4 +1,5 @@
-"""From a pod's spec to the CRI configuration of its sandbox and containers. Pure: what has to be fetched or made is handed in.
+"""From a pod's spec to the CRI configuration of its sandbox and containers. Pure: what has to be fetched or made is
+handed in.
 
 Label and annotation names are upstream's, so that a kubelet of either make adopts what the other one started.
 """

@@ -1,7 +1,7 @@
 """A container's environment: variables in every form, `$(NAME)` expansion, Service variables. Pure.
 
-The caller hands in what has to be fetched (`Sources`); a missing required source raises `MissingReference` with the words that the
-container's status will show.
+The caller hands in what has to be fetched (`Sources`); a missing required source raises `MissingReference` with the
+words that the container's status will show.
 """
 
 from __future__ import annotations
@@ -215,17 +215,17 @@ def resource_value(
         raise MissingReference(f"container {ref.containerName} not found")
     side, _, name = ref.resource.partition(".")
     limits, requests = qos.limits(target), qos.requests(target)
-    if side == "limits":
-        value = limits.get(name) or node.allocatable.get(name, "0")
-    else:
-        value = requests.get(name, "0")
+    limit = limits.get(name) or node.allocatable.get(name, "0")
+    value = limit if side == "limits" else requests.get(name, "0")
     divisor = parse_quantity(str(ref.divisor)) if ref.divisor not in (None, "", "0") else parse_quantity("1")
     divisor_milli = max(1, divisor.milli_value)
     return str(-(-parse_quantity(str(value)).milli_value // divisor_milli))
 
 
 def service_variables(services: Iterable[core_v1.Service], pod: core_v1.Pod) -> dict[str, str]:
-    """`NAME_SERVICE_HOST` and the rest, for the pod's namespace (unless switched off), and always for the apiserver's own Service."""
+    """`NAME_SERVICE_HOST` and the rest, for the pod's namespace (unless switched off), and always for the
+    apiserver's own Service.
+    """
     links = pod.spec.enableServiceLinks is not False
     chosen: dict[str, core_v1.Service] = {}
     for service in services:

@@ -20,7 +20,10 @@ fe00::2\tip6-allrouters
 
 
 def content(pod: core_v1.Pod, ips: Sequence[str], cluster_domain: str, host_file: str) -> str:
-    """The file's text: the node's own for a pod on the host's network, else the pod's name and addresses; aliases at the end."""
+    """The file's text.
+
+    The node's own for a pod on the host's network, else the pod's name and addresses; aliases at the end.
+    """
     if pod.spec.hostNetwork:
         text = "# Kubernetes-managed hosts file (host network).\n" + host_file
     else:

@@ -1,7 +1,7 @@
 """Exec and attach: frames of the Kubelet service on one side, the runtime's streaming server on the other.
 
-The runtime speaks Kubernetes' remote-command protocol over WebSocket: the first byte of a message is the channel. v5 adds closing a
-channel; on v4 the end of stdin can't be told, so the session ends with the process only.
+The runtime speaks Kubernetes' remote-command protocol over WebSocket: the first byte of a message is the channel. v5
+adds closing a channel; on v4 the end of stdin can't be told, so the session ends with the process only.
 """
 
 from __future__ import annotations

@@ -93,7 +93,10 @@ class Handlers:
 
 
 def resolve_port(container: core_v1.Container, port: int | str) -> int:
-    """A port's number, given as number or as the name of one of the container's ports. Raises OSError for a name that is none."""
+    """A port's number, given as number or as the name of one of the container's ports.
+
+    Raises OSError for a name that is none.
+    """
     if isinstance(port, int):
         return port
     if port.isdigit():

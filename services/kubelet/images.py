@@ -1,4 +1,7 @@
-"""Images for containers: pull policy, pull secrets, back-off, and the words that statuses and events use. Garbage collection is `image_gc.py`."""
+"""Images for containers.
+
+Pull policy, pull secrets, back-off, and the words that statuses and events use. Garbage collection is `image_gc.py`.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,7 @@ def pull_policy(container: pod_spec.AnyContainer) -> str:
 def normalize(image: str) -> str:
     """The full name of a short one: `nginx` is `docker.io/library/nginx:latest`."""
     name, at, digest = image.partition("@")
-    first, slash, rest = name.partition("/")
+    first, slash, _ = name.partition("/")
     if not slash:
         name = f"docker.io/library/{name}"
     elif "." not in first and ":" not in first and first != "localhost":
@@ -119,7 +122,8 @@ class Images:
         """The container's image, pulled if its policy says so. Raises ImageProblem."""
         image = container.image or ""
         if not _REFERENCE.match(image):
-            message = f'Failed to apply default image tag "{image}": couldn\'t parse image name "{image}": invalid reference format'
+            problem = f'couldn\'t parse image name "{image}": invalid reference format'
+            message = f'Failed to apply default image tag "{image}": {problem}'
             event("Warning", "InspectFailed", message)
             raise ImageProblem("InvalidImageName", message)
         policy = pull_policy(container)
@@ -129,6 +133,7 @@ class Images:
             event("Warning", "InspectFailed", f'Failed to inspect image "{image}": {error.message}')
             raise ImageProblem("ImageInspectError", f'Failed to inspect image "{image}": {error.message}') from error
         if present is not None and policy != "Always":
+            event("Normal", "Pulled", f'Container image "{image}" already present on machine')
             return self._present(present)
         if policy == "Never":
             message = f'Container image "{image}" is not present with pull policy of Never'

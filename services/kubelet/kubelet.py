@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 from machinery.api import kinds
 from machinery.client.api_client import ApiClient
@@ -33,14 +34,14 @@ from services.kubelet.status_manager import StatusManager
 from services.kubelet.volumes.manager import Volumes
 
 log = logs.get("kubelet")
-_RUNTIME_WAIT_SECONDS = 0.2
+_RUNTIME_WAIT_SECONDS = 0.1
 
 
 def node_settings(config: KubeletConfig, name: str) -> NodeSettings:
     """What the node contributes to its pods' configuration."""
     return NodeSettings(
         node_name=name,
-        log_root=config.pod_logs_dir,
+        log_root=config.pod_logs_dir or f"{config.root_dir}/logs",
         cluster_domain=config.cluster_domain,
         cluster_dns=tuple(config.cluster_dns),
         host_dns=node_info.resolver(config.resolv_conf),
@@ -51,79 +52,100 @@ def node_settings(config: KubeletConfig, name: str) -> NodeSettings:
     )
 
 
-async def serve(ctx: Context[KubeletConfig]) -> None:
-    """Start a kubelet; it lives until the process ends. Pods stay when it ends."""
-    config, tasks = ctx.config, ctx.tasks
-    name = config.node_name or socket.gethostname().lower()
-    ips = (config.node_ip or node_info.default_ip(),)
-    root = Path(config.root_dir)
-    _prepare_root(root)
+class Kubelet:
+    """A kubelet without its servers. `start` it within a TaskGroup; it lives as long as the group."""
 
-    client = await ApiClient.connect(config.apiserver, config.tls, user_agent="kubelet")
-    ctx.on_stop(client.close)
-    runtime = Runtime(config.runtime_endpoint)
-    ctx.on_stop(runtime.close)
-    events = EventRecorder(client, "kubelet", name)
-    pod_cgroups = cgroups.Cgroups(
-        config.cgroup_root, driver=config.cgroup_driver, pods_pids_limit=config.pod_pids_limit
-    )
-    workers: dict = {}
-    objects = Objects(client, tasks, wake=lambda uid: workers[uid].wake() if uid in workers else None)
-    statuses = StatusManager(client)
-    node = Node(
-        name=name, root=root, settings=node_settings(config, name), client=client, runtime=runtime,
-        cgroups=pod_cgroups, objects=objects, volumes=Volumes(root, objects), images=Images(runtime, objects),
-        handlers=Handlers(runtime), statuses=statuses, events=events, tasks=tasks, ips=ips,
-    )  # fmt: skip
-    pods = Pods(node, config.max_pods)
-    workers = pods.workers
-    pleg = PodEvents(runtime, pods.changed, pods.seen)
-    stats = StatsCollector(node)
+    def __init__(self, config: KubeletConfig, client: ApiClient, tasks: asyncio.TaskGroup) -> None:
+        self.config = config
+        self.name = config.node_name or socket.gethostname().lower()
+        self.ips = (config.node_ip or node_info.default_ip(),)
+        self._client = client
+        self._tasks = tasks
+        root = Path(config.root_dir)
+        self.runtime = Runtime(config.runtime_endpoint)
+        objects = Objects(client, tasks, wake=self._wake)
+        self.statuses = StatusManager(client)
+        self.node = Node(
+            name=self.name,
+            root=root,
+            settings=node_settings(config, self.name),
+            client=client,
+            runtime=self.runtime,
+            cgroups=cgroups.Cgroups(
+                config.cgroup_root, driver=config.cgroup_driver, pods_pids_limit=config.pod_pids_limit
+            ),
+            objects=objects,
+            volumes=Volumes(root, objects),
+            images=Images(self.runtime, objects),
+            handlers=Handlers(self.runtime),
+            statuses=self.statuses,
+            events=EventRecorder(client, "kubelet", self.name),
+            tasks=tasks,
+            ips=self.ips,
+        )
+        self.pods = Pods(self.node, config.max_pods)
+        self.pleg = PodEvents(self.runtime, self.pods.changed, self.pods.seen)
+        self.stats = StatsCollector(self.node)
+        self.service = KubeletService(self.node, self.pods, self.stats)
+        self.node_status: NodeStatus | None = None
 
-    server = await grpc_server.serve(
-        config,
-        lambda s: kubelet_pb2_grpc.add_KubeletServicer_to_server(KubeletService(node, pods, stats), s),
-        service_names=[SERVICE_NAME],
-        health=ctx.health,
-    )
-    ctx.on_stop(server.stop)
-    https_port = 10250
-    if config.http_address:
-        https = await http_server.serve(config, ctx.health)
-        ctx.on_stop(https.stop)
-        https_port = https.port
+    def _wake(self, uid: str) -> None:
+        worker = self.pods.workers.get(uid)
+        if worker is not None:
+            worker.wake()
 
-    status = NodeStatus(
-        config, client, runtime, name=name, ips=ips, https_port=https_port,
-        grpc_address=config.advertise_grpc or f"{ips[0]}:{server.port}",
-        runtime_healthy=lambda: pleg.healthy or not node.allocatable,
-    )  # fmt: skip
-    node.allocatable = status.allocatable
-    ctx.health.add_ready("node", lambda: None if status.ready else "the node is not ready")
+    async def start(self, *, grpc_address: str, https_port: int) -> None:
+        """Register the node, adopt what runs, follow what is wanted. Returns when pods are being handled."""
+        config, client = self.config, self._client
+        _prepare_root(self.node.root)
+        status = self.node_status = NodeStatus(
+            config,
+            client,
+            self.runtime,
+            name=self.name,
+            ips=self.ips,
+            https_port=https_port,
+            grpc_address=grpc_address,
+        )
+        self.node.allocatable = status.allocatable
+        services: Informer[Any] = Informer(client, kinds.SERVICE)
+        self.node.services = services.lister.list
+        self.node.wait_services = services.synced.wait
+        node_informer: Informer[Any] = Informer(client, kinds.NODE, field_selector=f"metadata.name={self.name}")
+        node_informer.add_handler(status.node_changed)
+        pod_informer: Informer[Any] = Informer(client, kinds.POD, field_selector=f"spec.nodeName={self.name}")
+        heartbeats = Heartbeats(client, config.lease_seconds)
+        heartbeats.add(self.name)
+        for what, run in (
+            ("events", self.node.events.run),
+            ("statuses", self.statuses.run),
+            ("services", services.run),
+            ("node", node_informer.run),
+            ("pods", pod_informer.run),
+            ("node status", status.run),
+            ("lease", heartbeats.run),
+        ):
+            self._tasks.create_task(run(), name=what)
+        existing = await self._wait_runtime()
+        self.node.cgroups.set_up_node()
+        await pod_informer.synced.wait()
+        self.pods.follow(pod_informer)
+        await self.pods.start(existing)
+        await self.pods.clean_leftovers()
+        self._tasks.create_task(self.pleg.run(), name="pod events")
+        log.info("kubelet runs", node=self.name, pods=len(self.pods.workers))
 
-    services: Informer = Informer(client, kinds.SERVICE)
-    node.services = lambda: services.lister.list()
-    node.wait_services = services.synced.wait
-    node_informer: Informer = Informer(client, kinds.NODE, field_selector=f"metadata.name={name}")
-    node_informer.add_handler(status.node_changed)
-    pod_informer: Informer = Informer(client, kinds.POD, field_selector=f"spec.nodeName={name}")
-    heartbeats = Heartbeats(client, config.lease_seconds)
-    heartbeats.add(name)
-
-    for what, run in (
-        ("events", events.run), ("statuses", statuses.run), ("services", services.run),
-        ("node", node_informer.run), ("pods", pod_informer.run), ("node status", status.run),
-        ("lease", heartbeats.run),
-    ):  # fmt: skip
-        tasks.create_task(run(), name=what)
-    existing = await wait_runtime(runtime)
-    pod_cgroups.set_up_node()
-    await pod_informer.synced.wait()
-    pods.follow(pod_informer)
-    await pods.start(existing)
-    await pods.clean_leftovers()
-    tasks.create_task(pleg.run(), name="pod events")
-    log.info("kubelet runs", node=name, pods=len(pods.workers))
+    async def _wait_runtime(self) -> dict[str, PodRuntime]:
+        """What the runtime has, as soon as it answers."""
+        told = False
+        while True:
+            try:
+                return await self.runtime.list_summary()
+            except RuntimeFailure as error:
+                if not told:
+                    log.warning("waiting for the container runtime", error=error.message)
+                    told = True
+                await asyncio.sleep(_RUNTIME_WAIT_SECONDS)
 
 
 def _prepare_root(root: Path) -> None:
@@ -136,17 +158,36 @@ def _prepare_root(root: Path) -> None:
         raise Fatal("must run as root: mounts, cgroups and namespaces of pods need it")
 
 
-async def wait_runtime(runtime: Runtime) -> dict[str, PodRuntime]:
-    """What the runtime has, as soon as it answers."""
-    told = False
-    while True:
-        try:
-            return await runtime.list_summary()
-        except RuntimeFailure as error:
-            if not told:
-                log.warning("waiting for the container runtime", error=error.message)
-                told = True
-            await asyncio.sleep(_RUNTIME_WAIT_SECONDS)
+async def serve(ctx: Context[KubeletConfig]) -> None:
+    """Start a kubelet and its servers; it lives until the process ends. Pods stay when it ends."""
+    config = ctx.config
+    _prepare_root(Path(config.root_dir))
+    client = await ApiClient.connect(config.apiserver, config.tls, user_agent="kubelet")
+    ctx.on_stop(client.close)
+    kubelet = Kubelet(config, client, ctx.tasks)
+    ctx.on_stop(kubelet.runtime.close)
+    grpc_address = config.advertise_grpc
+    if config.grpc_address:
+        server = await grpc_server.serve(
+            config,
+            lambda s: kubelet_pb2_grpc.add_KubeletServicer_to_server(kubelet.service, s),
+            service_names=[SERVICE_NAME],
+            health=ctx.health,
+        )
+        ctx.on_stop(server.stop)
+        grpc_address = grpc_address or f"{kubelet.ips[0]}:{server.port}"
+    https_port = 10250
+    if config.http_address:
+        https = await http_server.serve(config, ctx.health)
+        ctx.on_stop(https.stop)
+        https_port = https.port
+    ctx.health.add_ready("node", lambda: _readiness(kubelet))
+    await kubelet.start(grpc_address=grpc_address, https_port=https_port)
+
+
+def _readiness(kubelet: Kubelet) -> str | None:
+    ready = kubelet.node_status is not None and kubelet.node_status.ready
+    return None if ready else "the node is not ready"
 
 
 def main(config: KubeletConfig) -> None:

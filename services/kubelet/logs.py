@@ -1,4 +1,5 @@
-"""Container logs in the CRI format: `TIME STREAM P|F CONTENT`, one record a line. Reading with every option that a client has, and rotation.
+"""Container logs in the CRI format: `TIME STREAM P|F CONTENT`, one record a line. Reading with every option that a
+client has, and rotation.
 
 A record tagged `P` is part of a longer line; its newline belongs to the runtime, not to the container.
 """
@@ -137,7 +138,10 @@ class _Formatter:
 
 
 async def read_log(path: Path, options: LogOptions, running: Callable[[], bool]) -> AsyncIterator[bytes]:
-    """The log in chunks. With `follow`, goes on across rotation until `running()` is false and everything written has been sent."""
+    """The log in chunks.
+
+    With `follow`, goes on across rotation until `running()` is false and everything written has been sent.
+    """
     formatter = _Formatter(options)
     file = path.open("rb")
     try:
@@ -179,7 +183,10 @@ def _reopened(path: Path, file: BinaryIO) -> BinaryIO | None:
 
 
 def rotate(path: Path, files_max: int, now: datetime) -> None:
-    """Move the file aside under its time and drop the oldest beyond `files_max`. The runtime then has to reopen its log."""
+    """Move the file aside under its time and drop the oldest beyond `files_max`.
+
+    The runtime then has to reopen its log.
+    """
     keep = max(0, files_max - 2)  # besides the new file and the one moved aside now
     older = sorted(path.parent.glob(f"{path.name}.*"))
     for extra in older[: max(0, len(older) - keep)]:

@@ -1,6 +1,7 @@
 """The Node object: registered, its status kept true, its lease renewed.
 
-A status is sent when something in it changed, and every five minutes besides; that the node is alive is told by its lease.
+A status is sent when something in it changed, and every five minutes besides; that the node is alive is told by its
+lease.
 """
 
 from __future__ import annotations

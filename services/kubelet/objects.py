@@ -1,6 +1,8 @@
-"""The API objects that pods refer to: config maps, secrets, claims, tokens. Fetched when first asked for, then kept fresh by a watch.
+"""The API objects that pods refer to: config maps, secrets, claims, tokens. Fetched when first asked for, then kept
+fresh by a watch.
 
-A watch on a single object lives as long as some pod of this node uses it; a change wakes those pods, so that their volumes follow at once.
+A watch on a single object lives as long as some pod of this node uses it; a change wakes those pods, so that their
+volumes follow at once.
 """
 
 from __future__ import annotations

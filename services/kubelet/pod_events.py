@@ -66,7 +66,10 @@ class PodEvents:
             self._changed(uid, self._state_of(event, uid))
 
     def _state_of(self, event: cri.ContainerEventResponse, uid: str) -> PodRuntime | None:
-        """The pod's state out of the event itself, when it tells all of it; a pod with several sandboxes has to be looked at."""
+        """The pod's state out of the event itself, when it tells all of it.
+
+        A pod with several sandboxes has to be looked at.
+        """
         status = event.pod_sandbox_status
         known = self._last.get(uid)
         if known is not None and any(s.id != status.id for s in known.sandboxes):

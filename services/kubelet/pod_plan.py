@@ -1,4 +1,5 @@
-"""What to do for a pod now: a pure function from what is wanted and what is, to a list of actions. No I/O, no clock of its own.
+"""What to do for a pod now: a pure function from what is wanted and what is, to a list of actions. No I/O, no clock
+of its own.
 
 The order of a pod's life, each step planned only when the one before is seen done:
 
@@ -262,7 +263,10 @@ def _kill_if_unwell(inputs: Inputs, plan: Plan, container: core_v1.Container, la
 
 
 def _start(inputs: Inputs, plan: Plan, container: pod_spec.AnyContainer) -> None:
-    """Start a container that does not run in this sandbox. A run that was created and never started is replaced, not counted."""
+    """Start a container that does not run in this sandbox.
+
+    A run that was created and never started is replaced, not counted.
+    """
     runs = inputs.runtime.runs_of(container.name)
     unstarted = tuple(c.id for c in runs if c.state in (State.CREATED, State.UNKNOWN))
     ended = [c for c in runs if c.state is State.EXITED]
@@ -290,7 +294,10 @@ def back_off_key(pod: core_v1.Pod, container: str) -> str:
 
 
 def known_restarts(pod: core_v1.Pod, name: str) -> int:
-    """The restart count to begin with when the runtime has forgotten the container: one more than the status last said."""
+    """The restart count to begin with when the runtime has forgotten the container.
+
+    One more than the status last said.
+    """
     status = pod.status
     if status is None:
         return 0
@@ -316,7 +323,10 @@ def _wind_down(inputs: Inputs, plan: Plan) -> Plan:
 
 
 def termination_order(pod: core_v1.Pod, runtime: PodRuntime) -> list[list[ContainerRecord]]:
-    """Running containers in the order in which to end them: regular ones together, then sidecars one by one, last first."""
+    """Running containers in the order in which to end them.
+
+    Regular ones together, then sidecars one by one, last first.
+    """
     sidecar_names = [c.name for c in pod_spec.sidecars(pod)]
     running = runtime.running
     phases = [[c for c in running if c.name not in sidecar_names]]

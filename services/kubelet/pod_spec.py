@@ -23,7 +23,10 @@ def ephemeral_containers(pod: core_v1.Pod) -> list[core_v1.EphemeralContainer]:
 
 
 def is_sidecar(container: AnyContainer) -> bool:
-    """An init container that is to keep running (`restartPolicy: Always` on it). Only meaningful for init containers."""
+    """An init container that is to keep running (`restartPolicy.
+
+    Always` on it). Only meaningful for init containers.
+    """
     return getattr(container, "restartPolicy", None) == "Always"
 
 

@@ -1,9 +1,11 @@
 """The thin shell around one pod: observe, plan, act, report. One task a pod, woken by what changes, never by a poll.
 
     running ──(deleted, evicted, deadline)──► terminating ──► terminated ──► the API object is deleted ──► gone
-       └──(all containers ended for good)──► over: volumes and cgroup go, dead containers stay for their logs until deletion
+       └──(all containers ended for good)──► over: volumes and cgroup go, dead containers stay for their logs until
+       deletion
 
-Whatever the worker does is safe to repeat: after a restart of the kubelet a new worker observes what is there and goes on.
+Whatever the worker does is safe to repeat: after a restart of the kubelet a new worker observes what is there and
+goes on.
 """
 
 from __future__ import annotations
@@ -436,7 +438,10 @@ class PodWorker:
         self.runtime = await self._node.runtime.pod(self.uid)
 
     async def _delete_object(self) -> None:
-        """Tell the last status, then delete the object: the apiserver keeps it until the kubelet says that nothing runs any more."""
+        """Tell the last status, then delete the object.
+
+        The apiserver keeps it until the kubelet says that nothing runs any more.
+        """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_FLUSH_SECONDS):
                 if not await self._report(terminated=True):

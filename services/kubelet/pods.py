@@ -1,4 +1,7 @@
-"""The pods of this node: a worker for each that is bound here, adoption of what already runs, an end for what belongs to nobody."""
+"""The pods of this node.
+
+A worker for each that is bound here, adoption of what already runs, an end for what belongs to nobody.
+"""
 
 from __future__ import annotations
 
@@ -116,7 +119,8 @@ class Pods:
         finally:
             if self.workers.get(uid) is worker:
                 del self.workers[uid]
-        # A pod whose worker ended while the object is still wanted (a defect above, an object that could not be deleted) begins again.
+        # A pod whose worker ended while the object is still wanted (a defect above, an object that could not be
+        # deleted) begins again.
         if uid in self._pods and worker.state != "gone":
             self._node.tasks.create_task(self._restart_later(uid), name=f"restart worker {uid}")
         else:

@@ -23,8 +23,8 @@ Frame = stream_pb2.PortForwardFrame
 def connect_inside(namespace: str, port: int) -> socket.socket:
     """A connection to `localhost:port` in the network namespace behind the path. Raises OSError.
 
-    A thread of its own enters the namespace, opens the socket and ends: a socket stays in the namespace where it was made, and no
-    other work ever runs on a thread that is elsewhere.
+    A thread of its own enters the namespace, opens the socket and ends: a socket stays in the namespace where it was
+    made, and no other work ever runs on a thread that is elsewhere.
     """
     result: list[socket.socket | OSError] = []
 

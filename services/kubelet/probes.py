@@ -2,7 +2,8 @@
 
     readiness  begins as failed       liveness  begins as well       startup  begins as unknown
 
-Liveness and readiness wait until the startup probe, if there is one, has succeeded; after that the startup probe ends for good.
+Liveness and readiness wait until the startup probe, if there is one, has succeeded; after that the startup probe ends
+for good.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Quality-of-service class of a pod and what follows from its requests and limits. Pure.
 
-Figures follow upstream: shares are milli-cpu × 1024 / 1000 with a floor of 2, quota is milli-cpu × period / 1000 with a floor of 1 ms.
+Figures follow upstream: shares are milli-cpu × 1024 / 1000 with a floor of 2, quota is milli-cpu × period / 1000 with
+a floor of 1 ms.
 """
 
 from __future__ import annotations
@@ -38,13 +39,15 @@ def requests(container: pod_spec.AnyContainer) -> dict[str, str]:
 
 
 def qos_class(pod: core_v1.Pod) -> str:
-    """`Guaranteed`, `Burstable` or `BestEffort`, by regular and init containers, or by the pod's own resources if given."""
+    """`Guaranteed`, `Burstable` or `BestEffort`, by regular and init containers, or by the pod's own resources if
+    given.
+    """
     holders = [*pod.spec.containers, *pod_spec.init_containers(pod)]
     pairs: list[tuple[dict, dict]] = []
     if pod.spec.resources is not None:
         pod_limits = pod.spec.resources.limits or {}
         pairs = [({**pod_limits, **(pod.spec.resources.requests or {})}, pod_limits)]
-    if not any(r or l for r, l in pairs):
+    if not any(wanted or limit for wanted, limit in pairs):
         pairs = [(requests(c), limits(c)) for c in holders]
     any_set = False
     guaranteed = True
@@ -100,7 +103,8 @@ def container_resources(container: pod_spec.AnyContainer) -> CpuMemory:
 
 
 def pod_requests(pod: core_v1.Pod) -> dict[str, int]:
-    """What the pod takes of each resource, in thousandths: the larger of what runs together and each init step, and overhead.
+    """What the pod takes of each resource, in thousandths: the larger of what runs together and each init step, and
+    overhead.
 
     Sidecars run beside every later step (KEP-753).
     """

@@ -1,7 +1,7 @@
 """The CRI client: everything that leaves the kubelet for the container runtime goes through here.
 
-Errors of the runtime come out as `RuntimeFailure`; a thing that is already gone is `RuntimeNotFound`. Every call has a deadline, by
-upstream's figures: two minutes for most, none shorter than what the call itself is told to wait.
+Errors of the runtime come out as `RuntimeFailure`; a thing that is already gone is `RuntimeNotFound`. Every call has
+a deadline, by upstream's figures: two minutes for most, none shorter than what the call itself is told to wait.
 """
 
 from __future__ import annotations
@@ -189,7 +189,10 @@ class Runtime:
         return record
 
     async def sandbox_pid_or_netns(self, sandbox_id: str) -> tuple[int, str]:
-        """The sandbox's process and its network namespace, from the verbose status; (0, "") where the runtime does not tell."""
+        """The sandbox's process and its network namespace, from the verbose status.
+
+        (0, "") where the runtime does not tell.
+        """
         request = cri.PodSandboxStatusRequest(pod_sandbox_id=sandbox_id, verbose=True)
         answer = await self._call("PodSandboxStatus", request)
         return termination_message.sandbox_info(dict(answer.info))

@@ -1,4 +1,7 @@
-"""What the container runtime has of a pod, as plain immutable records. Pure: filled in by `runtime.py`, read by plan and status."""
+"""What the container runtime has of a pod, as plain immutable records.
+
+Pure: filled in by `runtime.py`, read by plan and status.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The Kubelet gRPC service: what the apiserver forwards (logs, exec, attach, port-forward) and what the kubelet itself can tell."""
+"""The Kubelet gRPC service.
+
+What the apiserver forwards (logs, exec, attach, port-forward) and what the kubelet itself can tell.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""The PodStatus that follows from what the runtime has: a pure function, in the shapes and words that clients know from upstream.
+"""The PodStatus that follows from what the runtime has: a pure function, in the shapes and words that clients know
+from upstream.
 
-The result is a plain dict in canonical JSON form. `previous` is the status last reported: transition times, the start time, states of
-containers that the runtime has forgotten and conditions that others own are taken from it.
+The result is a plain dict in canonical JSON form. `previous` is the status last reported: transition times, the start
+time, states of containers that the runtime has forgotten and conditions that others own are taken from it.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def rfc3339(seconds: float) -> str:
 
 def compute_status(observed: Observed) -> Json:
     """The whole status of the pod."""
-    pod, runtime = observed.pod, observed.runtime
+    pod = observed.pod
     status: Json = {"observedGeneration": pod.metadata.generation} if pod.metadata.generation else {}
     status["qosClass"] = observed.previous.get("qosClass") or qos.qos_class(pod)
     status["startTime"] = observed.previous.get("startTime") or rfc3339(observed.now)

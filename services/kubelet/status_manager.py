@@ -1,7 +1,8 @@
 """Sends pod statuses to the apiserver: only what changed, many pods in one batch, the latest of each pod.
 
-A status that is worth telling at once (ready, ended) leaves with the next batch; one that is likely to be overtaken within a moment
-(`ContainerCreating` of a pod whose image is here) waits a little, and usually need not be sent at all.
+A status that is worth telling at once (ready, ended) leaves with the next batch; one that is likely to be overtaken
+within a moment (`ContainerCreating` of a pod whose image is here) waits a little, and usually need not be sent at
+all.
 """
 
 from __future__ import annotations
@@ -46,7 +47,10 @@ def without_none(value: Any) -> Any:
 
 
 def patch_for(uid: str, sent: Json, wanted: Json) -> Json | None:
-    """The strategic merge patch from one status to the other; None if they are equal. Conditions merge by type, as others write some."""
+    """The strategic merge patch from one status to the other.
+
+    None if they are equal. Conditions merge by type, as others write some.
+    """
     changed: Json = {}
     for name in [*wanted, *(n for n in sent if n not in wanted)]:
         new, old = wanted.get(name), sent.get(name)
@@ -54,7 +58,10 @@ def patch_for(uid: str, sent: Json, wanted: Json) -> Json | None:
             continue
         if name == "conditions":
             before = {c["type"]: c for c in old or ()}
-            changed[name] = [c for c in new or () if before.get(c["type"]) != c]
+            # A member that is gone has to be named, or the merge keeps it.
+            changed[name] = [
+                {**dict.fromkeys(before.get(c["type"], {})), **c} for c in new or () if before.get(c["type"]) != c
+            ]
         elif name in ("podIPs", "hostIPs") and old and new is not None:
             changed[name] = [{"$patch": "replace"}, *new]
         else:

@@ -30,7 +30,10 @@ def read(status: cri.ContainerStatus) -> str:
 
 
 def _read_tail(path: str) -> str:
-    """The end of the file. The container could have put anything there, so it is opened without following a link or waiting."""
+    """The end of the file.
+
+    The container could have put anything there, so it is opened without following a link or waiting.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:

@@ -1,9 +1,13 @@
-"""A WebSocket client (RFC 6455) just large enough for a runtime's streaming server: no extensions, binary frames, no framework."""
+"""A WebSocket client (RFC 6455) just large enough for a runtime's streaming server.
+
+No extensions, binary frames, no framework.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import os
 import ssl
@@ -111,10 +115,8 @@ class WebSocket:
         return first & 0x0F, bool(first & 0x80), _masked(data, mask) if mask else data
 
     async def close(self) -> None:
-        try:
+        with contextlib.suppress(ConnectionError, RuntimeError):
             await self._send_frame(_CLOSE, (1000).to_bytes(2, "big"))
-        except (ConnectionError, RuntimeError):
-            pass
         self._writer.close()
 
 

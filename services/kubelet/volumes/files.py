@@ -1,4 +1,7 @@
-"""configMap, secret, downwardAPI and projected volumes: files made from API objects, kept equal to them while the pod lives."""
+"""configMap, secret, downwardAPI and projected volumes.
+
+Files made from API objects, kept equal to them while the pod lives.
+"""
 
 from __future__ import annotations
 

@@ -36,7 +36,8 @@ def check(source: core_v1.HostPathVolumeSource) -> str:
         kind = "File"
     if not kind:
         if not os.path.exists(path):
-            # The runtime would fail on a missing source; a missing path without a type is made, as runtimes have always done.
+            # The runtime would fail on a missing source; a missing path without a type is made, as runtimes have
+            # always done.
             os.makedirs(path, mode=0o755, exist_ok=True)
         return path
     test, what = _CHECKS[kind]

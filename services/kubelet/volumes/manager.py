@@ -1,7 +1,7 @@
 """All volumes of a pod: set up before its containers, refreshed while they run, torn down after them.
 
-What is on disk is the record: tear-down looks at the pod's directory and the mount table, so it also works for a pod that an earlier
-kubelet process set up.
+What is on disk is the record: tear-down looks at the pod's directory and the mount table, so it also works for a pod
+that an earlier kubelet process set up.
 """
 
 from __future__ import annotations
@@ -107,9 +107,8 @@ class Volumes:
                     target = self._sub_path_dir(pod, mount.name, container.name, index)
                     source = sub_path.prepare(source, inner, target, read_only=volume.read_only)
                 except OSError as error:
-                    raise VolumeError(
-                        f'failed to prepare subPath for volumeMount "{mount.name}" of container "{container.name}": {error}'
-                    ) from error
+                    where = f'volumeMount "{mount.name}" of container "{container.name}"'
+                    raise VolumeError(f"failed to prepare subPath for {where}: {error}") from error
             mounts.append(
                 MountSpec(
                     mount.mountPath,
@@ -125,7 +124,10 @@ class Volumes:
         return self.pod_dir(pod.metadata.uid or "") / "volume-subpaths" / volume / container / str(index)
 
     def tear_down(self, uid: str) -> None:
-        """Unmount and remove all that the pod had on this node. Raises OSError with what is in the way; safe to repeat."""
+        """Unmount and remove all that the pod had on this node.
+
+        Raises OSError with what is in the way; safe to repeat.
+        """
         root = self.pod_dir(uid)
         mounting.unmount_below(str(root))
         persistent.detach_all(root)

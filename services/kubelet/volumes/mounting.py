@@ -80,7 +80,10 @@ def unmount_below(root: str) -> None:
 
 
 def remove_tree(root: Path) -> None:
-    """Remove a tree without following links and without crossing into another file system: what is mounted is never emptied."""
+    """Remove a tree without following links and without crossing into another file system.
+
+    What is mounted is never emptied.
+    """
     try:
         info = root.lstat()
     except FileNotFoundError:

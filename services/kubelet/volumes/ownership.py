@@ -10,8 +10,8 @@ from pathlib import Path
 def give_to_group(root: Path, gid: int | None, *, only_if_root_differs: bool = True) -> None:
     """Make everything below readable and writable by the group, new files inheriting it.
 
-    With `only_if_root_differs` a volume whose root already fits is left alone (`fsGroupChangePolicy: OnRootMismatch`, and every
-    volume that is prepared a second time).
+    With `only_if_root_differs` a volume whose root already fits is left alone (`fsGroupChangePolicy: OnRootMismatch`,
+    and every volume that is prepared a second time).
     """
     if gid is None:
         return

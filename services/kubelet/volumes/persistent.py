@@ -1,7 +1,8 @@
 """Persistent volumes through claims, and the networked types that a pod or a PersistentVolume can name: nfs, iscsi, fc.
 
-The networked ones use the node's own tools (`mount.nfs`, `iscsiadm`, `multipath`). What has to be undone after unmounting is written to
-`detach.json` beside the mounts before it is done, so that a kubelet that was killed in between still cleans up.
+The networked ones use the node's own tools (`mount.nfs`, `iscsiadm`, `multipath`). What has to be undone after
+unmounting is written to `detach.json` beside the mounts before it is done, so that a kubelet that was killed in
+between still cleans up.
 """
 
 from __future__ import annotations

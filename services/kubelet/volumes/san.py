@@ -1,4 +1,7 @@
-"""Disks and file systems over the network, as commands for the node's own tools. Pure but for waiting for a device and mounting it."""
+"""Disks and file systems over the network, as commands for the node's own tools.
+
+Pure but for waiting for a device and mounting it.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +82,7 @@ async def wait_for_device(patterns: list[str], seconds: float = _DEVICE_SECONDS)
     while True:
         for pattern in patterns:
             for found in glob.glob(pattern):
-                return multipath_of(os.path.realpath(found))
+                return multipath_of(found)
         if asyncio.get_running_loop().time() > deadline:
             raise VolumeError(f"no device appeared at {' or '.join(patterns)}")
         await asyncio.sleep(0.2)
@@ -87,6 +90,7 @@ async def wait_for_device(patterns: list[str], seconds: float = _DEVICE_SECONDS)
 
 def multipath_of(device: str) -> str:
     """The device-mapper device above a path's disk, if multipath made one."""
+    device = os.path.realpath(device)
     holders = glob.glob(f"/sys/block/{os.path.basename(device)}/holders/dm-*")
     return f"/dev/{os.path.basename(holders[0])}" if holders else device
 

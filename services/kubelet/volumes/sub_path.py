@@ -1,7 +1,8 @@
 """subPath mounts: a place inside a volume, bound on a path of our own before a container starts.
 
-A container that shares the volume may swap a directory for a link at any moment. So the way down is walked by directory descriptors that
-follow no link (CVE-2017-1002101, CVE-2021-25741), and what is bound is the descriptor that was reached, not a name.
+A container that shares the volume may swap a directory for a link at any moment. So the way down is walked by
+directory descriptors that follow no link (CVE-2017-1002101, CVE-2021-25741), and what is bound is the descriptor that
+was reached, not a name.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ def check(sub_path: str) -> None:
 
 
 def prepare(volume: str, sub_path: str, target: Path, *, read_only: bool = False) -> str:
-    """Bind `volume/sub_path` on `target` and give back the target. Missing directories are made, with the mode of the one above."""
+    """Bind `volume/sub_path` on `target` and give back the target.
+
+    Missing directories are made, with the mode of the one above.
+    """
     check(sub_path)
     if mounting.is_mount_point(str(target)):
         return str(target)
@@ -73,7 +77,10 @@ def _open_or_make(parent: int, name: str, flags: int, *, read_only: bool) -> int
 
 
 def _resolve_link(volume: str, link: int, sub_path: str) -> int:
-    """A link inside the volume is followed if it stays inside (config maps are made of links): resolved, then walked link-free."""
+    """A link inside the volume is followed if it stays inside (config maps are made of links).
+
+    Resolved, then walked link-free.
+    """
     name = os.readlink(f"/proc/self/fd/{link}")
     real_volume = os.path.realpath(volume)
     real = os.path.realpath(name)
