@@ -1,0 +1,1 @@
+"""The steps, by the schema version that each leads to."""
