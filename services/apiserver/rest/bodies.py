@@ -13,6 +13,7 @@ import orjson
 import yaml
 
 from machinery.api import errors
+from services.apiserver.rest import protobuf
 
 BODY_BYTES_MAX = 3 * 1024 * 1024
 # A YAML document may, with its aliases expanded, have as many nodes as a body of the largest size could spell out.
@@ -43,8 +44,11 @@ def decode_object(body: bytes, content_type: str) -> tuple[dict[str, Any], tuple
     elif not kind or kind == "application/json":
         document = decode_json(body)
         duplicates = duplicate_fields(body, document)
+    elif kind == protobuf.MEDIA_TYPE:
+        document = protobuf.decode(body)
+        duplicates = ()
     else:
-        known = ", ".join(("application/json", "application/yaml"))
+        known = ", ".join(("application/json", "application/yaml", protobuf.MEDIA_TYPE))
         raise errors.UnsupportedMediaType(
             f'the body of the request was in an unknown format - accepted media types include: {known}: not "{kind}"'
         )

@@ -256,7 +256,5 @@ async def _options_body(call: Call) -> dict[str, object] | None:
     raw = await call.http.read()
     if not raw:
         return None
-    if call.content_type.startswith("application/vnd.kubernetes.protobuf"):
-        raise errors.UnsupportedMediaType("DeleteOptions must be JSON or YAML")
     document, _ = bodies.decode_object(raw, call.content_type)
     return document
