@@ -145,6 +145,8 @@ def _go_type(node: Node) -> str:
 
 
 def _type_of(raw: dict[str, Any]) -> str:
+    if raw.get("x-kubernetes-int-or-string"):
+        return "int-or-string"
     declared = raw.get("type")
     if isinstance(declared, list):
         declared = next((one for one in declared if one != "null"), None)

@@ -87,6 +87,11 @@ def faults(kind: KindLike, obj: dict[str, Any]) -> list[Fault]:
     return [] if node is None else list(_walk(node, obj, "", "", ""))
 
 
+def walk(node: Node, value: Any, field: str) -> Iterator[Fault]:
+    """Every fault at and below one value, which stands at the path `field` of its object."""
+    return _walk(node, value, field, field, "")
+
+
 def compile_definition(name: str) -> Any:
     """The validator of one definition with exactly the definitions that it reaches."""
     reached: dict[str, Any] = {}
