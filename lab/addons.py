@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,14 @@ from typing import Any
 import yaml
 
 from lab.cluster import PROJECT_ROOT, Cluster
+from lab.errors import LabError
 from machinery.api import errors, kinds
 from machinery.client.api_client import ApiClient
 
 ADDONS = PROJECT_ROOT / "deploy" / "addons"
 FIELD_MANAGER = "cutaway-addons"
+ANSWER_SECONDS = 60.0
+ASK_PAUSE_SECONDS = 0.05
 
 
 def documents(cluster: Cluster, folder: Path = ADDONS) -> list[dict[str, Any]]:
@@ -26,7 +30,11 @@ def documents(cluster: Cluster, folder: Path = ADDONS) -> list[dict[str, Any]]:
 
 
 async def apply(client: ApiClient, cluster: Cluster, say: Callable[[str], None]) -> None:
-    """Make the objects be as the files say. What can't be applied is told, and keeps nothing else from it."""
+    """Make the objects be as the files say, as soon as the apiserver answers.
+
+    What can't be applied is told, and keeps nothing else from it.
+    """
+    await _wait_answer(client)
     for document in documents(cluster):
         kind = kinds.find(document["apiVersion"], document["kind"])
         assert kind is not None, document["kind"]
@@ -34,3 +42,18 @@ async def apply(client: ApiClient, cluster: Cluster, say: Callable[[str], None])
             await client.apply(kind, document, field_manager=FIELD_MANAGER, force=True)
         except errors.ApiError as error:
             say(f"add-on {document['kind']}/{document['metadata']['name']}: {error}")
+
+
+async def _wait_answer(client: ApiClient) -> None:
+    """Return once the apiserver answers. Raises LabError if it does not within a minute."""
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            while True:
+                try:
+                    await client.get(kinds.NAMESPACE, "kube-system", timeout=5)
+                except (errors.ServiceUnavailable, errors.NotFound, errors.Timeout):
+                    await asyncio.sleep(ASK_PAUSE_SECONDS)
+                else:
+                    return
+    except TimeoutError as error:
+        raise LabError("the apiserver does not answer", "`cutaway logs apiserver` says why") from error

@@ -67,9 +67,6 @@ def up(
 
     print(f"cutaway: bringing the cluster in {home} up", flush=True)
     cluster, changed = upping.up(home, node_count=nodes, hollow_nodes=hollow, say=_progress())
-    from lab import nodes_ready
-
-    asyncio.run(nodes_ready.wait(cluster, _progress()))
     print("cutaway: the cluster is up" if changed else "cutaway: nothing to do, everything already runs", flush=True)
     if demo:
         _demo(cluster)
@@ -109,11 +106,10 @@ def status(
     output: Annotated[str, typer.Option("--output", "-o", help="table or json")] = "table",
 ) -> None:
     """Every component with its node, process, address and health. Exit code 1 if one is ill."""
-    from lab import health
-    from lab.up import admin_identity
+    from lab import admin, health
 
     cluster = clusters.require(home)
-    reports = asyncio.run(health.report(cluster, admin_identity(cluster)))
+    reports = asyncio.run(health.report(cluster, admin.identity(cluster)))
     if output == "json":
         print(json.dumps([asdict(report) for report in reports], indent=2))
     elif output == "table":

@@ -74,7 +74,9 @@ def _ours(
         address=address,
         stop_seconds=stop_seconds,
     )
-    return Component(spec, {"name": name, "log_format": "json", **config})
+    # The shim can run without the rest of Cutaway, so its configuration is its own.
+    common = {} if component == "cri" else {"name": name, "log_format": "json"}
+    return Component(spec, {**common, **config})
 
 
 def _apiserver(cluster: Cluster, pki: Pki) -> Component:
@@ -129,9 +131,10 @@ def _controller_manager(cluster: Cluster, pki: Pki) -> Component:
         "grpc_address": f"127.0.0.1:{grpc}",
         "http_address": f"127.0.0.1:{web}",
         "root_ca_file": str(pki.ca_file),
-        "signing_cert_file": str(pki.ca_file),
+        "signing_ca_file": str(pki.ca_file),
         "signing_key_file": str(pki.directory / "ca.key"),
-        "cluster_cidr": cluster.addresses.pod_cidr,
+        "cluster_cidrs": [cluster.addresses.pod_cidr],
+        "local_path": str(cluster.home / "local-path"),
     }
     return _ours(
         cluster, "controller-manager", "controller-manager", "services.controller_manager", config,
@@ -170,11 +173,14 @@ def _cri(cluster: Cluster, node: Node, network_namespace: str) -> Component:
     paths = cluster.node_paths(node)
     config = {
         "socket": str(paths.cri_socket),
-        "containerd_socket": str(paths.containerd_socket),
-        "state_dir": str(paths.cri_state),
-        "cni_conf_dir": str(paths.cni_config_directory),
-        "cni_plugin_dirs": list(CNI_PLUGIN_DIRECTORIES),
-        "cni_template": str(paths.root / "cni" / "template.json"),
+        "containerd": str(paths.containerd_socket),
+        "root": str(paths.cri_state / "root"),
+        "state": str(paths.cri_state / "state"),
+        "cni": {
+            "conf_dir": str(paths.cni_config_directory),
+            "bin_dirs": list(CNI_PLUGIN_DIRECTORIES),
+            "template": str(paths.root / "cni" / "template.json"),
+        },
     }
     return _ours(
         cluster, f"cri-{node.name}", "cri", "cri", config,
@@ -198,7 +204,8 @@ def _kubelet(cluster: Cluster, node: Node, pki: Pki, network_namespace: str) -> 
         "node_ip": ip,
         "runtime_endpoint": f"unix://{paths.cri_socket}",
         "root_dir": str(paths.kubelet),
-        "manifests_dir": str(paths.manifests),
+        "static_pods_dir": str(paths.manifests),
+        "pod_logs_dir": str(paths.pod_logs),
         "cluster_dns": [cluster.addresses.dns_ip],
         "cluster_domain": "cluster.local",
         "cgroup_root": f"/cutaway/{cluster.slot}/{node.name}",

@@ -65,6 +65,10 @@ class NodePaths:
         return self.root / "kubelet"
 
     @property
+    def pod_logs(self) -> Path:
+        return self.root / "pods"
+
+    @property
     def manifests(self) -> Path:
         return self.root / "manifests"
 
@@ -119,7 +123,7 @@ def prepare(paths: NodePaths) -> None:
     """Make a node's folders and the configuration of what is not ours in them."""
     for directory in (
         paths.containerd_config.parent, paths.root / "run", paths.cni_config_directory, paths.cni_data_directory,
-        paths.kubelet, paths.cri_state, paths.manifests,
+        paths.kubelet, paths.cri_state, paths.manifests, paths.pod_logs,
     ):  # fmt: skip
         directory.mkdir(parents=True, exist_ok=True)
     paths.containerd_config.write_text(containerd_config(paths))

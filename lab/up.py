@@ -13,24 +13,33 @@ from pathlib import Path
 
 import yaml
 
+from lab import (
+    addons,
+    admin,
+    components,
+    doctor,
+    health,
+    hollow,
+    kubeconfig,
+    machine,
+    network,
+    nodes,
+    nodes_ready,
+    process_spec,
+    supervisor_client,
+)
 from lab import cluster as clusters
-from lab import components, doctor, health, hollow, kubeconfig, machine, network, nodes, process_spec, supervisor_client
 from lab.cluster import PROJECT_ROOT, Cluster
 from lab.components import Component
 from lab.errors import LabError
 from lab.nodes import Node
-from lab.pki import Identity, Pki
+from lab.pki import Pki
 
 HEALTHY_SECONDS = 60.0
 # Processes answer within milliseconds of being ready; asking costs one TLS handshake each.
 ASK_PAUSE_SECONDS = 0.05
 
 Say = Callable[[str], None]
-
-
-def admin_identity(cluster: Cluster) -> Identity:
-    """The certificate of kubernetes-admin, a member of system:masters."""
-    return Pki(cluster.pki).client("admin", "kubernetes-admin", ["system:masters"])
 
 
 def up(home: Path, *, node_count: int | None, hollow_nodes: bool, say: Say) -> tuple[Cluster, bool]:
@@ -50,8 +59,28 @@ def up(home: Path, *, node_count: int | None, hollow_nodes: bool, say: Say) -> t
         _refuse_taken_ports(known)
     cluster.save()
     changed = _arrange(cluster, say)
-    asyncio.run(wait_healthy(cluster, say))
+    asyncio.run(_settle(cluster, say))
     return cluster, changed or known is None
+
+
+async def _settle(cluster: Cluster, say: Say) -> None:
+    """Wait for every process and node; meanwhile the add-ons are applied, because some processes need what they
+    grant."""
+    client = await admin.client(cluster)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(wait_healthy(cluster, say), name="processes")
+            tasks.create_task(addons.apply(client, cluster, say), name="add-ons")
+            tasks.create_task(nodes_ready.wait(client, cluster, say), name="nodes")
+    except* LabError as group:
+        raise _first(group) from None
+    finally:
+        await client.close()
+
+
+def _first(group: BaseExceptionGroup[LabError]) -> LabError:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
 
 def _refuse_taken_ports(cluster: Cluster) -> None:
@@ -77,7 +106,7 @@ def _arrange(cluster: Cluster, say: Say) -> bool:
         cluster=cluster.name,
         server=cluster.server,
         user="kubernetes-admin",
-        identity=admin_identity(cluster),
+        identity=admin.identity(cluster),
     )
     if not cluster.hollow:
         network.ensure_bridge(cluster.addresses)
@@ -142,7 +171,7 @@ def write(cluster: Cluster, parts: list[Component]) -> bool:
 async def wait_healthy(cluster: Cluster, say: Say) -> None:
     """Wait until every process is healthy, telling of each when it is. Raises LabError naming what is not."""
     began = time.monotonic()
-    context = health.client_context(admin_identity(cluster))
+    context = health.client_context(admin.identity(cluster))
     specs = list(process_spec.read_specs(cluster.components).values())
 
     async def wait_one(spec: process_spec.ProcessSpec) -> str:

@@ -1,0 +1,20 @@
+"""The administrator of a cluster: their certificate, and a gRPC client with it."""
+
+from __future__ import annotations
+
+from lab.cluster import Cluster
+from lab.pki import Identity, Pki
+from machinery.client.api_client import ApiClient
+from machinery.component.tls import TlsFiles
+
+
+def identity(cluster: Cluster) -> Identity:
+    """The certificate of kubernetes-admin, a member of system:masters."""
+    return Pki(cluster.pki).client("admin", "kubernetes-admin", ["system:masters"])
+
+
+async def client(cluster: Cluster) -> ApiClient:
+    """A gRPC client as the administrator. Does not wait for the apiserver."""
+    mine = identity(cluster)
+    tls = TlsFiles(ca_file=str(mine.ca_file), cert_file=str(mine.cert_file), key_file=str(mine.key_file))
+    return await ApiClient.connect(f"127.0.0.1:{cluster.port(6444)}", tls, user_agent="cutaway")
