@@ -1,10 +1,12 @@
-"""A control plane in one event loop for tests of controllers: an apiserver, chosen controllers, and nodes that only say they run pods.
+"""A control plane in one event loop for tests of controllers: an apiserver, chosen controllers, and nodes that only say
+they run pods.
 
     async with ControllerLab("deployment", "replicaset") as lab:
         await lab.create(deployment("web", replicas=3))
         await lab.until(lambda: len(lab.ready_pods()) == 3)
 
-`crash_at` and `freeze` are the two ways to be unkind: the controllers die with their k-th write, or one kind's watch stops telling.
+`crash_at` and `freeze` are the two ways to be unkind: the controllers die with their k-th write, or one kind's watch
+stops telling.
 """
 
 from __future__ import annotations

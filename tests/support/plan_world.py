@@ -1,4 +1,7 @@
-"""Objects in memory, without a network or a clock: plans are run against it step by step, so that each step can be judged."""
+"""Objects in memory, without a network or a clock.
+
+Plans are run against it step by step, so that each step can be judged.
+"""
 
 from __future__ import annotations
 
