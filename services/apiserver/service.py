@@ -58,7 +58,9 @@ class Core:
         self.authorizer = rbac.Authorizer()
         parts = Parts(self.authenticator, self.authorizer, self.tokens)
         reader = Reader(self.cache)
-        self.writer = Writer(self.cache, self.lookup, build_chain(self.authorizer, self.lookup), Special(parts, POSTS))
+        self.writer = Writer(
+            self.cache, self.lookup, build_chain(self.authorizer, self.registry), Special(parts, POSTS)
+        )
         self.deleter = Deleter(reader, self.writer)
         parts.writer, parts.deleter = self.writer, self.deleter
         self.handlers = Handlers(self.registry, reader, self.writer, self.deleter, self.authorizer)

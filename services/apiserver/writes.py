@@ -68,8 +68,9 @@ class Writer:
         metadata = ctx.metadata
         base = "" if metadata.get("name") else metadata.get("generateName") or ""
         attempts = NAME_ATTEMPTS_MAX if base else 1
-        raw = orjson.dumps(ctx.obj) if base else b""
-        while True:
+        # Judging fills the object in; another attempt begins with what came.
+        raw = orjson.dumps(ctx.obj)
+        for _ in range(RETRIES_MAX):
             attempts -= 1
             if base:
                 ctx.metadata["name"] = meta.generate_name(base)
@@ -78,12 +79,16 @@ class Writer:
                 return await self._insert_judged(ctx)
             except Taken as err:
                 own = err.key == key_of(ctx.resource, ctx.obj)
-                if not own or attempts > 0:
-                    # Somebody took the address or the generated name between our choice and the commit.
-                    ctx.extra.clear()
-                    ctx.obj = orjson.loads(raw) if base else ctx.obj
-                    continue
-                raise errors.already_exists(ctx.resource.group, ctx.resource.plural, ctx.name) from err
+                if own and attempts <= 0:
+                    raise errors.already_exists(ctx.resource.group, ctx.resource.plural, ctx.name) from err
+            except Changed:
+                pass
+            # Somebody took the address or the generated name, or used the quota, between our choice and the commit.
+            ctx.extra.clear()
+            ctx.obj = orjson.loads(raw)
+        raise errors.conflict(
+            ctx.resource.group, ctx.resource.plural, ctx.name, "its quota, address or name kept being taken by others"
+        )
 
     async def _judge_create(self, ctx: WriteContext) -> None:
         resource, strategy, obj = ctx.resource, ctx.resource.strategy, ctx.obj

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from services.apiserver.admission.chain import Chain
+from services.apiserver.admission.limit_ranger import LimitRanger
 from services.apiserver.admission.namespace_lifecycle import NamespaceLifecycle
+from services.apiserver.admission.node_restriction import NodeRestriction
+from services.apiserver.admission.owner_references import OwnerReferences
 from services.apiserver.admission.pod_defaults import (
     DefaultIngressClass,
     DefaultStorageClass,
@@ -11,25 +14,32 @@ from services.apiserver.admission.pod_defaults import (
     StorageObjectInUse,
     TaintNodes,
 )
+from services.apiserver.admission.pod_security import PodSecurity
 from services.apiserver.admission.priority import Priority
 from services.apiserver.admission.rbac_escalation import RbacEscalation
+from services.apiserver.admission.resource_quota import ResourceQuota
 from services.apiserver.admission.service_account import ServiceAccount
 from services.apiserver.auth.rbac import Authorizer
-from services.apiserver.lookup import Lookup
+from services.apiserver.registry.resource import Registry
 
 
-def build_chain(authorizer: Authorizer, lookup: Lookup) -> Chain:
-    """The admission chain of this apiserver."""
+def build_chain(authorizer: Authorizer, registry: Registry) -> Chain:
+    """The admission chain of this apiserver. ResourceQuota is last: what it charges must not be refused afterwards."""
     return Chain(
         [
             NamespaceLifecycle(),
+            LimitRanger(),
             ServiceAccount(),
+            NodeRestriction(),
             TaintNodes(),
+            PodSecurity(),
             Priority(),
             DefaultTolerationSeconds(),
             StorageObjectInUse(),
             DefaultStorageClass(),
             DefaultIngressClass(),
+            OwnerReferences(authorizer, registry),
             RbacEscalation(authorizer),
+            ResourceQuota(registry),
         ]
     )

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from machinery.api import errors
-from services.apiserver import codec, ownership
+from services.apiserver import codec
 from services.apiserver.commits import Changed
 from services.apiserver.registry.metadata import metadata_of, now_text
 from services.apiserver.request import Request, WriteOptions, WriteResult
@@ -42,7 +42,6 @@ async def post(parts: Parts, req: Request, body: dict[str, Any], options: WriteO
         pod = codec.decode(entry.value)
         _check_pod(name, node, metadata.get("uid") or "", pod)
         assign(pod, node, metadata)
-        ownership.record_binding(pod, req, options)
         if options.dry_run:
             return WriteResult(_SUCCESS, created=True)
         try:
