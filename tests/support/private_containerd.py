@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
 import tempfile
 import time
@@ -93,19 +94,50 @@ def _descriptor(blob: bytes, media_type: str) -> dict:
 class PrivateContainerd:
     """Use as a context manager. `endpoint` is the socket of its CRI plugin and of containerd's own API."""
 
-    def __init__(self, prefix: str = "kubelet-test-", subnet: str = "10.216.0.0/24", bridge: str = "kt0") -> None:
+    def __init__(
+        self, prefix: str = "kubelet-test-", subnet: str = "10.216.0.0/24", bridge: str = "kt0", *, shim: bool = False
+    ) -> None:
         self.dir = Path(tempfile.mkdtemp(prefix=prefix))
         self.socket = self.dir / "containerd.sock"
         self.endpoint = f"unix://{self.socket}"
         self.bridge = bridge
         self._subnet = subnet
+        self._shim = shim
+        self._shim_process: subprocess.Popen[bytes] | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> PrivateContainerd:
         self._write_config()
         self.start()
         self._import_images()
+        if self._shim:
+            self.start_shim()
         return self
+
+    def start_shim(self) -> None:
+        """Start (again) Cutaway's own CRI server over this containerd."""
+        self.endpoint = f"unix://{self.dir}/cri.sock"
+        config = {
+            "socket": f"{self.dir}/cri.sock", "containerd": str(self.socket), "root": f"{self.dir}/shim-root",
+            "state": f"{self.dir}/shim-state", "cni": {"conf_dir": f"{self.dir}/cni", "bin_dirs": ["/usr/lib/cni"]},
+        }  # fmt: skip
+        (self.dir / "cri.yaml").write_text(json.dumps(config))
+        with (self.dir / "cri.log").open("ab") as log:
+            arguments = [sys.executable, "-m", "cri", "--config", str(self.dir / "cri.yaml")]
+            root = Path(__file__).parents[2]
+            self._shim_process = subprocess.Popen(arguments, cwd=root, stdout=log, stderr=log)
+        deadline = time.monotonic() + 10
+        while not (self.dir / "cri.sock").exists():
+            if time.monotonic() > deadline or self._shim_process.poll() is not None:
+                raise RuntimeError((self.dir / "cri.log").read_text()[-2000:])
+            time.sleep(0.05)
+
+    def kill_shim(self) -> None:
+        """SIGKILL to the shim; its containers go on."""
+        assert self._shim_process is not None
+        self._shim_process.kill()
+        self._shim_process.wait()
+        Path(self.dir / "cri.sock").unlink(missing_ok=True)
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -130,7 +162,7 @@ class PrivateContainerd:
             f"""version = 2
 root = "{self.dir}/root"
 state = "{self.dir}/state"
-disabled_plugins = ["io.containerd.internal.v1.restart", "io.containerd.snapshotter.v1.btrfs",
+disabled_plugins = [{'"io.containerd.grpc.v1.cri", ' if self._shim else ""}"io.containerd.internal.v1.restart", "io.containerd.snapshotter.v1.btrfs",
   "io.containerd.snapshotter.v1.zfs", "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.devmapper"]
 [grpc]
   address = "{self.socket}"
@@ -185,6 +217,9 @@ disabled_plugins = ["io.containerd.internal.v1.restart", "io.containerd.snapshot
         """End every container, the daemon, its network, its files."""
         if self._process is not None:
             self._end_containers()
+        if self._shim_process is not None:
+            self._shim_process.terminate()
+            self._shim_process.wait(10)
         self.stop()
         for mount in sorted(self._mounts(), key=len, reverse=True):
             subprocess.run(["umount", "-l", mount], capture_output=True, check=False)

@@ -7,6 +7,7 @@ session.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -25,7 +26,7 @@ PORT = 21610
 def containerd() -> Iterator[PrivateContainerd]:
     if not available():
         pytest.skip("needs root, containerd, runc and busybox")
-    with PrivateContainerd() as daemon:
+    with PrivateContainerd(shim=os.environ.get("CUTAWAY_TEST_RUNTIME") == "shim") as daemon:
         yield daemon
 
 
