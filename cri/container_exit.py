@@ -1,0 +1,66 @@
+"""What happens when a container's process has ended: its status is settled, its task deleted, the event published."""
+
+import contextlib
+
+import structlog
+from cri_api.v1 import api_pb2 as cri
+
+from cri import containerd_api as api
+from cri import status
+from cri.errors import CriError, NotFound
+from cri.runtime import Runtime
+from cri.state import Container, now
+
+# Exit codes that a wait status has no room for.
+UNKNOWN_EXIT_CODE = 255
+START_FAILED_EXIT_CODE = 128
+
+log = structlog.get_logger()
+
+
+async def container_exited(runtime: Runtime, container: Container, exit_code: int, exited_at: int) -> None:
+    """Settles an exit; a second report of the same exit changes nothing."""
+    async with container.lock:
+        if container.state != cri.CONTAINER_RUNNING:
+            return
+        if container.io:
+            await container.io.wait_ended()
+            container.io.close()
+        settle(container, exit_code, exited_at)
+        publish_stopped(runtime, container)
+        try:
+            await delete_task(runtime, container)
+        except CriError as error:
+            # The task is deleted when containerd answers again (recovery) or with the container.
+            log.warning("could not delete an ended task", container=container.id, error=str(error))
+        if container.io:
+            container.io.remove()
+            container.io = None
+
+
+def settle(container: Container, exit_code: int, exited_at: int, reason: str = "", message: str = "") -> None:
+    """Writes down how it ended. The reason is the kubelet's word for it."""
+    state = container.status
+    state.exit_code = exit_code
+    state.finished_at = exited_at or now()
+    state.message = message
+    if state.oom_killed:
+        state.reason = "OOMKilled"
+    else:
+        state.reason = reason or ("Completed" if exit_code == 0 else "Error")
+    state.pid = 0
+    container.save()
+    container.exited.set()
+
+
+async def delete_task(runtime: Runtime, container: Container) -> None:
+    """Deletes containerd's task and with it the bundle and the mounted root; nothing if there is none."""
+    sandbox = runtime.store.sandboxes.find(container.sandbox_id)
+    async with sandbox.shim_lock if sandbox else contextlib.nullcontext():
+        with contextlib.suppress(NotFound):
+            await runtime.containerd.tasks.Delete(api.tasks.DeleteTaskRequest(container_id=container.id))
+
+
+def publish_stopped(runtime: Runtime, container: Container) -> None:
+    sandbox = runtime.store.sandboxes.find(container.sandbox_id)
+    status.publish(runtime, cri.CONTAINER_STOPPED_EVENT, sandbox, container)
