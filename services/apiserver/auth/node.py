@@ -219,7 +219,7 @@ class NodeAuthorizer:
         meta, spec = new["metadata"], new.get("spec") or {}
         node = spec.get("nodeName") or ""
         uid = meta.get("uid") or f"{meta.get('namespace')}/{meta['name']}"
-        refs = frozenset(pod_references(meta.get("namespace", ""), spec)) if node else frozenset()
+        refs = frozenset(pod_references(meta.get("namespace", ""), spec, meta["name"])) if node else frozenset()
         if self._pods.get(uid) == (node, refs):
             return
         self._forget_pod(meta)
@@ -287,7 +287,7 @@ def _selected(field_selector: str, field: str) -> str:
     return ""
 
 
-def pod_references(namespace: str, spec: Mapping[str, Any]) -> Iterable[Reference]:
+def pod_references(namespace: str, spec: Mapping[str, Any], pod: str = "") -> Iterable[Reference]:
     """Everything that a pod's node needs to read in order to run it."""
     if spec.get("serviceAccountName"):
         yield ("serviceaccounts", namespace, spec["serviceAccountName"])
@@ -299,6 +299,12 @@ def pod_references(namespace: str, spec: Mapping[str, Any]) -> Iterable[Referenc
             yield from _container_references(namespace, container)
     for volume in spec.get("volumes") or ():
         yield from _volume_references(namespace, volume)
+        if volume.get("ephemeral"):
+            # The claim is made for the pod and is named after both.
+            yield ("persistentvolumeclaims", namespace, f"{pod}-{volume.get('name', '')}")
+    for claim in spec.get("resourceClaims") or ():
+        if claim.get("resourceClaimName"):
+            yield ("resourceclaims", namespace, claim["resourceClaimName"])
 
 
 def _container_references(namespace: str, container: Mapping[str, Any]) -> Iterable[Reference]:

@@ -14,9 +14,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote
 
+from machinery.api import errors
+
 _VERBS = {"POST": "create", "GET": "get", "HEAD": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 # Namespaces are a resource and a scope; below them these are subresources, everything else is a resource.
 _NAMESPACE_SUBRESOURCES = frozenset({"status", "finalize"})
+PARAMETERS_MAX = 1000
 _TRUE = frozenset({"", "1", "true", "True", "TRUE", "t", "T"})
 
 
@@ -44,12 +47,16 @@ _NO_QUERY: dict[str, list[str]] = {}
 
 
 def split_target(target: str) -> tuple[str, dict[str, list[str]]]:
-    """The raw path and the decoded query of a request target."""
+    """The raw path and the decoded query of a request target. Raises BadRequest for too many parameters."""
     path, mark, query = target.partition("?")
     if not mark:
         return path, _NO_QUERY
     out: dict[str, list[str]] = {}
-    for key, value in parse_qsl(query, keep_blank_values=True, max_num_fields=1000):
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=PARAMETERS_MAX)
+    except ValueError as error:
+        raise errors.BadRequest(f"the query can't be read: {error}") from error
+    for key, value in pairs:
         out.setdefault(key, []).append(value)
     return path, out
 

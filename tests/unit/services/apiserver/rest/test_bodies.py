@@ -1,0 +1,90 @@
+"""Bodies become objects, or a 4xx that says why; a hostile one costs little."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from machinery.api import errors
+from services.apiserver.rest import bodies
+
+JSON, YAML = "application/json", "application/yaml"
+
+
+def test_json_and_yaml_mean_the_same() -> None:
+    want = {"kind": "Pod", "spec": {"a": [1, "x", None, True]}}
+    assert bodies.decode_object(b'{"kind":"Pod","spec":{"a":[1,"x",null,true]}}', JSON)[0] == want
+    assert bodies.decode_object(b"kind: Pod\nspec:\n  a: [1, x, null, true]\n", YAML)[0] == want
+
+
+def test_yaml_makes_no_dates_and_no_sixties() -> None:
+    document = bodies.decode_yaml(b"when: 2024-01-02\ntime: 1:30\nport: 0o10\nratio: 1.5\n")
+    assert document["when"] == "2024-01-02"
+    assert document["time"] == "1:30"
+    assert document["ratio"] == 1.5
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "words"),
+    [
+        (b"", JSON, "empty"),
+        (b"{", JSON, "valid JSON"),
+        (b"[1]", JSON, "not an object"),
+        (b'{"a": "\xff\xfe"}', JSON, "valid JSON"),
+        (b"[" * 100_000, JSON, "valid JSON"),
+        (b'{"a":' * 100_000, JSON, "valid JSON"),
+        (b"a: b: c\n", YAML, "line 1"),
+        (b"a:\n  - b\n c: d\n", YAML, "line 3"),
+        (b"? [a]\n: b\n", YAML, "YAML"),
+        (b"a: !!python/object/apply:os.system [ls]\n", YAML, "YAML"),
+        (b"[" * 5000 + b"]" * 5000, YAML, "YAML"),
+        (b"a: &a [*a]\n", YAML, "contains itself"),
+        (b"a: 1\n---\nb: 2\n", YAML, "YAML"),
+    ],
+)
+def test_what_can_not_be_read_is_a_bad_request_that_says_why(body: bytes, content_type: str, words: str) -> None:
+    with pytest.raises(errors.BadRequest, match=words):
+        bodies.decode_object(body, content_type)
+
+
+def test_a_yaml_bomb_is_refused_in_no_time() -> None:
+    lines = ["a0: &a0 [x,x,x,x,x,x,x,x,x,x]"]
+    lines += [f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
+    began = time.monotonic()
+    with pytest.raises(errors.BadRequest, match="aliasing"):
+        bodies.decode_yaml("\n".join(lines).encode())
+    assert time.monotonic() - began < 1
+
+
+def test_an_unknown_content_type() -> None:
+    with pytest.raises(errors.UnsupportedMediaType):
+        bodies.decode_object(b"{}", "text/html")
+    with pytest.raises(errors.UnsupportedMediaType):
+        bodies.decode_patch(b"{}", JSON)
+
+
+@pytest.mark.parametrize(
+    ("body", "paths"),
+    [
+        (b'{"a":1,"b":{"a":1}}', ()),
+        (b'{"a":1,"a":2}', ("a",)),
+        (b'{"s":{"c":[{"n":1,"n":1}]}}', ("s.c[0].n",)),
+        (b'{ "a" : 1, "b" : "x\\":" }', ()),
+    ],
+)
+def test_duplicate_fields_are_found_with_their_paths(body: bytes, paths: tuple[str, ...]) -> None:
+    assert bodies.decode_object(body, JSON)[1] == paths
+
+
+def test_an_apply_patch_may_be_yaml_or_json() -> None:
+    kind = "application/apply-patch+yaml"
+    assert bodies.decode_patch(b"a: b\n", kind)[:2] == ("apply", {"a": "b"})
+    assert bodies.decode_patch(b'{"a":"b"}', kind)[:2] == ("apply", {"a": "b"})
+
+
+def test_each_patch_type_has_its_shape() -> None:
+    with pytest.raises(errors.BadRequest, match="list of operations"):
+        bodies.decode_patch(b"{}", "application/json-patch+json")
+    with pytest.raises(errors.BadRequest, match="mapping"):
+        bodies.decode_patch(b"[]", "application/merge-patch+json")
