@@ -40,6 +40,7 @@ CONTROLLERS: tuple[Entry, ...] = (
     _entry("deployment", "deployment", "DeploymentController"),
     _entry("replicaset", "replicaset", "ReplicaSetController"),
     _entry("replicationcontroller", "replicaset", "ReplicationControllerController"),
+    _entry("job", "job", "JobController"),
     _entry("endpointslice", "endpoint_slice", "EndpointSliceController"),
     _entry("endpoints", "endpoints", "EndpointsController"),
     _entry("garbage-collector", "garbage_collector", "GarbageCollector"),

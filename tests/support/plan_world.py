@@ -57,9 +57,11 @@ class World:
         """All objects of a kind as controllers see them."""
         return [self._decode(kind, obj) for obj in self.state.list(kind, "", lambda obj: True)]
 
-    def apply(self, actions: Iterable[Action]) -> None:
-        """Carry actions out in order; the first that fails ends it, as in the real thing."""
-        for action in actions:
+    def apply(self, actions: Iterable[Action], crash_after: int | None = None) -> None:
+        """Carry actions out in order; the first that fails ends it, as in the real thing, or a crash after so many."""
+        for number, action in enumerate(actions):
+            if number == crash_after:
+                return
             if isinstance(action, Emit):
                 self.events.append(action)
                 continue

@@ -55,10 +55,10 @@ def _delete(kind: Kind, meta: Meta, propagation: str, *, revision: int) -> Delet
 def _not_blocking(kind: Kind, meta: Meta) -> Patch:
     references = []
     for ref in meta.ownerReferences:
-        entry = {"apiVersion": ref.apiVersion, "kind": ref.kind, "name": ref.name, "uid": ref.uid}
+        entry: dict[str, object] = {"apiVersion": ref.apiVersion, "kind": ref.kind, "name": ref.name, "uid": ref.uid}
         if ref.controller is not None:
-            entry["controller"] = ref.controller  # type: ignore[assignment]
-        references.append(entry | {"blockOwnerDeletion": False})  # type: ignore[dict-item]
+            entry["controller"] = ref.controller
+        references.append(entry | {"blockOwnerDeletion": False})
     patch = {"metadata": {"ownerReferences": references}}
     return Patch(kind, meta.namespace, meta.name, patch, uid=meta.uid, revision=meta.revision)
 

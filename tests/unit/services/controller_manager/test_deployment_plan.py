@@ -21,9 +21,7 @@ from tests.support.plan_world import World
 def step(world: World, name: str = "web") -> list[Any]:
     """One pass of the deployment controller."""
     obj: Deployment = world.view(kinds.DEPLOYMENT, name)
-    owned = [
-        rs for rs in world.views(kinds.REPLICA_SET) if (o := rs.metadata.controller) and o.uid == obj.metadata.uid
-    ]
+    owned = [rs for rs in world.views(kinds.REPLICA_SET) if (o := rs.metadata.controller) and o.uid == obj.metadata.uid]
     running = {
         rs.metadata.uid: sum(
             1 for pod in world.pods() if pod.metadata.controller.uid == rs.metadata.uid and not podlib.is_terminal(pod)
@@ -173,7 +171,9 @@ def test_a_paused_deployment_scales_and_does_not_roll_and_resumes() -> None:
     assert find_condition(world.view(kinds.DEPLOYMENT, "web").status, "Progressing")["reason"] == "DeploymentPaused"
     world.patch(kinds.DEPLOYMENT, "web", {"spec": {"paused": False}})
     settle(world)
-    assert find_condition(world.view(kinds.DEPLOYMENT, "web").status, "Progressing")["reason"] == "NewReplicaSetAvailable"
+    assert (
+        find_condition(world.view(kinds.DEPLOYMENT, "web").status, "Progressing")["reason"] == "NewReplicaSetAvailable"
+    )
     assert len(world.views(kinds.REPLICA_SET)) == 2
 
 
@@ -185,9 +185,7 @@ def test_old_replica_sets_beyond_the_history_limit_are_forgotten_oldest_first() 
         world.advance(5)
         change_image(world, f"nginx:{number + 2}")
         settle(world)
-    kept = sorted(
-        rs.metadata.annotations["deployment.kubernetes.io/revision"] for rs in world.views(kinds.REPLICA_SET)
-    )
+    kept = sorted(rs.metadata.annotations["deployment.kubernetes.io/revision"] for rs in world.views(kinds.REPLICA_SET))
     assert kept == ["4", "5", "6"]
 
 
