@@ -150,7 +150,7 @@ class NodeAuthorizer:
         if attrs.subresource not in ("", "status"):
             return f"cannot use the subresource {attrs.subresource}"
         if attrs.verb in READ_VERBS:
-            selected = attrs.name or _selected(attrs.field_selector, "metadata.name")
+            selected = attrs.name or selected(attrs.field_selector, "metadata.name")
             return "" if selected == node else f"node '{node}' cannot read all nodes, only its own Node object"
         if attrs.verb in ("update", "patch") and attrs.name == node:
             return ""
@@ -159,7 +159,7 @@ class NodeAuthorizer:
     def _pod(self, node: str, attrs: Attributes) -> str:
         on_node = (attrs.namespace, attrs.name) in self._pods_by_node.get(node, {})
         if attrs.verb in READ_VERBS and not attrs.subresource:
-            selected = _selected(attrs.field_selector, "spec.nodeName")
+            selected = selected(attrs.field_selector, "spec.nodeName")
             if selected == node or (attrs.name and on_node):
                 return ""
             return "can only list/watch pods with spec.nodeName field selector"
@@ -196,7 +196,7 @@ class NodeAuthorizer:
 
     def _slice(self, node: str, attrs: Attributes) -> str:
         if attrs.verb in ("list", "watch", "deletecollection"):
-            own = _selected(attrs.field_selector, "spec.nodeName") == node
+            own = selected(attrs.field_selector, "spec.nodeName") == node
             return (
                 "" if own else "can only list/watch/deletecollection resourceslices with spec.nodeName field selector"
             )
@@ -205,7 +205,7 @@ class NodeAuthorizer:
     def _pod_certificate(self, node: str, attrs: Attributes) -> str:
         if attrs.verb == "create":
             return ""
-        own = attrs.verb in READ_VERBS and _selected(attrs.field_selector, "spec.nodeName") == node
+        own = attrs.verb in READ_VERBS and selected(attrs.field_selector, "spec.nodeName") == node
         return "" if own else f"no relationship found between node '{node}' and this object"
 
     # -- the graph --
@@ -278,7 +278,7 @@ class NodeAuthorizer:
             self._attachment_node[name] = (new.get("spec") or {}).get("nodeName", "")
 
 
-def _selected(field_selector: str, field: str) -> str:
+def selected(field_selector: str, field: str) -> str:
     """The value that a field selector requires of `field`, or ""."""
     for part in field_selector.split(","):
         key, sign, value = part.partition("=")

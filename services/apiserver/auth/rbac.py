@@ -9,12 +9,13 @@ again when they are next asked for.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 
 from services.apiserver.auth.attributes import ALLOWED_MASTER, NO_OPINION, Attributes, Decision
-from services.apiserver.auth.node import NodeAuthorizer, node_name
+from services.apiserver.auth.node import NodeAuthorizer, node_name, selected
 from services.apiserver.auth.rules import Rule, RuleSet
 from services.apiserver.request import User
 
@@ -166,6 +167,9 @@ class Authorizer:
         user = attrs.user
         if MASTERS_GROUP in user.groups:
             return ALLOWED_MASTER
+        if attrs.field_selector and not attrs.name:
+            # A list or watch of one object is judged as that object, so that rules with names can grant it.
+            attrs = replace(attrs, name=selected(attrs.field_selector, "metadata.name"))
         reason = ""
         node = node_name(attrs)
         if node:

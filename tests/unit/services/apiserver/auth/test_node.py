@@ -50,6 +50,8 @@ def test_secrets_and_config_maps_in_every_place_of_a_pod() -> None:
     assert may(authorizer, N1, "create", "serviceaccounts/token", "robot")
     assert not may(authorizer, N1, "create", "serviceaccounts/token", "other")
     assert may(authorizer, N1, "get", "persistentvolumeclaims", "data")
+    assert may(authorizer, N1, "watch", "secrets", fields="metadata.name=vol")
+    assert not may(authorizer, N1, "watch", "secrets", fields="metadata.name=other")
     assert not may(authorizer, N1, "list", "secrets")
     assert not may(authorizer, N1, "update", "secrets", "vol")
 
