@@ -150,8 +150,8 @@ class NodeAuthorizer:
         if attrs.subresource not in ("", "status"):
             return f"cannot use the subresource {attrs.subresource}"
         if attrs.verb in READ_VERBS:
-            selected = attrs.name or selected(attrs.field_selector, "metadata.name")
-            return "" if selected == node else f"node '{node}' cannot read all nodes, only its own Node object"
+            name = attrs.name or selected(attrs.field_selector, "metadata.name")
+            return "" if name == node else f"node '{node}' cannot read all nodes, only its own Node object"
         if attrs.verb in ("update", "patch") and attrs.name == node:
             return ""
         return f"node '{node}' cannot {attrs.verb} node '{attrs.name}', only its own Node object"
@@ -159,8 +159,8 @@ class NodeAuthorizer:
     def _pod(self, node: str, attrs: Attributes) -> str:
         on_node = (attrs.namespace, attrs.name) in self._pods_by_node.get(node, {})
         if attrs.verb in READ_VERBS and not attrs.subresource:
-            selected = selected(attrs.field_selector, "spec.nodeName")
-            if selected == node or (attrs.name and on_node):
+            wanted = selected(attrs.field_selector, "spec.nodeName")
+            if wanted == node or (attrs.name and on_node):
                 return ""
             return "can only list/watch pods with spec.nodeName field selector"
         if not attrs.name or not on_node:
