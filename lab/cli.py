@@ -15,6 +15,7 @@ import typer
 
 from lab import cluster as clusters
 from lab.errors import LabError
+from machinery.component import logs as component_logs
 
 app = typer.Typer(
     help="Kubernetes in Python with every part visible and replaceable: a cluster on this machine.",
@@ -35,6 +36,8 @@ Home = Annotated[
 
 def main() -> None:
     """Entry point: a LabError is one line on stderr and exit code 1."""
+    # The parts of machinery used here would tell of every retry; here only the outcome counts.
+    component_logs.setup("cutaway", "error", "console")
     try:
         app()
     except LabError as error:
@@ -141,9 +144,9 @@ def logs(
     lines: Annotated[int, typer.Option("--lines", "-n", help="How many lines from the end.")] = 200,
 ) -> None:
     """The log of a component."""
-    from lab import logs as component_logs
+    from lab import logs as log_files
 
-    component_logs.show(clusters.require(home), component, follow=follow, lines=lines)
+    log_files.show(clusters.require(home), component, follow=follow, lines=lines)
 
 
 @app.command()

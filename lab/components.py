@@ -204,7 +204,7 @@ def _kubelet(cluster: Cluster, node: Node, pki: Pki, network_namespace: str) -> 
         "node_ip": ip,
         "runtime_endpoint": f"unix://{paths.cri_socket}",
         "root_dir": str(paths.kubelet),
-        "static_pods_dir": str(paths.manifests),
+        "manifests_dir": str(paths.manifests),
         "pod_logs_dir": str(paths.pod_logs),
         "cluster_dns": [cluster.addresses.dns_ip],
         "cluster_domain": "cluster.local",

@@ -49,7 +49,7 @@ def build(directory: Path, name: str, output: Path, *, config: dict[str, object]
     if not directory.is_dir():
         raise LabError(f"{directory} is no folder", "give the folder that shall become the image's root file system")
     _run(
-        "cri.images.build", "--name", name, "--output", str(output), "--config-json", json.dumps(config), str(directory)
+        "cri.images.build", "--name", name, "--output", str(output), "--config", json.dumps(config), str(directory)
     )
 
 

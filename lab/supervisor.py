@@ -218,16 +218,23 @@ class Supervisor:
             return {"ok": False, "error": f"unknown command {verb!r}"}
         return {"ok": True}
 
+    async def _answer(self, line: bytes) -> dict[str, Any]:
+        try:
+            return await self.command(json.loads(line))
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            # A full disk, or a spec of another version: told to whoever asked, and the processes go on.
+            return {"ok": False, "error": f"{type(error).__name__}: {error}"}
+
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             line = await reader.readline()
             if line:
                 async with self.turn:
-                    answer = await self.command(json.loads(line))
+                    answer = await self._answer(line)
                 writer.write(json.dumps(answer).encode() + b"\n")
                 await writer.drain()
-        except (ConnectionError, json.JSONDecodeError):
-            pass  # the caller went away or sent nonsense; there is nobody to tell
+        except ConnectionError:
+            pass  # the caller went away; there is nobody to tell
         finally:
             writer.close()
 

@@ -4,6 +4,7 @@ repeated."""
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import shutil
 import time
 from collections.abc import Callable
@@ -158,13 +159,12 @@ def write(cluster: Cluster, parts: list[Component]) -> bool:
     """Write configurations and specs; whether any is new or different."""
     changed = False
     for part in parts:
+        spec = part.spec
         if part.config is not None:
-            path = cluster.home / "config" / f"{part.spec.name}.yaml"
             text = yaml.safe_dump(part.config, sort_keys=False)
-            if not path.exists() or path.read_text() != text:
-                path.write_text(text)
-                changed = True
-        changed = process_spec.write_spec(cluster.components, part.spec) or changed
+            spec = replace(spec, config_digest=hashlib.sha256(text.encode()).hexdigest()[:16])
+            (cluster.home / "config" / f"{spec.name}.yaml").write_text(text)
+        changed = process_spec.write_spec(cluster.components, spec) or changed
     return changed
 
 
@@ -176,13 +176,14 @@ async def wait_healthy(cluster: Cluster, say: Say) -> None:
 
     async def wait_one(spec: process_spec.ProcessSpec) -> str:
         answer = ""
+        restarts = process_spec.read_state(cluster.components, spec.name).restarts
         while time.monotonic() - began < HEALTHY_SECONDS:
             answer = await health.ask(spec, context)
             if answer == "ok":
                 say(f"{spec.name} is ready ({time.monotonic() - began:.1f} s)")
                 return ""
             state = process_spec.read_state(cluster.components, spec.name)
-            if state.restarts >= 3 and not process_spec.is_alive(state):
+            if state.restarts >= restarts + 3 and not process_spec.is_alive(state):
                 answer = f"exits with code {state.last_exit}: {_last_line(Path(spec.log))}"
                 break
             await asyncio.sleep(ASK_PAUSE_SECONDS)

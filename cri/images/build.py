@@ -180,6 +180,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--user", default="")
     parser.add_argument("--workdir", default="")
     parser.add_argument("--port", action="append", default=[], help="as 80/tcp")
+    parser.add_argument("--config", type=json.loads, default={}, help="more of the image's configuration, a JSON object")
     parser.add_argument("--keep-owners", action="store_true", help="keep uid and gid of the files instead of root's")
     args = parser.parse_args(argv)
     config = {
@@ -191,7 +192,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "ExposedPorts": {port: {} for port in args.port},
     }
     try:
-        chosen = {key: value for key, value in config.items() if value}
+        chosen = {**args.config, **{key: value for key, value in config.items() if value}}
         print(build(args.directory, args.name, args.output, chosen, keep_owners=args.keep_owners))
     except (CriError, OSError) as error:
         print(f"image build: {error}", file=sys.stderr)
