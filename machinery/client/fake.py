@@ -103,6 +103,10 @@ class FakeApiServer(apiserver_pb2_grpc.ApiServerServicer):
         self._changed.set()
         self._changed = asyncio.Event()
 
+    async def changed(self) -> None:
+        """Wait for the next write."""
+        await self._changed.wait()
+
     def _enter(self, method: str, request: Any) -> None:
         self.calls.append(method)
         error = self.intercept(method, request) if self.intercept else None

@@ -61,6 +61,11 @@ class Context(Generic[ConfigT]):
         """Begin a graceful stop, as SIGTERM does."""
         self.stopping.set()
 
+    @staticmethod
+    async def finished(task: asyncio.Task[Any]) -> None:
+        """Wait until a task has ended, however it ends; its error stays with whoever owns the task."""
+        await asyncio.wait((task,))
+
     async def _close(self) -> None:
         while self._closers:
             close = self._closers.pop()

@@ -1,0 +1,174 @@
+"""NodeAffinity: nodeSelector and node affinity, required and preferred.
+
+Each requirement is judged once for each value that its label has in the cluster, and looked up for all nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from services.scheduler.cluster_state import ClusterState
+from services.scheduler.columns import MISSING, Array, Lookup
+from services.scheduler.framework import SKIP, ClusterEvent, Hint, Plugin, Rejected, Rows, count_of, normalize
+from services.scheduler.objects import Node, NodeSelectorTerm, PodSpec, Requirement
+from services.scheduler.pod_info import PodInfo
+
+REASON = "node(s) didn't match Pod's node affinity/selector"
+
+Test = Callable[[ClusterState, Rows], Array]
+"""(state, rows) to a bool a row."""
+
+
+def _judge(requirement: Requirement) -> Callable[[str], bool]:
+    values = frozenset(requirement.values or ())
+    match requirement.operator:
+        case "In":
+            return lambda value: value in values
+        case "NotIn":
+            return lambda value: value not in values
+        case "Exists":
+            return lambda value: True
+        case "DoesNotExist":
+            return lambda value: False
+        case ("Gt" | "Lt") as operator:
+            return _comparison(operator, requirement.values or ())
+        case _:
+            return lambda value: False
+
+
+def _comparison(operator: str, values: Sequence[str]) -> Callable[[str], bool]:
+    def compare(value: str) -> bool:
+        try:
+            left, right = int(value), int(values[0])
+        except (ValueError, IndexError):
+            return False
+        return left > right if operator == "Gt" else left < right
+
+    return compare
+
+
+def _label_test(requirement: Requirement, state: ClusterState) -> Test:
+    absent = requirement.operator in ("NotIn", "DoesNotExist")
+    lookup = Lookup(state.column(requirement.key), _judge(requirement), absent, bool)
+    return lambda state, rows: lookup(rows)
+
+
+def _field_test(requirement: Requirement) -> Test:
+    """metadata.name, the one field that can be selected."""
+
+    def test(state: ClusterState, rows: Rows) -> Array:
+        wanted = [state.row_of.get(name, MISSING) for name in requirement.values or ()]
+        found = np.isin(state.row_numbers(rows), wanted)
+        return ~found if requirement.operator == "NotIn" else found
+
+    return test
+
+
+def _term_tests(term: NodeSelectorTerm, state: ClusterState) -> list[Test]:
+    tests = [_label_test(requirement, state) for requirement in term.matchExpressions or ()]
+    return tests + [_field_test(requirement) for requirement in term.matchFields or ()]
+
+
+class Required:
+    """nodeSelector and required node affinity of a pod, as a test on rows."""
+
+    def __init__(self, spec: PodSpec, state: ClusterState) -> None:
+        selector = [Requirement(k, "In", [v]) for k, v in (spec.nodeSelector or {}).items()]
+        self._all = [_label_test(requirement, state) for requirement in selector]
+        self._any: list[list[Test]] | None = None
+        affinity = spec.affinity.nodeAffinity if spec.affinity else None
+        required = affinity.requiredDuringSchedulingIgnoredDuringExecution if affinity else None
+        if required is not None:
+            # A term without requirements selects nothing, as upstream has it.
+            self._any = [tests for term in required.nodeSelectorTerms if (tests := _term_tests(term, state))]
+
+    @property
+    def trivial(self) -> bool:
+        """Whether every node passes."""
+        return not self._all and self._any is None
+
+    def __call__(self, state: ClusterState, rows: Rows) -> Array:
+        out = np.ones(count_of(rows, state), dtype=bool)
+        for test in self._all:
+            out &= test(state, rows)
+        if self._any is not None:
+            some = np.zeros_like(out)
+            for tests in self._any:
+                some |= _conjunction(tests, state, rows)
+            out &= some
+        return out
+
+
+def _conjunction(tests: Iterable[Test], state: ClusterState, rows: Rows) -> Array:
+    out: Array | None = None
+    for test in tests:
+        found = test(state, rows)
+        out = found if out is None else out & found
+    assert out is not None
+    return out
+
+
+class _Data:
+    def __init__(self, spec: PodSpec, state: ClusterState) -> None:
+        self.required = Required(spec, state)
+        affinity = spec.affinity.nodeAffinity if spec.affinity else None
+        preferred = (affinity.preferredDuringSchedulingIgnoredDuringExecution if affinity else None) or ()
+        self.preferred = [(term.weight, tests) for term in preferred if (tests := _term_tests(term.preference, state))]
+
+
+class NodeAffinity(Plugin):
+    """Labels of nodes against what pods select and prefer."""
+
+    local = True
+
+    def events(self) -> dict[ClusterEvent, Hint | None]:
+        return {ClusterEvent("Node", "Add"): None, ClusterEvent("Node", "Update"): _labels_changed}
+
+    def prepare(self, pod: PodInfo, state: ClusterState) -> Any:
+        data = _Data(pod.pod.spec, state)
+        if data.required.trivial and not data.preferred:
+            return SKIP
+        names = _only_names(pod.pod.spec)
+        if names is not None and not any(name in state.row_of for name in names):
+            return Rejected(REASON)
+        return data
+
+    def filter(self, data: _Data, state: ClusterState, rows: Rows) -> Array:
+        return (~data.required(state, rows)).astype(np.uint64)
+
+    def reasons(self, data: Any, state: ClusterState) -> Sequence[str]:
+        return (REASON,)
+
+    def remedy(self, data: Any, state: ClusterState, row: int) -> str:
+        return f"fits on {state.name(row)} if its labels match the pod's node selector and affinity"
+
+    def score(self, data: _Data, state: ClusterState, rows: Rows) -> Array:
+        out = np.zeros(count_of(rows, state), dtype=np.int64)
+        for weight, tests in data.preferred:
+            out += weight * _conjunction(tests, state, rows)
+        return out
+
+    def normalize(self, data: _Data, scores: Array, feasible: Array) -> Array:
+        return normalize(scores, feasible)
+
+
+def _only_names(spec: PodSpec) -> list[str] | None:
+    """The node names to which a DaemonSet's pod is pinned; None if it may go elsewhere."""
+    affinity = spec.affinity.nodeAffinity if spec.affinity else None
+    required = affinity.requiredDuringSchedulingIgnoredDuringExecution if affinity else None
+    if required is None or not required.nodeSelectorTerms:
+        return None
+    names: list[str] = []
+    for term in required.nodeSelectorTerms:
+        fields = [f for f in term.matchFields or () if f.key == "metadata.name" and f.operator == "In"]
+        if not fields:
+            return None
+        names += fields[0].values or []
+    return names
+
+
+def _labels_changed(pod: PodInfo, old: Node | None, new: Node | None) -> bool:
+    return old is None or new is None or old.metadata.labels != new.metadata.labels

@@ -1,0 +1,164 @@
+"""NodeResourcesFit: what the pod requests must be free; and how full a node should become, by one of three strategies.
+
+LeastAllocated prefers empty nodes, MostAllocated full ones, RequestedToCapacityRatio follows a given curve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from services.scheduler.cluster_state import PODS, ClusterState
+from services.scheduler.columns import Array
+from services.scheduler.framework import MAX_SCORE, ClusterEvent, Hint, Plugin, Rows
+from services.scheduler.objects import Node
+from services.scheduler.pod_info import PodInfo, amount
+
+_REASONS_MAX = 63
+
+
+class _Data:
+    """The pod's requests by resource index, and the same as scores count them."""
+
+    def __init__(
+        self, pod: PodInfo, state: ClusterState, scored: Sequence[tuple[str, int]], ignored: frozenset[str]
+    ) -> None:
+        wanted = [(name, value) for name, value in pod.requests.items() if value > 0 and not _ignored(name, ignored)]
+        self.names = [name for name, _ in wanted][:_REASONS_MAX]
+        self.indices = np.array([state.resource(name) for name in self.names], dtype=np.intp)
+        self.needs = np.array([pod.requests[name] for name in self.names], dtype=np.int64)
+        self.bits = [np.uint64(1 << i) for i in range(len(self.names))]
+        self.scored: list[tuple[int, int, int]] = []
+        for name, weight in scored:
+            index = state.resource(name)
+            if index < 2:
+                self.scored.append((index, (pod.cpu_scored, pod.memory_scored)[index], weight))
+            elif pod.requests.get(name):
+                # An extended resource counts only for pods that ask for it.
+                self.scored.append((index, pod.requests[name], weight))
+
+
+def _ignored(name: str, ignored: frozenset[str]) -> bool:
+    return name in ignored or name.partition("/")[0] in ignored
+
+
+class NodeResourcesFit(Plugin):
+    """Arguments: `scoringStrategy` {type, resources, requestedToCapacityRatio.shape}, `ignoredResources`, `ignoredResourceGroups`."""
+
+    local = True
+    preemptible = True
+
+    def __init__(self, arguments: dict[str, Any] | None = None, handle: Any = None) -> None:
+        super().__init__(arguments, handle)
+        strategy = self.arguments.get("scoringStrategy") or {}
+        self.strategy = strategy.get("type", "LeastAllocated")
+        resources = strategy.get("resources") or [{"name": "cpu", "weight": 1}, {"name": "memory", "weight": 1}]
+        self.scored = [(entry["name"], int(entry.get("weight") or 1)) for entry in resources]
+        shape = (strategy.get("requestedToCapacityRatio") or {}).get("shape") or []
+        self.shape = sorted((float(p["utilization"]), float(p["score"]) * MAX_SCORE / 10) for p in shape)
+        if self.strategy not in ("LeastAllocated", "MostAllocated", "RequestedToCapacityRatio"):
+            raise ValueError(
+                f"scoringStrategy.type: {self.strategy!r} is not LeastAllocated, MostAllocated or RequestedToCapacityRatio"
+            )
+        if self.strategy == "RequestedToCapacityRatio" and not self.shape:
+            raise ValueError("scoringStrategy.requestedToCapacityRatio.shape: at least one point is required")
+        self.ignored = frozenset(
+            (self.arguments.get("ignoredResources") or []) + (self.arguments.get("ignoredResourceGroups") or [])
+        )
+
+    def events(self) -> dict[ClusterEvent, Hint | None]:
+        return {
+            ClusterEvent("Pod", "Delete"): _frees_what_is_needed,
+            ClusterEvent("Node", "Add"): self._could_hold,
+            ClusterEvent("Node", "Update"): self._holds_more,
+        }
+
+    def prepare(self, pod: PodInfo, state: ClusterState) -> _Data:
+        return _Data(pod, state, self.scored, self.ignored)
+
+    def filter(self, data: _Data, state: ClusterState, rows: Rows) -> Array:
+        # Two index arrays would be paired; a column of indices against a row of rows makes the grid that is meant.
+        indices = data.indices if isinstance(rows, slice) else data.indices[:, None]
+        short = state.allocatable[indices, rows] - state.requested[indices, rows] < data.needs[:, None]
+        out = np.zeros(short.shape[1], dtype=np.uint64)
+        if short.any():
+            for bit, lacking in zip(data.bits, short, strict=True):
+                out |= lacking * bit
+        return out
+
+    def reasons(self, data: _Data, state: ClusterState) -> Sequence[str]:
+        return ["Too many pods" if name == "pods" else f"Insufficient {name}" for name in data.names]
+
+    def remedy(self, data: _Data, state: ClusterState, row: int) -> str:
+        parts = []
+        for name, index, need in zip(data.names, data.indices, data.needs, strict=True):
+            free = int(state.allocatable[index, row] - state.requested[index, row])
+            if free >= need:
+                continue
+            if index == PODS:
+                parts.append("another pod leaves the node")
+            elif int(state.allocatable[index, row]) == 0:
+                parts.append(f"the node offers {name}")
+            else:
+                parts.append(f"the {name} request is ≤ {_in_words(name, max(0, free))}")
+        return f"fits on {state.name(row)} if {' and '.join(parts)}" if parts else ""
+
+    def score(self, data: _Data, state: ClusterState, rows: Rows) -> Array:
+        sum_scores: Any = 0
+        sum_weights: Any = 0
+        for index, need, weight in data.scored:
+            capacity = state.allocatable[index, rows]
+            used = (state.scored[index, rows] if index < 2 else state.requested[index, rows]) + need
+            present = capacity > 0
+            safe = np.where(present, capacity, 1)
+            sum_scores = sum_scores + np.where(present, self._one(used, safe), 0) * weight
+            sum_weights = sum_weights + np.where(present, weight, 0)
+        if not data.scored:
+            return np.zeros(len(state.valid[rows]), dtype=np.int64)
+        out: Array = sum_scores // np.maximum(sum_weights, 1)
+        return out
+
+    def _one(self, used: Array, capacity: Array) -> Array:
+        if self.strategy == "LeastAllocated":
+            return np.where(used > capacity, 0, (capacity - used) * MAX_SCORE // capacity)
+        if self.strategy == "MostAllocated":
+            return np.minimum(used, capacity) * MAX_SCORE // capacity
+        utilization = np.where(used > capacity, 100.0, used * 100 / capacity)
+        return np.interp(utilization, [x for x, _ in self.shape], [y for _, y in self.shape]).astype(np.int64)
+
+    # --- hints --------------------------------------------------------------------------------------------------------
+
+    def _could_hold(self, pod: PodInfo, old: Node | None, new: Node | None) -> bool:
+        if new is None:
+            return False
+        offered = new.status.allocatable or {}
+        return all(
+            name in offered and amount(name, offered[name]) >= value
+            for name, value in pod.requests.items()
+            if value > 0 and not _ignored(name, self.ignored)
+        )
+
+    def _holds_more(self, pod: PodInfo, old: Node | None, new: Node | None) -> bool:
+        if old is None or new is None:
+            return True
+        before, after = old.status.allocatable or {}, new.status.allocatable or {}
+        grew = any(
+            amount(name, text) > (amount(name, before[name]) if name in before else 0)
+            for name, text in after.items()
+            if pod.requests.get(name)
+        )
+        return grew and self._could_hold(pod, old, new)
+
+
+def _in_words(resource: str, value: int) -> str:
+    if resource == "cpu":
+        return f"{value}m"
+    if resource in ("memory", "ephemeral-storage") or resource.startswith("hugepages-"):
+        return f"{value // (1024 * 1024)}Mi"
+    return str(value)
+
+
+def _frees_what_is_needed(pod: PodInfo, old: PodInfo | None, new: PodInfo | None) -> bool:
+    return old is None or any(value > 0 and pod.requests.get(name, 0) > 0 for name, value in old.requests.items())

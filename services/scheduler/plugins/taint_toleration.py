@@ -1,0 +1,111 @@
+"""TaintToleration: NoSchedule and NoExecute taints refuse pods that do not tolerate them; PreferNoSchedule taints cost score.
+
+Few distinct sets of taints exist in a cluster, so each set is judged once and looked up for all nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from services.scheduler.cluster_state import ClusterState
+from services.scheduler.columns import Array, Lookup
+from services.scheduler.framework import ClusterEvent, Hint, Plugin, Rows, normalize
+from services.scheduler.objects import Node, Taint, Toleration
+from services.scheduler.pod_info import PodInfo
+
+_REASONS_MAX = 63
+"""Bits for distinct taints; what comes after shares the last one."""
+
+
+def tolerates(tolerations: Sequence[Toleration] | None, taint: Taint) -> bool:
+    """Whether one of the tolerations tolerates the taint."""
+    return any(_matches(toleration, taint) for toleration in tolerations or ())
+
+
+def _matches(toleration: Toleration, taint: Taint) -> bool:
+    if toleration.effect and toleration.effect != taint.effect:
+        return False
+    if toleration.key and toleration.key != taint.key:
+        return False
+    match toleration.operator or "Equal":
+        case "Exists":
+            return True
+        case "Equal":
+            return bool(toleration.key) and (toleration.value or "") == (taint.value or "")
+        case ("Lt" | "Gt") as operator:
+            return _compares(operator, toleration.value, taint.value)
+        case _:
+            return False
+
+
+def _compares(operator: str, bound: str | None, value: str | None) -> bool:
+    """KEP-5471: the taint's value is less (greater) than the toleration's."""
+    try:
+        left, right = int(value or ""), int(bound or "")
+    except ValueError:
+        return False
+    return left < right if operator == "Lt" else left > right
+
+
+def untolerated(tolerations: Sequence[Toleration] | None, taints: Sequence[Taint]) -> Taint | None:
+    """The first taint that keeps the pod off."""
+    return next((t for t in taints if t.effect in ("NoSchedule", "NoExecute") and not tolerates(tolerations, t)), None)
+
+
+class _Data:
+    """Verdicts of one pod's tolerations on each set of taints."""
+
+    def __init__(self, pod: PodInfo, state: ClusterState) -> None:
+        self.tolerations = pod.pod.spec.tolerations
+        self.reasons: list[str] = []
+        self.refused = Lookup(state.taints, self._refuse, 0, np.uint64)
+        self.avoided = Lookup(state.taints, self._avoid, 0, np.int64)
+
+    def _refuse(self, taints: tuple[Taint, ...]) -> int:
+        taint = untolerated(self.tolerations, taints)
+        if taint is None:
+            return 0
+        reason = f"node(s) had untolerated taint {{{taint.key}: {taint.value or ''}}}"
+        if reason not in self.reasons and len(self.reasons) < _REASONS_MAX:
+            self.reasons.append(reason)
+        return 1 << (self.reasons.index(reason) if reason in self.reasons else _REASONS_MAX - 1)
+
+    def _avoid(self, taints: tuple[Taint, ...]) -> int:
+        return sum(1 for t in taints if t.effect == "PreferNoSchedule" and not tolerates(self.tolerations, t))
+
+
+class TaintToleration(Plugin):
+    """Taints of nodes against tolerations of pods."""
+
+    local = True
+
+    def events(self) -> dict[ClusterEvent, Hint | None]:
+        return {ClusterEvent("Node", "Add"): _bearable, ClusterEvent("Node", "Update"): _bearable}
+
+    def prepare(self, pod: PodInfo, state: ClusterState) -> _Data:
+        return _Data(pod, state)
+
+    def filter(self, data: _Data, state: ClusterState, rows: Rows) -> Array:
+        return data.refused(rows)
+
+    def reasons(self, data: _Data, state: ClusterState) -> Sequence[str]:
+        return data.reasons
+
+    def remedy(self, data: _Data, state: ClusterState, row: int) -> str:
+        taint = untolerated(data.tolerations, state.node(row).spec.taints or ())
+        return f"fits on {state.name(row)} if taint {taint.key} is tolerated" if taint else ""
+
+    def score(self, data: _Data, state: ClusterState, rows: Rows) -> Array:
+        return data.avoided(rows)
+
+    def normalize(self, data: _Data, scores: Array, feasible: Array) -> Array:
+        return normalize(scores, feasible, reverse=True)
+
+
+def _bearable(pod: PodInfo, old: Node | None, new: Node | None) -> bool:
+    tolerations = pod.pod.spec.tolerations
+    if new is None or untolerated(tolerations, new.spec.taints or ()) is not None:
+        return False
+    return old is None or untolerated(tolerations, old.spec.taints or ()) is not None
