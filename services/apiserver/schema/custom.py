@@ -33,7 +33,7 @@ _IDENTITY: Schema = {
     "kind": {"type": "string"},
     "metadata": {"type": "object", PRESERVE: True},
 }
-SUFFIX_DEPTH_MAX = 512
+DEPTH_MAX = 512
 """Objects nested deeper than this are refused before they are walked."""
 
 
@@ -210,7 +210,7 @@ def prune(schema: Schema, value: Any, path: str, depth: int = 0) -> list[str]:
     them.
     """
     found: list[str] = []
-    if depth > SUFFIX_DEPTH_MAX:
+    if depth > DEPTH_MAX:
         raise BadRequest("the object is nested too deeply")
     if isinstance(value, dict):
         properties, extra = _properties(schema), schema.get("additionalProperties")
@@ -309,18 +309,10 @@ def _is_of(schema: Schema, value: Any) -> bool:
 
 def _values(schema: Schema, value: Any, path: str, where: str) -> Iterator[Cause]:
     if "enum" in schema and value not in schema["enum"]:
-        yield (
-            causes.not_supported(path, value, schema["enum"])
-            if all(isinstance(one, str) for one in schema["enum"])
-            else (
-                Cause(
-                    "FieldValueNotSupported",
-                    f"Unsupported value: {json.dumps(value)}: supported values: "
-                    + ", ".join(json.dumps(one) for one in schema["enum"]),
-                    path,
-                )
-            )
-        )
+        # In the order in which the schema lists them, other than built-in enumerations.
+        listed = ", ".join(json.dumps(one) for one in schema["enum"])
+        message = f"Unsupported value: {json.dumps(value)}: supported values: {listed}"
+        yield Cause("FieldValueNotSupported", message, path)
     if isinstance(value, bool):
         pass
     elif isinstance(value, int | float):

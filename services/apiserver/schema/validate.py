@@ -8,7 +8,17 @@ from typing import Any
 
 from machinery.api.errors import Cause
 from services.apiserver.schema.definitions import KindLike
-from services.apiserver.schema.rules import access, config, metadata, network, pods, services, storage, workloads
+from services.apiserver.schema.rules import (
+    access,
+    config,
+    custom_resources,
+    metadata,
+    network,
+    pods,
+    services,
+    storage,
+    workloads,
+)
 from services.apiserver.schema.structure import Sort, faults, is_sound
 
 Obj = dict[str, Any]
@@ -54,6 +64,7 @@ _CREATE: dict[tuple[str, str], Create] = {
     (_RBAC, "ClusterRoleBinding"): functools.partial(access.binding, namespaced=False),
     ("certificates.k8s.io", "CertificateSigningRequest"): access.signing_request,
     ("autoscaling", "HorizontalPodAutoscaler"): access.autoscaler,
+    ("apiextensions.k8s.io", "CustomResourceDefinition"): custom_resources.create,
     (_ADMISSION, "MutatingWebhookConfiguration"): access.webhooks,
     (_ADMISSION, "ValidatingWebhookConfiguration"): access.webhooks,
     (_ADMISSION, "ValidatingAdmissionPolicy"): access.admission_policy,
@@ -70,6 +81,7 @@ _UPDATE: dict[tuple[str, str], Update] = {
     ("", "PersistentVolumeClaim"): storage.update_claim,
     ("discovery.k8s.io", "EndpointSlice"): services.update_endpoint_slice,
     ("networking.k8s.io", "IngressClass"): network.update_ingress_class,
+    ("apiextensions.k8s.io", "CustomResourceDefinition"): custom_resources.update,
 }
 _FROZEN: dict[tuple[str, str], Update] = {
     ("", "PersistentVolume"): storage.update_volume,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import ipaddress
+import itertools
 import json
 from typing import Any
 
@@ -163,7 +164,7 @@ def limit_range(obj: Obj) -> list[Cause]:
         order = ("min", "defaultRequest", "default", "max")
         for name in {key for field in order for key in item.get(field) or ()}:
             given = [(field, item[field][name]) for field in order if name in (item.get(field) or {})]
-            for (low, small), (high, large) in zip(given, given[1:], strict=False):
+            for (low, small), (high, large) in itertools.pairwise(given):
                 if parse_quantity(small) > parse_quantity(large):
                     detail = f"{low} value {small} is greater than {high} value {large}"
                     found.append(causes.invalid(causes.at_key(f"{here}.{low}", name), small, detail))
