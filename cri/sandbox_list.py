@@ -17,7 +17,13 @@ def pod_sandbox_status(runtime: Runtime, request: cri.PodSandboxStatusRequest) -
         timestamp=now(),
     )
     if request.verbose:
-        info = {"netns": str(sandbox.netns or ""), "pid": sandbox.record.init_pid, "ips": sandbox.record.ips}
+        # As containerd's plugin tells it: kubelets find the pod's network there, to forward ports into it.
+        network = {"type": "network", "path": str(sandbox.netns)} if sandbox.netns else {"type": "network"}
+        info = {
+            "pid": sandbox.record.init_pid,
+            "ips": sandbox.record.ips,
+            "runtimeSpec": {"linux": {"namespaces": [network]}},
+        }
         response.info["info"] = msgspec.json.encode(info).decode()
     return response
 
