@@ -1,6 +1,6 @@
 """Root file systems out of Debian (or Ubuntu) packages, for images where no registry answers.
 
-`make_nginx` lays Debian's nginx, the libraries that it needs, and a static busybox into a folder, arranged like the
+`make_nginx` lays Debian's nginx, the libraries that it needs, and busybox into a folder, arranged like the
 `nginx` image that people know: it listens on port 80, serves /usr/share/nginx/html, reads /etc/nginx/conf.d/*.conf and
 logs to stdout. The packages come through apt from whatever mirror the machine uses, are checked by apt, and are not
 installed on the machine.
@@ -17,7 +17,7 @@ from pathlib import Path
 from lab.errors import LabError
 from lab.network import run
 
-NGINX_PACKAGES = ("nginx", "nginx-common", "busybox-static", "libc6", "base-files", "netbase", "media-types")
+NGINX_PACKAGES = ("nginx", "nginx-common", "busybox", "libc6", "base-files", "netbase", "media-types")
 _MAIN_CONFIG = """\
 user www-data;
 worker_processes 1;
@@ -116,7 +116,7 @@ def _lay_out(root: Path) -> None:
 
 
 def install_busybox(root: Path) -> None:
-    """Link every applet of the static busybox below `root` that no real program provides."""
+    """Link every applet of the busybox below `root` that no real program provides."""
     busybox = next((root / p for p in ("bin/busybox", "usr/bin/busybox") if (root / p).exists()), None)
     if busybox is None:
         raise LabError(f"no busybox below {root}")

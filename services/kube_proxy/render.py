@@ -32,9 +32,10 @@ table {table} {{
     {node_ports} meta l4proto . th dport vmap @service-nodeports
   }}
   chain reject-chain {{ reject; }}
-  chain filter-input {{ type filter hook input priority -110; policy accept; ct state new jump unreachable-nodeports; }}
-  chain filter-forward {{ type filter hook forward priority -110; policy accept; ct state new jump unreachable; }}
-  chain filter-output {{ type filter hook output priority -110; policy accept; ct state new jump unreachable; }}
+  # After dstnat, so that what is sent to a Service's address that has endpoints no longer bears it here.
+  chain filter-input {{ type filter hook input priority filter; policy accept; ct state new jump unreachable-nodeports; }}
+  chain filter-forward {{ type filter hook forward priority filter; policy accept; ct state new jump unreachable; }}
+  chain filter-output {{ type filter hook output priority filter; policy accept; ct state new jump unreachable; }}
   chain unreachable {{
     ip daddr . meta l4proto . th dport vmap @no-endpoints
     jump unreachable-nodeports
