@@ -26,6 +26,8 @@ ANNOTATION_MESSAGE_POLICY = "io.kubernetes.container.terminationMessagePolicy"
 ANNOTATION_GRACE = "io.kubernetes.pod.terminationGracePeriod"
 ANNOTATION_PRE_STOP = "io.kubernetes.container.preStopHandler"
 ANNOTATION_PORTS = "io.kubernetes.container.ports"
+# Ours: "init", "sidecar", "ephemeral" or "regular". A simulated runtime lets init containers end.
+ANNOTATION_KIND = "cutaway.dev/container-kind"
 
 _HOSTNAME_MAX = 63
 _MASKED_PATHS = (
@@ -244,6 +246,7 @@ def container_config(
         ANNOTATION_MESSAGE_PATH: container.terminationMessagePath or "/dev/termination-log",
         ANNOTATION_MESSAGE_POLICY: container.terminationMessagePolicy or "File",
         ANNOTATION_GRACE: str(pod_spec.grace_period_seconds(pod)),
+        ANNOTATION_KIND: pod_spec.kind_of(pod, container),
     }
     if container.ports:
         annotations[ANNOTATION_PORTS] = json.dumps(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import socket
+from functools import cache
 from pathlib import Path
 
 Json = dict[str, object]
@@ -76,6 +77,7 @@ def architecture() -> str:
     return {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
 
 
+@cache
 def node_info(runtime_version: str, kubelet_version: str) -> dict[str, str]:
     """`status.nodeInfo`."""
     return {

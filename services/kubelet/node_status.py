@@ -172,7 +172,7 @@ class NodeStatus:
             "allocatable": self.allocatable,
             "addresses": addresses,
             "daemonEndpoints": {"kubeletEndpoint": {"Port": self._https_port}},
-            "nodeInfo": node_info.node_info(self._runtime_version or "containerd://unknown", VERSION),
+            "nodeInfo": dict(node_info.node_info(self._runtime_version or "containerd://unknown", VERSION)),
             "images": await self._image_list(),
             "conditions": conditions,
         }

@@ -44,6 +44,13 @@ def find_container(pod: core_v1.Pod, name: str) -> AnyContainer | None:
     return next((c for c in all_containers(pod) if c.name == name), None)
 
 
+def kind_of(pod: core_v1.Pod, container: AnyContainer) -> str:
+    """`init`, `sidecar`, `ephemeral` or `regular`."""
+    if any(c.name == container.name for c in init_containers(pod)):
+        return "sidecar" if is_sidecar(container) else "init"
+    return "ephemeral" if any(c.name == container.name for c in ephemeral_containers(pod)) else "regular"
+
+
 def restart_policy(pod: core_v1.Pod) -> str:
     return pod.spec.restartPolicy or "Always"
 

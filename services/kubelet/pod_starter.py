@@ -119,7 +119,7 @@ class PodStarter:
     async def _config(self, pod, container, action, runtime: PodRuntime, image, event) -> cri.ContainerConfig:  # type: ignore[no-untyped-def]
         node = self._node
         try:
-            env = await self._environment(pod, container, runtime)
+            env = await self._environment(pod, container, runtime) if node.real_files else {}
             mounts, devices = self._mounts(pod, container, runtime, env)
             parts = ContainerParts(
                 image_ref=image.ref,
@@ -191,6 +191,8 @@ class PodStarter:
         node = self._node
         if not node.real_files:
             return [], []
+        logs = container_config.pod_log_directory(node.settings.log_root, pod)
+        Path(logs, container.name).mkdir(mode=0o755, parents=True, exist_ok=True)
         paths = self.paths or {}
         mounts = node.volumes.mounts(pod, container, paths, env)
         taken = {mount.container_path.rstrip("/") for mount in mounts}

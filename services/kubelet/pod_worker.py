@@ -148,8 +148,13 @@ class PodWorker:
         if self._ending.is_set():
             return
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_RESYNC_SECONDS if seconds is None else min(seconds, _RESYNC_SECONDS)):
+            async with asyncio.timeout(self._longest_pause(seconds)):
                 await self._wake.wait()
+
+    def _longest_pause(self, seconds: float | None) -> float | None:
+        if not self._node.real_files:
+            return seconds  # no volumes to keep fresh
+        return _RESYNC_SECONDS if seconds is None else min(seconds, _RESYNC_SECONDS)
 
     async def _interruptible(self, work: Awaitable[float | None]) -> float | None:
         """Do a pass, but drop it (a pull that takes minutes, a hook that hangs) when the pod is to end."""

@@ -70,6 +70,8 @@ class KubeletService(kubelet_pb2_grpc.KubeletServicer):
         worker = self._worker(request.namespace, request.pod)
         container = self._container(worker.pod, request.container)
         record = self._log_record(worker, container.name, previous=request.previous)
+        if not record.log_path:
+            return  # a simulated container writes nothing
         since = request.since_time
         if request.HasField("since_seconds"):
             since = logs_since(self._node.clock() - request.since_seconds)
