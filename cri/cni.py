@@ -192,7 +192,9 @@ class Cni:
             text = Path(self._config.template).read_text(encoding="utf-8").replace("{{.PodCIDR}}", ranges[0])
             parse_network(text.encode(), self._config.template)
         except (OSError, ValueError) as error:
-            raise InvalidArgument(f"CNI template {self._config.template} with pod CIDR {pod_cidr!r}: {error}") from error
+            raise InvalidArgument(
+                f"CNI template {self._config.template} with pod CIDR {pod_cidr!r}: {error}"
+            ) from error
         records.write(target, text.encode(), 0o644)
 
     async def add(self, sandbox_id: str, netns: Path, config: cri.PodSandboxConfig, cache: Path) -> list[str]:
@@ -238,11 +240,11 @@ class Cni:
         attachment = records.read(cache, Attachment)
         if attachment is None:
             return
-        if not Path(attachment.netns).exists():
+        if not _is_there(attachment.netns):
             attachment.netns = ""
         for plugin in reversed(attachment.network.plugins):
             await self._run("DEL", sandbox_id, plugin, attachment, attachment.result)
-        cache.unlink(missing_ok=True)
+        _forget(cache)
 
     async def check(self, sandbox_id: str, cache: Path) -> None:
         """Raises CniError when the network is no longer as ADD made it."""
@@ -290,6 +292,14 @@ class Cni:
             if os.access(path, os.X_OK):
                 return path
         raise CniError(f"CNI plugin {kind!r} is in none of {', '.join(self._config.bin_dirs)}")
+
+
+def _is_there(path: str) -> bool:
+    return os.path.exists(path)
+
+
+def _forget(cache: Path) -> None:
+    cache.unlink(missing_ok=True)
 
 
 def _execute(path: str, environment: Mapping[str, str], stdin: bytes, timeout: float) -> tuple[int, bytes, bytes]:

@@ -119,7 +119,7 @@ async def _undo(runtime: Runtime, container_id: str) -> None:
 
 def _stop_signal(config: cri.ContainerConfig, image: ImageInfo) -> str:
     if config.stop_signal:
-        return cri.Signal.Name(config.stop_signal)
+        return str(cri.Signal.Name(config.stop_signal))
     return image.stop_signal
 
 

@@ -99,14 +99,15 @@ def _pool() -> descriptor_pool.DescriptorPool:
         pool.AddSerializedFile(module.DESCRIPTOR.serialized_pb)
     for name in _FILES:
         pool.AddSerializedFile(_serialized_descriptor(root / f"{name}_pb2.py"))
-    pool.Add(_runc_options_file())  # type: ignore[no-untyped-call]
+    pool.Add(_runc_options_file())
     return pool
 
 
 @cache
 def message(full_name: str) -> type[Message]:
     """The message class of a full name, as `containerd.types.Mount`."""
-    return message_factory.GetMessageClass(_pool().FindMessageTypeByName(full_name))
+    cls: type[Message] = message_factory.GetMessageClass(_pool().FindMessageTypeByName(full_name))
+    return cls
 
 
 class Messages:

@@ -73,7 +73,7 @@ class ImageService(api_pb2_grpc.ImageServiceServicer):
             if not isinstance(usage, BaseException):
                 used, inodes = used + usage.size, inodes + usage.inodes
         file_system = cri.FilesystemUsage(
-            timestamp=now(), fs_id={"mountpoint": await self._runtime.images.snapshot_directory()}
+            timestamp=now(), fs_id=cri.FilesystemIdentifier(mountpoint=await self._runtime.images.snapshot_directory())
         )
         file_system.used_bytes.value = used
         file_system.inodes_used.value = inodes

@@ -174,8 +174,8 @@ async def serving(config: Config) -> AsyncIterator[Runtime]:
                     ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
                 ),
             )
-            api_pb2_grpc.add_RuntimeServiceServicer_to_server(RuntimeService(runtime), server)
-            api_pb2_grpc.add_ImageServiceServicer_to_server(ImageService(runtime), server)
+            api_pb2_grpc.add_RuntimeServiceServicer_to_server(RuntimeService(runtime), server)  # type: ignore[no-untyped-call]
+            api_pb2_grpc.add_ImageServiceServicer_to_server(ImageService(runtime), server)  # type: ignore[no-untyped-call]
             _bind(server, config.socket)
             await server.start()
             log.info("serving", socket=config.socket, containerd=config.containerd, namespace=config.namespace)

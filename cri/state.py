@@ -60,7 +60,8 @@ class Sandbox:
 
     @property
     def namespace_options(self) -> cri.NamespaceOption:
-        return self.config.linux.security_context.namespace_options
+        options: cri.NamespaceOption = self.config.linux.security_context.namespace_options
+        return options
 
     @property
     def netns(self) -> Path | None:
@@ -89,16 +90,17 @@ class Container:
         self.removing = False
 
     @property
-    def state(self) -> int:
+    def state(self) -> "cri.ContainerState.ValueType":
         if self.status.finished_at:
             return cri.CONTAINER_EXITED
         return cri.CONTAINER_RUNNING if self.status.started_at else cri.CONTAINER_CREATED
 
     @property
     def resources(self) -> cri.LinuxContainerResources:
+        resources: cri.LinuxContainerResources = self.config.linux.resources
         if self.status.resources:
-            return cri.LinuxContainerResources.FromString(self.status.resources)
-        return self.config.linux.resources
+            resources = cri.LinuxContainerResources.FromString(self.status.resources)
+        return resources
 
     def save(self) -> None:
         records.write(self.root / "status.json", records.encode(self.status))

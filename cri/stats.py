@@ -221,6 +221,8 @@ def _metrics(item: cri.ContainerStats) -> list[cri.Metric]:
         (METRICS[3].name, cri.GAUGE, item.memory.rss_bytes.value),
     )
     return [
-        cri.Metric(name=name, timestamp=now(), metric_type=kind, label_values=labels, value={"value": value})
+        cri.Metric(
+            name=name, timestamp=now(), metric_type=kind, label_values=labels, value=cri.UInt64Value(value=value)
+        )
         for name, kind, value in values
     ]

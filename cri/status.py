@@ -6,8 +6,8 @@ from cri.runtime import Runtime
 from cri.state import Container, Sandbox, now
 
 
-def sandbox_state(sandbox: Sandbox) -> int:
-    return int(cri.SANDBOX_READY if sandbox.ready else cri.SANDBOX_NOTREADY)
+def sandbox_state(sandbox: Sandbox) -> "cri.PodSandboxState.ValueType":
+    return cri.SANDBOX_READY if sandbox.ready else cri.SANDBOX_NOTREADY
 
 
 def sandbox_status(sandbox: Sandbox) -> cri.PodSandboxStatus:
@@ -66,7 +66,12 @@ def _signal_enum(name: str) -> "cri.Signal.ValueType | None":
     return cri.Signal.Value(normal) if normal in cri.Signal.keys() else None  # noqa: SIM118 — an enum wrapper, not a dict
 
 
-def publish(runtime: Runtime, kind: int, sandbox: Sandbox | None, container: Container | None = None) -> None:
+def publish(
+    runtime: Runtime,
+    kind: "cri.ContainerEventType.ValueType",
+    sandbox: Sandbox | None,
+    container: Container | None = None,
+) -> None:
     """Tells subscribers of a change of a sandbox, or of one of its containers."""
     if not runtime.events.watched:
         return

@@ -180,7 +180,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--user", default="")
     parser.add_argument("--workdir", default="")
     parser.add_argument("--port", action="append", default=[], help="as 80/tcp")
-    parser.add_argument("--config", type=json.loads, default={}, help="more of the image's configuration, a JSON object")
+    parser.add_argument(
+        "--config", type=json.loads, default={}, help="more of the image's configuration, a JSON object"
+    )
     parser.add_argument("--keep-owners", action="store_true", help="keep uid and gid of the files instead of root's")
     args = parser.parse_args(argv)
     config = {

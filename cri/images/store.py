@@ -190,8 +190,7 @@ class ImageStore:
             request = api.introspection.PluginsRequest(filters=[f"type==io.containerd.snapshotter.v1,id=={name}"])
             for plugin in (await self._ctd.introspection.Plugins(request)).plugins:
                 root = str(plugin.exports.get("root", ""))
-                if root and os.path.isdir(root):
-                    self._directory = root
+                self._directory = root if _is_directory(root) else ""
         return self._directory or self._config.root
 
     def to_cri(self, entry: Entry, spec: cri.ImageSpec | None = None) -> cri.Image:
@@ -225,6 +224,10 @@ class ImageStore:
             with contextlib.suppress(NotFound):
                 # The last one waits for the collector, so that the space is free when the call returns.
                 await self._ctd.images.Delete(api.images.DeleteImageRequest(name=name, sync=last), timeout=120)
+
+
+def _is_directory(path: str) -> bool:
+    return os.path.isdir(path)
 
 
 async def put(ctd: Containerd, name: str, target: Any) -> None:

@@ -7,6 +7,7 @@ and its log must not wait for a spectator.
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import structlog
 from cri_api.v1 import api_pb2 as cri
@@ -103,7 +104,7 @@ async def run_exec(runtime: Runtime, request: cri.ExecRequest, channels: Channel
             sender = asyncio.ensure_future(outbox.run())
             feeder = asyncio.ensure_future(_feed(channels, process.io.stdin, process.close_stdin, process.resize))
             try:
-                await asyncio.wait({process.exit_code, feeder, sender}, return_when=asyncio.FIRST_COMPLETED)
+                await first_of(process.exit_code, feeder, sender)
                 if not process.exit_code.done():
                     return  # the client has gone
                 await _flush(process.io, outbox, sender)
@@ -120,7 +121,7 @@ async def _flush(io: ContainerIO, outbox: Outbox, sender: "asyncio.Future[None]"
     """Waits for the rest of the output to be read and sent."""
     await io.wait_ended(_DRAIN_SECONDS)
     empty = asyncio.ensure_future(outbox.wait_empty())
-    await asyncio.wait({empty, sender}, return_when=asyncio.FIRST_COMPLETED)
+    await first_of(empty, sender)
     await _cancel(empty)
 
 
@@ -156,7 +157,7 @@ async def run_attach(runtime: Runtime, request: cri.AttachRequest, channels: Cha
     ended = asyncio.ensure_future(container.exited.wait())
     overrun = asyncio.ensure_future(outbox.overrun.wait())
     try:
-        await asyncio.wait({ended, feeder, sender, overrun}, return_when=asyncio.FIRST_COMPLETED)
+        await first_of(ended, feeder, sender, overrun)
         if overrun.done():
             await channels.finish(failure("the client reads too slowly: attach again, or read the log"))
         elif ended.done():
@@ -169,7 +170,12 @@ async def run_attach(runtime: Runtime, request: cri.AttachRequest, channels: Cha
         await _cancel(sender, feeder, ended, overrun)
 
 
-async def _cancel(*futures: "asyncio.Future[object] | asyncio.Future[None] | asyncio.Future[bool]") -> None:
+async def first_of(*futures: "asyncio.Future[Any]") -> None:
+    """Waits until one of them is done; cancels none."""
+    await asyncio.wait(set(futures), return_when=asyncio.FIRST_COMPLETED)
+
+
+async def _cancel(*futures: "asyncio.Future[Any]") -> None:
     for future in futures:
         future.cancel()
     await asyncio.gather(*futures, return_exceptions=True)

@@ -77,7 +77,7 @@ def _check_running(runtime: Runtime, container_id: str) -> None:
         raise FailedPrecondition(f"container {container.id} is in state {name}, not running")
 
 
-def _url(runtime: Runtime, verb: str, request: object) -> str:
+def _url(runtime: Runtime, verb: str, request: cri.ExecRequest | cri.AttachRequest | cri.PortForwardRequest) -> str:
     if runtime.streaming is None:
         raise Unavailable("the streaming server does not run")
     return f"{runtime.streaming.base_url}/{verb}/{runtime.streaming.waiting.add(request)}"

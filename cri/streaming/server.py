@@ -8,7 +8,7 @@ import structlog
 from cri_api.v1 import api_pb2 as cri
 
 from cri.runtime import Runtime
-from cri.streaming import port_forward, remote_command, websocket
+from cri.streaming import port_forward, remote_command, spdy_session, websocket
 from cri.streaming.channels import WEBSOCKET_PROTOCOLS, WebSocketChannels
 from cri.streaming.http import HEAD_BYTES_MAX, BadRequest, Request, answer, read_request
 from cri.streaming.requests import Waiting
@@ -68,12 +68,16 @@ class StreamingServer:
     async def _serve(self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         verb, _, token = request.path.removeprefix("/").partition("/")
         # The upgrade is looked at first: a request that can't be served must not use up its token.
-        if not websocket.wanted(request):
-            raise BadRequest("an upgrade to websocket is expected")
+        spdy = spdy_session.wanted(request)
+        if not spdy and not websocket.wanted(request):
+            raise BadRequest("an upgrade to websocket or SPDY/3.1 is expected")
         waiting = self.waiting.take(token)
         if waiting is None or not isinstance(waiting, _KINDS.get(verb, ())):
             writer.write(answer(404, body="no such request: its URL is good once and for a minute\n"))
             await writer.drain()
+            return
+        if spdy:
+            await spdy_session.serve(self._runtime, waiting, request, reader, writer)
             return
         supported = port_forward.WEBSOCKET_PROTOCOLS if verb == "portforward" else WEBSOCKET_PROTOCOLS
         head, protocol = websocket.handshake(request, supported)
