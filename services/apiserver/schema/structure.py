@@ -99,7 +99,9 @@ def compile_definition(name: str) -> Any:
     while pending:
         current = pending.pop()
         if current not in reached:
-            reached[current] = _object_schema(definitions.node_named(current), pending)
+            relaxed = current.endswith(_RELAXED)
+            node = definitions.node_named(current.removesuffix(_RELAXED))
+            reached[current] = _object_schema(node, pending, relaxed or is_observed(node.definition))
     document = {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "$ref": f"#/definitions/{name}",
@@ -108,22 +110,24 @@ def compile_definition(name: str) -> Any:
     return jsonschema_rs.Draft7Validator(document)
 
 
+_RELAXED = "~"
+"""Marks the form of a definition that requires no field: what stands below a status, which nobody judges for completeness."""
+
+
 def required_fields(node: Node) -> frozenset[str]:
-    """The fields of an object that validation requires (a status requires nothing)."""
-    if is_observed(node.definition):
-        return frozenset()
+    """The fields of an object that validation requires, unless it is part of a status."""
     return node.required - ZERO_IS_FINE.get(short_name(node.definition), frozenset())
 
 
-def _object_schema(node: Node, pending: list[str]) -> Any:
+def _object_schema(node: Node, pending: list[str], relaxed: bool) -> Any:
     """JSON schema of a definition's object; definitions that it refers to are added to `pending`."""
     if node.type != "object":
-        return _schema(node, pending, by_reference=False)
+        return _schema(node, pending, relaxed, by_reference=False)
     limits = CONSTRAINTS.get(short_name(node.definition), {})
-    wanted = required_fields(node)
+    wanted = frozenset() if relaxed else required_fields(node)
     properties: dict[str, Any] = {}
     for name, field in node.fields.items():
-        schema = _schema(field, pending)
+        schema = _schema(field, pending, relaxed)
         if name in wanted and field.type in ("string", "array"):
             schema = {**schema, "minLength" if field.type == "string" else "minItems": 1}
         if name in limits:
@@ -135,19 +139,20 @@ def _object_schema(node: Node, pending: list[str]) -> Any:
     return out
 
 
-def _schema(node: Node, pending: list[str], *, by_reference: bool = True) -> Any:
+def _schema(node: Node, pending: list[str], relaxed: bool, *, by_reference: bool = True) -> Any:
     if node.type in _SCALARS:
         return _SCALARS[node.type]
     match node.type:
         case "object":
             if by_reference and node.definition:
-                pending.append(node.definition)
-                return {"$ref": f"#/definitions/{node.definition}"}
-            return _object_schema(node, pending)
+                target = node.definition + _RELAXED if relaxed else node.definition
+                pending.append(target)
+                return {"$ref": f"#/definitions/{target}"}
+            return _object_schema(node, pending, relaxed)
         case "array":
-            return {"type": "array", "items": _schema(node.item, pending)}
+            return {"type": "array", "items": _schema(node.item, pending, relaxed)}
         case "map":
-            return {"type": "object", "additionalProperties": _schema(node.item, pending)}
+            return {"type": "object", "additionalProperties": _schema(node.item, pending, relaxed)}
         case "integer":
             return _INT64 if node.format == "int64" else _INT32
         case "bytes":
@@ -180,7 +185,9 @@ def _mistyped(node: Node, value: Any, struct: str, go_path: str, field: str) -> 
     return Fault(Sort.TYPE, field, f"json: cannot unmarshal {shown} into {where} of type {node.go_type}")
 
 
-def _walk(node: Node, value: Any, field: str, go_path: str, struct: str, depth: int = 0) -> Iterator[Fault]:
+def _walk(
+    node: Node, value: Any, field: str, go_path: str, struct: str, depth: int = 0, relaxed: bool = False
+) -> Iterator[Fault]:
     if value is None:
         yield Fault(Sort.NULL, field)
         return
@@ -192,21 +199,23 @@ def _walk(node: Node, value: Any, field: str, go_path: str, struct: str, depth: 
             if not isinstance(value, dict):
                 yield _mistyped(node, value, struct, go_path, field)
             elif node.type == "object":
-                yield from _walk_object(node, value, field, go_path, depth)
+                yield from _walk_object(node, value, field, go_path, depth, relaxed or is_observed(node.definition))
             elif node.type == "map":
                 for key, below in value.items():
-                    yield from _walk(node.item, below, causes.at_key(field, key), go_path, struct, depth + 1)
+                    yield from _walk(node.item, below, causes.at_key(field, key), go_path, struct, depth + 1, relaxed)
         case "array":
             if not isinstance(value, list):
                 yield _mistyped(node, value, struct, go_path, field)
             else:
                 for index, below in enumerate(value):
-                    yield from _walk(node.item, below, f"{field}[{index}]", go_path, struct, depth + 1)
+                    yield from _walk(node.item, below, f"{field}[{index}]", go_path, struct, depth + 1, relaxed)
         case _:
             yield from _walk_scalar(node, value, field, go_path, struct)
 
 
-def _walk_object(node: Node, value: dict[str, Any], field: str, go_path: str, depth: int) -> Iterator[Fault]:
+def _walk_object(
+    node: Node, value: dict[str, Any], field: str, go_path: str, depth: int, relaxed: bool
+) -> Iterator[Fault]:
     limits = CONSTRAINTS.get(short_name(node.definition), {})
     known = node.fields
     for name, below in value.items():
@@ -216,12 +225,14 @@ def _walk_object(node: Node, value: dict[str, Any], field: str, go_path: str, de
             if not node.open_fields:
                 yield Fault(Sort.UNKNOWN, path)
             continue
-        found = list(_walk(child, below, path, f"{go_path}.{name}" if go_path else name, node.struct, depth + 1))
+        found = list(
+            _walk(child, below, path, f"{go_path}.{name}" if go_path else name, node.struct, depth + 1, relaxed)
+        )
         yield from found
         if name in limits and below is not None and not found:
             for cause in limits[name].check(below, path):
                 yield Fault(Sort.VALUE, path, cause=cause)
-    for name in sorted(required_fields(node)):
+    for name in () if relaxed else sorted(required_fields(node)):
         below = value.get(name)
         if below is None or below == "" or below == []:
             yield from _missing(node, name, f"{field}.{name}" if field else name, depth)
@@ -231,7 +242,7 @@ def _missing(node: Node, name: str, path: str, depth: int) -> Iterator[Fault]:
     """A required field that isn't there. Of an object that itself requires fields, those are what is missing."""
     child = node.fields[name]
     if child.type == "object" and required_fields(child):
-        yield from _walk_object(child, {}, path, "", depth + 1)
+        yield from _walk_object(child, {}, path, "", depth + 1, False)
         return
     detail = REQUIRED_DETAIL.get((short_name(node.definition), name), "")
     yield Fault(Sort.VALUE, path, cause=causes.required(path, detail))
