@@ -48,9 +48,7 @@ def build(directory: Path, name: str, output: Path, *, config: dict[str, object]
     """Make an OCI archive out of a root file system and an image configuration. Raises LabError."""
     if not directory.is_dir():
         raise LabError(f"{directory} is no folder", "give the folder that shall become the image's root file system")
-    _run(
-        "cri.images.build", "--name", name, "--output", str(output), "--config", json.dumps(config), str(directory)
-    )
+    _run("cri.images.build", "--name", name, "--output", str(output), "--config", json.dumps(config), str(directory))
 
 
 def build_example(cluster: Cluster, name: str) -> Path:

@@ -31,7 +31,9 @@ def service_ports(draw, number):
     endpoints = tuple(Endpoint(f"10.244.{number}.{last}", 8080, "n1") for last in ends)
     affinity = draw(st.sampled_from([0, 0, 60]))
     chain = f"svc-{number}-in"
-    balancers = (Balancer(chain, endpoints, affinity, draw(st.sampled_from(["never", "outside", "always"]))),) if ends else ()
+    balancers = (
+        (Balancer(chain, endpoints, affinity, draw(st.sampled_from(["never", "outside", "always"]))),) if ends else ()
+    )
     outcome = "balance" if ends else draw(st.sampled_from(["reject", "drop"]))
     node_port = draw(st.sampled_from([0, 30000 + number]))
     frontends = [Frontend(f"10.96.0.{number}", "TCP", 80, outcome, chain if ends else "")]

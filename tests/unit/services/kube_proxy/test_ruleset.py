@@ -11,7 +11,11 @@ SETTINGS = Settings(node="n1", cluster_cidr="10.244.0.0/16")
 
 
 def service(**spec):
-    base = {"clusterIP": "10.96.0.5", "clusterIPs": ["10.96.0.5"], "ports": [{"name": "http", "port": 80, "protocol": "TCP"}]}
+    base = {
+        "clusterIP": "10.96.0.5",
+        "clusterIPs": ["10.96.0.5"],
+        "ports": [{"name": "http", "port": 80, "protocol": "TCP"}],
+    }
     status = spec.pop("status", {})
     labels = spec.pop("labels", {})
     body = {"metadata": {"name": "web", "namespace": "d", "labels": labels}, "spec": base | spec, "status": status}
@@ -23,7 +27,11 @@ def pieces(*endpoints, port=8080, name="http"):
         "addressType": "IPv4",
         "metadata": {"name": "web-1", "namespace": "d"},
         "endpoints": [
-            {"addresses": [ip], "nodeName": node, "conditions": dict(zip(("ready", "serving", "terminating"), state, strict=True))}
+            {
+                "addresses": [ip],
+                "nodeName": node,
+                "conditions": dict(zip(("ready", "serving", "terminating"), state, strict=True)),
+            }
             for ip, node, state in endpoints
         ],
         "ports": [{"name": name, "port": port, "protocol": "TCP"}],
@@ -71,7 +79,11 @@ def test_terminating_endpoints_serve_only_while_no_ready_one_is_left():
 
 
 def test_a_local_external_policy_keeps_the_source_and_drops_where_no_endpoint_is_local():
-    spec = {"type": "NodePort", "externalTrafficPolicy": "Local", "ports": [{"name": "http", "port": 80, "nodePort": 30080}]}
+    spec = {
+        "type": "NodePort",
+        "externalTrafficPolicy": "Local",
+        "ports": [{"name": "http", "port": 80, "nodePort": 30080}],
+    }
     (port,) = rules(service(**spec), pieces(HERE, THERE))
     outside = next(b for b in port.balancers if b.chain.endswith("-ex"))
     assert (outside.endpoints, outside.masquerade) == ((Endpoint("10.244.0.2", 8080, "n1"),), "never")
