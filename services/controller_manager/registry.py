@@ -41,6 +41,8 @@ CONTROLLERS: tuple[Entry, ...] = (
     _entry("replicaset", "replicaset", "ReplicaSetController"),
     _entry("replicationcontroller", "replicaset", "ReplicationControllerController"),
     _entry("job", "job", "JobController"),
+    _entry("cronjob", "cron_job", "CronJobController"),
+    _entry("ttl-after-finished-controller", "ttl_after_finished", "TtlAfterFinishedController"),
     _entry("endpointslice", "endpoint_slice", "EndpointSliceController"),
     _entry("endpoints", "endpoints", "EndpointsController"),
     _entry("garbage-collector", "garbage_collector", "GarbageCollector"),
