@@ -68,10 +68,13 @@ class Channels:
         self._channels = [new_channel(address, files, user_agent) for address in addresses]
         self._stubs = [stub(channel) for channel in self._channels]
         self._at = 0
+        self._closed = False
 
     @property
     def stub(self) -> Any:
-        """The stub in use."""
+        """The stub in use. Raises ServiceUnavailable once the client is closed."""
+        if self._closed:
+            raise errors.ServiceUnavailable("the client is closed")
         return self._stubs[self._at]
 
     def fail_over(self, failed: Any) -> None:
@@ -81,6 +84,7 @@ class Channels:
 
     async def close(self) -> None:
         """Close every channel; calls in flight end with Cancelled."""
+        self._closed = True
         for channel in self._channels:
             await channel.close()
 

@@ -7,6 +7,7 @@ object may cause is limited; the queue is bounded and drops the newest when it i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -139,8 +140,9 @@ class EventRecorder:
                 self._wake.clear()
                 await self.flush()
         except asyncio.CancelledError:
-            if self._pending:
-                await asyncio.wait_for(asyncio.shield(self.flush()), 1.0)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await self.flush()
             raise
 
     async def flush(self) -> None:

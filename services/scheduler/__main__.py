@@ -36,6 +36,7 @@ async def serve(ctx: process.Context[SchedulerConfig]) -> None:
     except (ConfigError, ValueError) as err:
         raise process.Fatal(str(err)) from err
     ctx.on_stop(client.close)
+    ctx.on_stop(recorder.flush)
     ctx.health.add_ready("informers", lambda: _unsynced(scheduler))
     if config.http_address:
         http = await http_server.serve(config, ctx.health)
