@@ -18,6 +18,7 @@ from services.apiserver.registry.resource import Resource
 
 _TOP = frozenset(("apiVersion", "kind", "metadata"))
 _SORTED = orjson.OPT_SORT_KEYS
+_VERSION_AT = len(b'{"apiVersion":"')
 
 
 def decode(value: bytes) -> dict[str, Any]:
@@ -39,9 +40,15 @@ def encode_tail(obj: dict[str, Any]) -> bytes:
         raise errors.BadRequest(f"the object can not be encoded as JSON: {err}") from err
 
 
-def tail_of(head: bytes, value: bytes) -> bytes:
-    """The tail of stored bytes."""
-    return value[value.index(b'"', len(head)) :]
+_POINT = b'"metadata":{"resourceVersion":"'
+# The apiVersion and kind before it are names of at most 253 + 63 + 63 characters.
+_POINT_MAX = 512
+
+
+def tail_of(value: bytes) -> bytes:
+    """The tail of stored bytes, whatever version they are of."""
+    start = value.index(_POINT, 0, _POINT_MAX) + len(_POINT)
+    return value[value.index(b'"', start) :]
 
 
 def splice(head: bytes, revision: int, tail: bytes) -> bytes:
@@ -51,19 +58,16 @@ def splice(head: bytes, revision: int, tail: bytes) -> bytes:
 
 def with_revision(head: bytes, value: bytes, revision: int) -> bytes:
     """The same object at another revision."""
-    return splice(head, revision, tail_of(head, value))
+    return splice(head, revision, tail_of(value))
 
 
 def reversion(resource: Resource, value: bytes) -> bytes:
     """Stored bytes as the version that `resource` serves."""
-    if resource.kind == resource.storage_kind:
+    if resource.as_stored:
         return value
     if resource.conversion is None:
         # Versions of one schema: only the apiVersion differs, and it is the first thing in the bytes.
-        stored, served = (
-            f'{{"apiVersion":"{kind.api_version}"'.encode() for kind in (resource.storage_kind, resource.kind)
-        )
-        return served + value[len(stored) :]
+        return f'{{"apiVersion":"{resource.kind.api_version}"'.encode() + value[value.index(b'"', _VERSION_AT) + 1 :]
     obj = resource.conversion.to_served(decode(value))
     version = obj["metadata"].pop("resourceVersion")
     head = (

@@ -90,6 +90,7 @@ class Deleter:
         await self._writer.admission.validate(ctx)
         metadata = new["metadata"]
         had_begun = "deletionTimestamp" in metadata
+        strategy.prepare_delete(new)
         set_collection_finalizers(metadata, propagation(strategy.default_propagation, options))
         grace = strategy.grace_seconds(old, options)
         if had_begun:

@@ -63,6 +63,15 @@ class Handlers:
         )  # fmt: skip
         if not decision.allowed:
             raise forbidden(req, decision.reason)
+        if req.subresource:
+            offered = resource.subresources.get(req.subresource)
+            if offered is None:
+                raise errors.NotFound("the server could not find the requested resource")
+            verbs = offered.verbs
+        else:
+            verbs = resource.verbs
+        if req.verb not in verbs:
+            raise errors.MethodNotAllowed("the server does not allow this method on the requested resource")
 
     async def get(self, req: Request, resource_version: str = "", at_revision: int = 0) -> bytes:
         """The object's JSON; subresource "status" answers the object, "scale" its Scale.

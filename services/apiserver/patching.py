@@ -37,7 +37,7 @@ def apply_patch(
         document = orjson.loads(scale.to_scale(resource, old))
         scale.apply_scale(resource, old, _patched(resource, patch_type, patch, document, "autoscaling/v1"))
         return old
-    document = old if resource.kind == resource.storage_kind else _to_served(resource, old)
+    document = old if resource.as_stored else _to_served(resource, old)
     if patch_type == "apply":
         if not isinstance(patch, dict):
             raise errors.BadRequest("an apply patch must be an object")

@@ -75,7 +75,7 @@ class Reader:
             value = entry.value
         if req.subresource == "scale":
             return scale.to_scale(resource, codec.decode(value))
-        return value if resource.kind == resource.storage_kind else codec.reversion(resource, value)
+        return value if resource.as_stored else codec.reversion(resource, value)
 
     async def _get_at(self, req: Request, revision: int) -> bytes:
         key = Key(req.resource.storage, req.namespace, req.name)
@@ -96,7 +96,7 @@ class Reader:
         resource = req.resource
         check_list_options(options)
         selection = select(resource, req.namespace, req.name, options.label_selector, options.field_selector)
-        reversion = resource if resource.kind != resource.storage_kind else None
+        reversion = None if resource.as_stored else resource
         if options.continue_token:
             page = await self._continued(resource, selection, options)
         elif options.resource_version_match == "Exact":
@@ -195,7 +195,7 @@ class WatchStream:
         now = asyncio.get_running_loop().time()
         self._end = now + seconds
         self._next_bookmark = now + BOOKMARK_SECONDS if self._bookmarks else self._end
-        self._convert = resource.kind != resource.storage_kind
+        self._convert = not resource.as_stored
         # Everything up to this revision has been handed out (or does not concern this watch).
         self.revision = cache.revision
 

@@ -27,6 +27,7 @@ from services.apiserver.request import (
     WatchOptions,
     WriteOptions,
 )
+from services.apiserver.selection import name_selected
 from services.apiserver.watch_cache import Entry
 from services.apiserver.watcher import WatchEvent
 
@@ -90,7 +91,8 @@ class ApiServerService(apiserver_pb2_grpc.ApiServerServicer):
 
     async def List(self, request: pb.ListRequest, context: Any) -> AsyncIterator[pb.ListChunk]:
         """Objects in chunks."""
-        req = await self._request(context, "list", request.resource, request.namespace)
+        name = name_selected(request.field_selector)
+        req = await self._request(context, "list", request.resource, request.namespace, name)
         exact = request.at_revision
         options = ListOptions(
             request.label_selector, request.field_selector,
@@ -110,7 +112,8 @@ class ApiServerService(apiserver_pb2_grpc.ApiServerServicer):
 
     async def Watch(self, request: pb.WatchRequest, context: Any) -> AsyncIterator[pb.WatchBatch]:
         """Changes in batches; without a revision the current state first."""
-        req = await self._request(context, "watch", request.resource, request.namespace)
+        name = name_selected(request.field_selector)
+        req = await self._request(context, "watch", request.resource, request.namespace, name)
         begin = not request.HasField("after_revision")
         options = WatchOptions(
             request.label_selector, request.field_selector,

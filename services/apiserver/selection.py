@@ -109,3 +109,13 @@ def _condition(resource: Resource, field: str, value: str, equal: bool) -> Field
     if position is None:
         raise errors.BadRequest(f"field label not supported: {field}")
     return FieldCondition(position, value, equal)
+
+
+def name_selected(field_selector: str) -> str:
+    """The one name that a field selector leaves, if it says so: rights to single objects count for lists and watches of them."""
+    if "metadata.name" not in field_selector:
+        return ""
+    for requirement in parse_field_selector(field_selector).requirements:
+        if requirement.field == "metadata.name" and requirement.operator == "=":
+            return requirement.value
+    return ""

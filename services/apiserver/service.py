@@ -22,6 +22,7 @@ from services.apiserver.auth.authenticate import Authenticator
 from services.apiserver.auth.tokens import TokenIssuer
 from services.apiserver.bootstrap import Bootstrap
 from services.apiserver.config import ApiServerConfig
+from services.apiserver.crd.definitions import DEFINITIONS, Definitions
 from services.apiserver.deletion import Deleter
 from services.apiserver.handlers import Handlers
 from services.apiserver.kubelet_proxy import KubeletProxy
@@ -63,12 +64,13 @@ class Core:
         )
         self.deleter = Deleter(reader, self.writer)
         parts.writer, parts.deleter = self.writer, self.deleter
+        self.definitions = Definitions(self.registry, self.cache)
         self.handlers = Handlers(self.registry, reader, self.writer, self.deleter, self.authorizer)
         self.kubelets = KubeletProxy(self.lookup.get, config.kubelet_client)
 
     async def start(self) -> None:
         """Read the store's state and let the judges see it."""
-        await self.cache.load()
+        await self.cache.load(DEFINITIONS, self.definitions.load)
         for storage in rbac.WATCHED:
             resource_cache = self.cache.of(storage)
             for entry in resource_cache.listed(""):
@@ -109,6 +111,7 @@ async def serve(ctx: Context[ApiServerConfig]) -> None:
     core = Core(config, store)
     await core.start()
     ctx.tasks.create_task(_follow(ctx, core.cache), name="follow the log")
+    ctx.tasks.create_task(core.definitions.run(core.writer, core.deleter), name="custom resource definitions")
     address, port = advertised(config)
     bootstrap = Bootstrap(core.registry, core.writer, config.service_cidr, address, port)
     await bootstrap.run()

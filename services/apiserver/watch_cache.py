@@ -22,7 +22,7 @@ import msgspec
 
 from machinery.api import errors
 from services.apiserver import codec
-from services.apiserver.registry.resource import Registry
+from services.apiserver.registry.resource import Registry, Resource
 from services.apiserver.selection import Selection, extractor
 from services.apiserver.watcher import RECENT_CHANGES, Change, Watcher
 from storage.store import Event, EventType, Mutation, Store
@@ -88,8 +88,8 @@ class ResourceCache:
     def __init__(self, storage: str, registry: Registry, floor: int) -> None:
         self.storage = storage
         self._shelves: dict[str, _Shelf] = {}
-        self._row = row = registry.by_storage(storage)
-        extracted = (row.extracted or ()) if row is not None else ()
+        row = registry.by_storage(storage)
+        self._extracted = extracted = (row.extracted or ()) if row is not None else ()
         self._extract = extractor(extracted)
         indexed = INDEXED_FIELDS.get(storage)
         self._indexed = extracted.index(indexed) if indexed else -1
@@ -161,6 +161,17 @@ class ResourceCache:
             sys.intern(event.key.namespace), event.key.name, event.revision, event.create_revision,
             metadata.get("uid", ""), event.value, metadata.get("labels") or None, self._extract(obj),
         )  # fmt: skip
+
+    def reindex(self, row: Resource) -> None:
+        """Take the values of selectable fields from every object again: the definition of a custom resource has changed them."""
+        extracted = row.extracted or ()
+        if extracted == self._extracted:
+            return
+        self._extracted = extracted
+        self._extract = extractor(extracted)
+        for shelf in self._shelves.values():
+            for entry in list(shelf.entries.values()):
+                shelf.put(msgspec.structs.replace(entry, fields=self._extract(codec.decode(entry.value))))
 
     def load(self, entry: Entry) -> None:
         """Put an entry that was there before this process was."""
@@ -290,11 +301,23 @@ class WatchCache:
             cache = self.caches[storage] = ResourceCache(storage, self.registry, self._load_floor)
         return cache
 
-    async def load(self) -> None:
-        """Read the store's state. Call it once, before anything else."""
+    def reindex(self, storage: str) -> None:
+        """The row of a custom resource has changed."""
+        row = self.registry.by_storage(storage)
+        if row is not None and storage in self.caches:
+            self.caches[storage].reindex(row)
+
+    async def load(self, first: str = "", then: Callable[[], None] | None = None) -> None:
+        """Read the store's state. Call it once, before anything else.
+
+        The storage `first` is read before all others, and `then` called when it has been: definitions before their objects.
+        """
         revision = await self.store.revision()
         self._load_floor = revision
-        for storage in await self.store.resources():
+        storages = sorted(await self.store.resources(), key=lambda storage: storage != first)
+        if then is not None and first not in storages:
+            then()
+        for storage in storages:
             cache = self.of(storage)
             after: tuple[str, str] | None = None
             while True:
@@ -305,6 +328,8 @@ class WatchCache:
                 after = page.after
                 if after is None:
                     break
+            if storage == first and then is not None:
+                then()
         self.revision = revision
 
     async def run(self) -> None:

@@ -102,8 +102,6 @@ class Writer:
             resource.schema.default(ctx.obj)
         strategy.allocate(ctx)
         causes = list(resource.schema.validate_create(ctx.obj)) + list(strategy.validate_create(ctx))
-        if not ctx.metadata.get("name"):
-            causes.insert(0, meta.missing_name())
         if causes:
             raise errors.invalid(resource.group, resource.kind.kind, ctx.metadata.get("name", ""), causes)
         await self.admission.validate(ctx)
@@ -281,7 +279,7 @@ class Writer:
     def _result(
         self, resource: Resource, json: bytes, revision: int, ctx: WriteContext, *, created: bool = False
     ) -> WriteResult:
-        served = codec.reversion(resource, json) if resource.kind != resource.storage_kind else json
+        served = json if resource.as_stored else codec.reversion(resource, json)
         return WriteResult(served, created, ctx.warnings, revision)
 
     def committed(self, event: Event) -> WriteResult:

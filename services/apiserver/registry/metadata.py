@@ -93,8 +93,3 @@ def drop_empty(metadata: dict[str, Any]) -> None:
     for field in ("labels", "annotations", "finalizers", "ownerReferences", "generateName"):
         if field in metadata and not metadata[field]:
             del metadata[field]
-
-
-def missing_name() -> errors.Cause:
-    """Neither a name nor a prefix for one."""
-    return errors.Cause("FieldValueRequired", "Required value: name or generateName is required", "metadata.name")

@@ -67,6 +67,8 @@ class Resource:
     extracted: tuple[str, ...] | None = None
     # Where among them the value of a selectable field stands.
     positions: Mapping[str, int] = field(default_factory=dict)
+    # Whether some stored objects may still have the apiVersion of an earlier storage version.
+    mixed_versions: bool = False
     # Set for custom resources (services.apiserver.crd): schema, columns, subresource paths.
     custom: Any = None
     # The head of every stored object of this kind, up to the resourceVersion's first digit; see codec.py.
@@ -83,6 +85,11 @@ class Resource:
         self.head = (
             f'{{"apiVersion":"{served.api_version}","kind":"{served.kind}","metadata":{{"resourceVersion":"'.encode()
         )
+
+    @property
+    def as_stored(self) -> bool:
+        """Whether the stored bytes are the ones to serve."""
+        return self.kind == self.storage_kind and not self.mixed_versions
 
     @property
     def group(self) -> str:

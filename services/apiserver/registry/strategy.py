@@ -78,6 +78,9 @@ class Strategy:
         """How long a deletion waits for the object's processes; None: this kind is deleted at once."""
         return None
 
+    def prepare_delete(self, obj: dict[str, Any]) -> None:
+        """Changes before it is judged whether a deletion can end at once: finalizers that the server itself adds."""
+
     def blocks_removal(self, obj: dict[str, Any]) -> bool:
         """Whether an object that is being deleted must stay for now, for other reasons than metadata.finalizers."""
         return False
