@@ -89,7 +89,7 @@ def _missing(op: str, tokens: list[str], what: str = "key") -> ApiError:
 
 
 def _index(container: list[Any], token: str, op: str, path: list[str], *, past_end: bool) -> int:
-    if token == "-" and past_end:
+    if past_end and token == "-":  # noqa: S105 (a token of a JSON pointer)
         return len(container)
     digits = token[1:] if token.startswith("-") else token
     if not (digits.isascii() and digits.isdigit()) or (len(digits) > 1 and digits[0] == "0"):

@@ -35,7 +35,7 @@ def _merge_objects(original: Obj, patch: Obj, node: Node) -> Obj:
     directive = patch.get(_DIRECTIVE)
     if directive is not None:
         if directive == "replace":
-            return _stripped({name: value for name, value in patch.items() if name != _DIRECTIVE})
+            return {name: _stripped(value) for name, value in patch.items() if name[:1] != "$" and value is not None}
         if directive == "delete":
             return {}
         if directive != "merge":

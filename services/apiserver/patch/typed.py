@@ -7,6 +7,7 @@ all. Where there is no schema (a custom resource's preserved fields) objects are
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import orjson
@@ -25,7 +26,8 @@ _KEY_DEFAULTS = {"protocol": "TCP"}
 # is recorded as having added them.
 _ALWAYS_THERE = frozenset(
     {
-        "metadata", "spec", "status", "template", "strategy", "updateStrategy", "jobTemplate", "containers", "resources",
+        "metadata", "spec", "status", "template", "strategy", "updateStrategy", "jobTemplate", "containers",
+        "resources",
         "roleRef", "involvedObject", "regarding", "source", "scaleTargetRef", "loadBalancer", "nodeInfo", "names",
         "daemonEndpoints", "kubeletEndpoint", "acceptedNames", "podSelector",
     }
@@ -66,7 +68,17 @@ def _element(node: Node, item: Any) -> str | None:
                     return None
                 continue
         keys[name] = value
-    return "k:" + orjson.dumps(keys).decode() if keys else None
+    if not keys or not all(isinstance(value, str | int) for value in keys.values()):
+        return None
+    # Types are part of the key: 1 and true, which are equal, are not the same item.
+    if any(isinstance(value, bool) for value in keys.values()):
+        return "k:" + orjson.dumps(keys).decode()
+    return _key_text(tuple(keys), tuple(keys.values()))
+
+
+@functools.lru_cache(maxsize=16384)
+def _key_text(names: tuple[str, ...], values: tuple[Any, ...]) -> str:
+    return "k:" + orjson.dumps(dict(zip(names, values, strict=True))).decode()
 
 
 def _keyed(node: Node, items: list[Any]) -> dict[str, Any] | None:
@@ -76,11 +88,22 @@ def _keyed(node: Node, items: list[Any]) -> dict[str, Any] | None:
         for item in items:
             out["v:" + orjson.dumps(item).decode()] = item
         return out if len(out) == len(items) else None
+    keys = node.list_keys
+    if len(keys) == 1:
+        # The usual case, without the way through a dict for each item.
+        name = keys[0]
+        for item in items:
+            value = item.get(name) if isinstance(item, dict) else None
+            if type(value) is str:
+                out[_key_text(keys, (value,))] = item
+            elif (element := _element(node, item)) is not None:
+                out[element] = item
+        return out if len(out) == len(items) else None
     for item in items:
-        element = _element(node, item)
-        if element is None or element in out:
+        found = _element(node, item)
+        if found is None or found in out:
             return None
-        out[element] = item
+        out[found] = item
     return out
 
 
@@ -136,72 +159,91 @@ def compare(node: Node, old: Obj, new: Obj, *, builtin: bool = True) -> tuple[Fi
     return changed, removed
 
 
-def _compare_fields(node: Node, old: Any, new: Any, changed: FieldSet, removed: FieldSet, builtin: bool) -> None:
-    """Two objects' fields; either may be missing as a whole."""
-    before = old if old is not _MISSING else {}
-    after = new if new is not _MISSING else {}
+def _compare_fields(node: Node, before: Obj, after: Obj, changed: FieldSet, removed: FieldSet, builtin: bool) -> None:
+    """The fields of two objects that both exist."""
     for name, value in after.items():
         was = before.get(name, _MISSING)
         if was is value:
             continue
         if was is _MISSING:
-            if builtin and old is not _MISSING and name in _ALWAYS_THERE:
-                was = [] if isinstance(value, list) else {} if isinstance(value, dict) else _MISSING
+            if not builtin or name not in _ALWAYS_THERE or not isinstance(value, dict | list):
+                changed["f:" + name] = _whole(_child(node, name), value)
+                continue
+            was = [] if isinstance(value, list) else {}
         elif was == value and type(was) is type(value):
             continue
         _compare_value(_child(node, name), was, value, "f:" + name, changed, removed, builtin)
     for name, was in before.items():
         if name not in after:
-            _compare_value(_child(node, name), was, _MISSING, "f:" + name, changed, removed, builtin)
+            removed["f:" + name] = _whole(_child(node, name), was)
+
+
+def _whole(node: Node, value: Any) -> FieldSet:
+    """The set at and under a value that wholly came or went: everything in it, and the places themselves."""
+    if isinstance(value, dict):
+        kind = node.type
+        if not value or not node.granular or (kind == "open" and node.definition):
+            return {}
+        out: FieldSet = {SELF: {}}
+        if kind == "object":
+            fields = node.fields
+            for name, below in value.items():
+                out["f:" + name] = _whole(fields.get(name, ANY), below) if isinstance(below, dict | list) else {}
+        else:
+            child = node.item if kind == "map" else ANY
+            for name, below in value.items():
+                out["f:" + name] = _whole(child, below) if isinstance(below, dict | list) else {}
+        return out
+    if isinstance(value, list) and value and node.list_type in ("map", "set"):
+        items = _keyed(node, value)
+        if items is None:
+            return {}
+        out = {SELF: {}}
+        for element, item in items.items():
+            out[element] = _whole(node.item, item) if isinstance(item, dict | list) else {}
+        return out
+    return {}
 
 
 def _compare_value(
     node: Node, old: Any, new: Any, element: str, changed: FieldSet, removed: FieldSet, builtin: bool
 ) -> None:
-    shape = _shape(node, new if new is not _MISSING else old)
-    if (
-        shape != "leaf"
-        and (old or new)
-        and not (old is not _MISSING and new is not _MISSING and type(old) is not type(new))
-    ):
+    """Two values that both exist and differ (or that one finds to be equal only here)."""
+    shape = _shape(node, new) if type(old) is type(new) else "leaf"
+    if shape != "leaf" and (old or new):
         more: FieldSet = {}
         less: FieldSet = {}
         if shape == "fields":
-            if (old is _MISSING or not old) and (new is _MISSING or not new):
-                shape = "leaf"
-            else:
-                _compare_fields(node, old, new, more, less, builtin)
-        elif not _compare_items(node, old, new, more, less, builtin):
-            shape = "leaf"
-        if shape != "leaf":
-            if old is _MISSING:
-                changed[element] = {SELF: {}, **more} if more else {}
-            elif more:
+            _compare_fields(node, old, new, more, less, builtin)
+            walked = True
+        else:
+            walked = _compare_items(node, old, new, more, less, builtin)
+        if walked:
+            if more:
                 changed[element] = more
-            if new is _MISSING:
-                removed[element] = {SELF: {}, **less} if less else {}
-            elif less:
+            if less:
                 removed[element] = less
             return
-    if new is _MISSING:
-        removed[element] = {}
-    elif old is _MISSING or old != new or type(old) is not type(new):
+    if old != new or type(old) is not type(new):
         changed[element] = {}
 
 
-def _compare_items(node: Node, old: Any, new: Any, changed: FieldSet, removed: FieldSet, builtin: bool) -> bool:
+def _compare_items(
+    node: Node, old: list[Any], new: list[Any], changed: FieldSet, removed: FieldSet, builtin: bool
+) -> bool:
     """Items of two lists that merge, by path element; False if one can't be keyed."""
-    before = {} if old is _MISSING else _keyed(node, old)
-    after = {} if new is _MISSING else _keyed(node, new)
+    before, after = _keyed(node, old), _keyed(node, new)
     if before is None or after is None:
         return False
     for element, item in after.items():
         was = before.get(element, _MISSING)
-        if was is not item and (was is _MISSING or was != item):
+        if was is _MISSING:
+            changed[element] = _whole(node.item, item)
+        elif was is not item and was != item:
             _compare_value(node.item, was, item, element, changed, removed, builtin)
     for element, was in before.items():
         if element not in after:
-            _compare_value(node.item, was, _MISSING, element, changed, removed, builtin)
+            removed[element] = _whole(node.item, was)
     return True
 
 

@@ -252,7 +252,7 @@ def _as_integer(value: dict[str, Value]) -> int:
     amount = _amount(value)
     if amount % NANO:
         raise ValueError("cannot convert value to integer")
-    return amount // NANO
+    return int(amount // NANO)
 
 
 def declarations() -> list[Any]:
@@ -290,7 +290,8 @@ def declarations() -> list[Any]:
         *(
             function(f"get{name}", (text, [opaque], _field("url", key)))
             for name, key in (
-                ("Scheme", "scheme"), ("Host", "host"), ("Hostname", "hostname"), ("Port", "port"), ("EscapedPath", "path"),
+                ("Scheme", "scheme"), ("Host", "host"), ("Hostname", "hostname"), ("Port", "port"),
+                ("EscapedPath", "path"),
             )
         ),
         function("getQuery", (kind("map<string,list<string>>"), [opaque], _field("url", "query"))),

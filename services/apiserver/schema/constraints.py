@@ -350,7 +350,8 @@ ZERO_IS_FINE: dict[str, frozenset[str]] = {
     "core.v1.EndpointPort": frozenset({"port"}),
     "core.v1.NodeSystemInfo": frozenset(
         {
-            "machineID", "systemUUID", "bootID", "kernelVersion", "osImage", "containerRuntimeVersion", "kubeletVersion",
+            "machineID", "systemUUID", "bootID", "kernelVersion", "osImage", "containerRuntimeVersion",
+            "kubeletVersion",
             "kubeProxyVersion", "operatingSystem", "architecture",
         }
     ),

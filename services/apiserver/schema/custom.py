@@ -26,7 +26,8 @@ Schema = dict[str, Any]
 
 _PASSED_ON = (
     "enum", "format", "maximum", "exclusiveMaximum", "minimum", "exclusiveMinimum", "maxLength", "minLength", "pattern",
-    "maxItems", "minItems", "multipleOf", "maxProperties", "minProperties", "required", "allOf", "anyOf", "oneOf", "not",
+    "maxItems", "minItems", "multipleOf", "maxProperties", "minProperties", "required", "allOf", "anyOf", "oneOf",
+    "not",
 )  # fmt: skip
 _IDENTITY: Schema = {
     "apiVersion": {"type": "string"},

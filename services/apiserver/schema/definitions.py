@@ -60,7 +60,8 @@ class Node:
     """
 
     __slots__ = (
-        "_fields", "_item", "_raw", "definition", "format", "granular", "list_keys", "list_type", "merge_key", "open_fields",
+        "_fields", "_item", "_raw", "definition", "format", "granular", "list_keys", "list_type", "merge_key",
+        "open_fields",
         "raw_properties", "required", "strategies", "type",
     )  # fmt: skip
 

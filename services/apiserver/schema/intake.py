@@ -36,7 +36,9 @@ def take_in(kind: KindLike, body: dict[str, Any], field_validation: str = "Warn"
 
 
 def strict_error(kind: KindLike, problems: list[str]) -> BadRequest:
-    """`Deployment in version "v1" cannot be handled as a Deployment: strict decoding error: unknown field "spec.foo"`."""
+    """`Deployment in version "v1" cannot be handled as a Deployment: strict decoding error: unknown field
+    "spec.foo"`.
+    """
     return undecodable(kind, "strict decoding error: " + ", ".join(problems))
 
 

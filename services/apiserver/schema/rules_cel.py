@@ -7,6 +7,7 @@ fields of objects, entries of maps, items of map-lists. What did not change is n
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from google.protobuf import duration_pb2, timestamp_pb2
@@ -20,11 +21,12 @@ Schema = dict[str, Any]
 _OLD = re.compile(r"\boldSelf\b").search
 _RESERVED = frozenset(
     {
-        "true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if", "import", "let",
+        "true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if",
+        "import", "let",
         "loop", "package", "namespace", "return", "var", "void", "while",
     }
 )  # fmt: skip
-_REASONS = {
+_REASONS: dict[str, Callable[[str, Any, str], Cause]] = {
     "FieldValueInvalid": causes.invalid,
     "FieldValueForbidden": lambda field, _value, detail: causes.forbidden(field, detail),
     "FieldValueRequired": lambda field, _value, detail: causes.required(field, detail),
@@ -131,12 +133,9 @@ class _Rule:
             return causes.invalid(path, kind, f"{error} evaluating rule: {self.raw.get('message') or shown}")
         if verdict is True:
             return None
-        field = (
-            path + _field_path(self.raw.get("fieldPath") or "")
-            if path
-            else _field_path(self.raw.get("fieldPath") or "").lstrip(".")
-        )
-        return _REASONS.get(self.raw.get("reason") or "", causes.invalid)(field, kind, self._message(variables))
+        field = (path + _field_path(self.raw.get("fieldPath") or "")).lstrip(".")
+        cause = _REASONS.get(self.raw.get("reason") or "", causes.invalid)
+        return cause(field, kind, self._message(variables))
 
     def _message(self, variables: dict[str, Any]) -> str:
         expression = self.raw.get("messageExpression")

@@ -129,7 +129,10 @@ def _keywords(schema: Schema, path: str) -> list[Cause]:
                 )
             )
         if not schema.get("properties") and not schema.get(PRESERVE):
-            detail = "must not be empty if x-kubernetes-embedded-resource is true without x-kubernetes-preserve-unknown-fields"
+            detail = (
+                "must not be empty if x-kubernetes-embedded-resource is true without "
+                "x-kubernetes-preserve-unknown-fields"
+            )
             found.append(causes.required(f"{path}.properties", detail))
     if declared == "array" and schema.get("items") is None:
         found.append(causes.required(f"{path}.items", "must be specified"))

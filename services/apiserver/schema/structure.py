@@ -111,7 +111,9 @@ def compile_definition(name: str) -> Any:
 
 
 _RELAXED = "~"
-"""Marks the form of a definition that requires no field: what stands below a status, which nobody judges for completeness."""
+"""Marks the form of a definition that requires no field: what stands below a status, which nobody
+judges for completeness.
+"""
 
 
 def required_fields(node: Node) -> frozenset[str]:

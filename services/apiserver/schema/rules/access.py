@@ -184,7 +184,10 @@ def admission_policy_binding(obj: Obj) -> list[Cause]:
     actions = (obj.get("spec") or {}).get("validationActions") or []
     found: list[Cause] = []
     if {"Deny", "Warn"} <= set(actions):
-        detail = "must not contain both Deny and Warn (repeating the same validation failure information in the API response and headers serves no purpose)"
+        detail = (
+            "must not contain both Deny and Warn (repeating the same validation failure information in the API "
+            "response and headers serves no purpose)"
+        )
         found.append(causes.invalid("spec.validationActions", actions, detail))
     if len(set(actions)) != len(actions):
         found.append(causes.duplicate("spec.validationActions", actions))

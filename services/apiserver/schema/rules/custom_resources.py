@@ -148,7 +148,10 @@ def _selectable(version: Obj, schema: Any, here: str) -> list[Cause]:
         elif path.startswith(".metadata"):
             found.append(causes.invalid(at, path, "must not point to fields in metadata"))
         elif isinstance(schema, dict) and _kind_at(schema, path) not in ("string", "integer", "boolean"):
-            detail = "must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed."
+            detail = (
+                "must point to a field of type string, boolean or integer. Enum string fields and strings with "
+                "formats are allowed."
+            )
             found.append(causes.invalid(at, path, detail))
     return found
 
@@ -240,7 +243,8 @@ def update(new: Obj, old: Obj) -> list[Cause]:
                 causes.invalid(
                     at,
                     name,
-                    "missing from spec.versions; was previously a storage version, and must remain in spec.versions until a storage migration ensures no data remains persisted in "
+                    "missing from spec.versions; was previously a storage version, and must remain in spec.versions "
+                    "until a storage migration ensures no data remains persisted in "
                     + name
                     + " and removes "
                     + name

@@ -100,10 +100,9 @@ def _containers(spec: Obj, path: str, by_name: dict[str, Obj], claims: list[str]
         found += _unique(one, here, taken)
         found += containers.container(one, here, by_name, claims)
         found += containers.hooks_and_probes(one, here, grace)
-        if one.get("restartPolicy") and not one.get("restartPolicyRules"):
-            if one["restartPolicy"] not in ("Always", "OnFailure", "Never"):
-                at = f"{here}.restartPolicy"
-                found.append(causes.not_supported(at, one["restartPolicy"], ("Always", "Never", "OnFailure")))
+        policy = one.get("restartPolicy")
+        if policy and policy not in ("Always", "OnFailure", "Never"):
+            found.append(causes.not_supported(f"{here}.restartPolicy", policy, ("Always", "Never", "OnFailure")))
         for place, port in enumerate(one.get("ports") or ()):
             found += _host_port(port, f"{here}.ports[{place}]", host_ports, spec)
     for index, one in enumerate(spec.get("initContainers") or ()):

@@ -80,7 +80,10 @@ def _ports(spec: Obj, headless: bool) -> list[Cause]:
                 detail = f"may not be used when `type` is '{kind}'"
                 found.append(causes.forbidden(f"{here}.nodePort", detail))
             elif node_port not in NODE_PORTS:
-                detail = f"provided port is not in the valid range. The range of valid ports is {NODE_PORTS[0]}-{NODE_PORTS[-1]}"
+                detail = (
+                    f"provided port is not in the valid range. The range of valid ports is "
+                    f"{NODE_PORTS[0]}-{NODE_PORTS[-1]}"
+                )
                 found.append(causes.invalid(f"{here}.nodePort", node_port, detail))
             if (protocol, node_port) in node_ports:
                 found.append(causes.duplicate(f"{here}.nodePort", node_port))
@@ -160,11 +163,10 @@ def update(new: Obj, old: Obj) -> list[Cause]:
     if needs_ip and before.get("clusterIP") and spec.get("clusterIP") != before["clusterIP"]:
         value = spec.get("clusterIPs") or spec.get("clusterIP") or ""
         found.append(causes.invalid("spec.clusterIPs[0]", value, "may not change once set"))
-    if before.get("loadBalancerClass") and spec.get("type") == before.get("type") == "LoadBalancer":
-        if spec.get("loadBalancerClass") != before["loadBalancerClass"]:
-            found.append(
-                causes.invalid("spec.loadBalancerClass", spec.get("loadBalancerClass"), "may not change once set")
-            )
+    lasting = before.get("loadBalancerClass") and spec.get("type") == before.get("type") == "LoadBalancer"
+    given = spec.get("loadBalancerClass")
+    if lasting and given != before["loadBalancerClass"]:
+        found.append(causes.invalid("spec.loadBalancerClass", given, "may not change once set"))
     return found
 
 

@@ -92,7 +92,10 @@ def update_claim(new: Obj, old: Obj) -> list[Cause]:
                 )
                 found.append(causes.forbidden("spec.resources.requests.storage", detail))
         elif (old.get("status") or {}).get("phase") != "Bound":
-            detail = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims"
+            detail = (
+                "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound "
+                "claims"
+            )
             found.append(causes.forbidden("spec", detail))
     return found
 
@@ -127,9 +130,9 @@ def volume(obj: Obj) -> list[Cause]:
     if spec.get("persistentVolumeReclaimPolicy") == "Recycle" and (spec.get("hostPath") or {}).get("path") == "/":
         detail = "may not be 'recycle' for a hostPath mount of '/'"
         found.append(causes.forbidden("spec.persistentVolumeReclaimPolicy", detail))
-    name = spec.get("storageClassName")
-    if name:
-        found += [causes.invalid("spec.storageClassName", name, why) for why in names.dns_subdomain(name)]
+    wanted = spec.get("storageClassName")
+    if wanted:
+        found += [causes.invalid("spec.storageClassName", wanted, why) for why in names.dns_subdomain(wanted)]
     return found
 
 

@@ -53,7 +53,10 @@ def amount(value: Any, path: str, *, percent_max: int | None = 100) -> list[Caus
     """A whole number or a percentage."""
     if isinstance(value, str):
         if not _PERCENT(value):
-            detail = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')"
+            detail = (
+                "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', "
+                "regex used for validation is '[0-9]+%')"
+            )
             return [causes.invalid(path, value, detail)]
         if percent_max is not None and int(value[:-1]) > percent_max:
             return [causes.invalid(path, value, f"must not be greater than {percent_max}%")]
