@@ -85,7 +85,7 @@ def test_pods_on_different_nodes_reach_each_other_and_names_resolve(cluster, web
     here = next(pod for pod in pods if pod["spec"]["nodeName"] == "node1")
     there = next(pod for pod in pods if pod["spec"]["nodeName"] == "node2")
     inside = ["exec", "-n", namespace, here["metadata"]["name"], "--"]
-    direct = cluster.kubectl(*inside, "wget", "-qO-", "-T", "5", f"http://{there['status']['podIP']}/")
+    direct = cluster.kubectl(*inside, "wget", "-qO-", f"http://{there['status']['podIP']}/")
     assert direct.strip() == f"hello from {there['metadata']['name']}"
-    by_name = cluster.kubectl(*inside, "wget", "-qO-", "-T", "5", f"http://my-nginx-service.{namespace}:8080/")
+    by_name = cluster.kubectl(*inside, "wget", "-qO-", f"http://my-nginx-service.{namespace}:8080/")
     assert by_name.startswith("hello from ")
