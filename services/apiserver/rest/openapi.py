@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from machinery.api import errors
-from services.apiserver.rest import openapi_paths, responses
+from services.apiserver.rest import openapi_paths, openapi_protobuf, responses
+from services.apiserver.rest.negotiate import JSON
 from services.apiserver.rest.openapi_schemas import Dialect, SchemaSet
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ class OpenApi:
             body = responses.json_bytes({"paths": self._index()})
             return await self._respond(call, body, _etag(body), {})
         if path == "/openapi/v2":
+            if openapi_protobuf.wanted(call.accept):
+                body, etag = await self._cached("v2.pb", self._version_2_protobuf)
+                return await self._respond(call, body, etag, {}, openapi_protobuf.MEDIA_TYPE)
             _refuse_protobuf_only(call)
             return await self._respond(call, *await self._cached("v2", self._version_2), {})
         name = path.removeprefix("/openapi/v3/")
@@ -54,19 +58,21 @@ class OpenApi:
         headers = {"Cache-Control": _IMMUTABLE} if "hash" in call.query else {}
         return await self._respond(call, body, etag, headers)
 
-    async def _respond(self, call: Call, body: bytes, etag: str, headers: dict[str, str]) -> web.Response:
+    async def _respond(
+        self, call: Call, body: bytes, etag: str, headers: dict[str, str], content_type: str = JSON
+    ) -> web.Response:
         if call.http.headers.get("If-None-Match", "").strip('"') == etag:
             return web.Response(status=304, headers={"ETag": f'"{etag}"'})
-        response = responses.json_response(body)
+        response = responses.json_response(body, content_type=content_type)
         response.headers.update({"ETag": f'"{etag}"', "Vary": "Accept", **headers})
         return await responses.compressed(response, call.http.headers.get("Accept-Encoding", ""))
 
-    async def _cached(self, key: str, build: Callable[[], dict[str, Any]]) -> tuple[bytes, str]:
+    async def _cached(self, key: str, build: Callable[[], dict[str, Any] | bytes]) -> tuple[bytes, str]:
         """One builder at a time; it works off the loop, because the largest document takes a good part of a second."""
         async with self._lock:
             found = self._documents.get(key)
             if found is None:
-                body = await asyncio.to_thread(lambda: responses.json_bytes(build()))
+                body = await asyncio.to_thread(_built, build)
                 found = self._documents[key] = (body, _etag(body))
             return found
 
@@ -109,6 +115,9 @@ class OpenApi:
             "security": [{"BearerToken": []}],
         }
 
+    def _version_2_protobuf(self) -> bytes:
+        return openapi_protobuf.encode(self._version_2())
+
     def _version_2(self) -> dict[str, Any]:
         schemas = SchemaSet(Dialect.V2)
         paths: dict[str, Any] = {}
@@ -122,6 +131,11 @@ class OpenApi:
             "securityDefinitions": _SECURITY,
             "security": [{"BearerToken": []}],
         }
+
+
+def _built(build: Callable[[], dict[str, Any] | bytes]) -> bytes:
+    document = build()
+    return document if isinstance(document, bytes) else responses.json_bytes(document)
 
 
 def _refuse_protobuf_only(call: Call) -> None:
