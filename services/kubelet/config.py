@@ -52,5 +52,13 @@ class KubeletConfig(ComponentConfig):
     lease_seconds: Annotated[int, Doc(description="Duration of the node's lease; renewed at a quarter")] = 40
     status_seconds: Annotated[float, Doc(description="How often the node's status is looked at")] = 10.0
     status_report_seconds: Annotated[float, Doc(description="How often it is sent though nothing changed")] = 300.0
+    endpoint_drain_seconds: Annotated[
+        float,
+        Doc(
+            description="Containers of a pod that was Ready get their SIGTERM this long after its deletion began, "
+            "inside its grace period, so that Services have stopped sending to it; 0: at once as upstream",
+            ge=0,
+        ),
+    ] = 0.4
     seccomp_default: Annotated[bool, Doc(description="Containers without a seccomp profile get the runtime's")] = False
     advertise_grpc: Annotated[str, Doc(description="host:port told to the apiserver; empty: node_ip and the port")] = ""

@@ -29,6 +29,7 @@ from services.kubelet.pods import Pods
 from services.kubelet.runtime import Runtime, RuntimeFailure
 from services.kubelet.runtime_state import PodRuntime
 from services.kubelet.service import SERVICE_NAME, KubeletService
+from services.kubelet.static_pods import StaticPods
 from services.kubelet.stats import StatsCollector
 from services.kubelet.status_manager import StatusManager
 from services.kubelet.volumes.manager import Volumes
@@ -82,6 +83,7 @@ class Kubelet:
             events=EventRecorder(client, "kubelet", self.name),
             tasks=tasks,
             ips=self.ips,
+            endpoint_drain_seconds=config.endpoint_drain_seconds,
         )
         self.pods = Pods(self.node, config.max_pods)
         self.pleg = PodEvents(self.runtime, self.pods.changed, self.pods.seen)
@@ -129,11 +131,25 @@ class Kubelet:
         existing = await self._wait_runtime()
         self.node.cgroups.set_up_node()
         await pod_informer.synced.wait()
+        if config.manifests_dir:
+            self._start_static_pods(pod_informer)
         self.pods.follow(pod_informer)
         await self.pods.start(existing)
         await self.pods.clean_leftovers()
         self._tasks.create_task(self.pleg.run(), name="pod events")
         log.info("kubelet runs", node=self.name, pods=len(self.pods.workers))
+
+    def _start_static_pods(self, pod_informer: Informer[Any]) -> None:
+        """Before the node's other pods.
+
+        What the apiserver itself may run as must not wait for it, nor be taken for an orphan.
+        """
+        directory = Path(self.config.manifests_dir)
+        directory.mkdir(parents=True, exist_ok=True)
+        static = StaticPods(directory, self.name, self._client, self.pods, self.statuses)
+        static.load()
+        pod_informer.add_handler(static.on_change)
+        self._tasks.create_task(static.run(), name="static pods")
 
     async def _wait_runtime(self) -> dict[str, PodRuntime]:
         """What the runtime has, as soon as it answers."""

@@ -45,6 +45,8 @@ class Node:
     services: Callable[[], Iterable[core_v1.Service]] = lambda: ()
     wait_services: Callable[[], object] | None = None
     clock: Callable[[], float] = time.time
+    # How long a ready pod goes on serving after its deletion began.
+    endpoint_drain_seconds: float = 0.0
     # Whether files and mounts of pods are real. A hollow node has none.
     real_files: bool = True
 

@@ -52,6 +52,7 @@ _ROUNDS_MAX = 64  # passes of plan and act without a pause; a pod has fewer step
 _RETRY_SECONDS = 2.0
 _RESYNC_SECONDS = 60.0  # volumes are brought up to date this often even if no watch said so, as upstream's sync period
 _FLUSH_SECONDS = 30.0
+_DRAIN_GRACE_MIN = 2  # seconds; a shorter grace period is all the container's
 
 
 def status_dict(pod: core_v1.Pod) -> Json:
@@ -82,6 +83,7 @@ class PodWorker:
         self._verdict_grace: int | None = None
         self._gone_from_api = False
         self._settled = False
+        self._drained = False
         self._refresh_due = True
         self.status: Json = status_dict(pod)
         self.probes = PodProbes(
@@ -425,6 +427,7 @@ class PodWorker:
         """Kill with the present grace period; begin again with the shorter one if it is shortened meanwhile."""
         self.runtime = await self._node.runtime.pod(self.uid)
         self._report(lazy=True)
+        await self._drain()
         while True:
             self._grace_changed.clear()
             kill = asyncio.ensure_future(self._kill_all(lambda: pod_spec.grace_period_seconds(self.pod)))
@@ -441,6 +444,23 @@ class PodWorker:
                         with contextlib.suppress(asyncio.CancelledError):
                             await left
         self.runtime = await self._node.runtime.pod(self.uid)
+
+    async def _drain(self) -> None:
+        """Let a ready pod serve on until Services have stopped sending to it: its endpoints go with its deletion, but
+        not at once.
+
+        A preStop hook is the pod's own way to wait, and a pod that is to end at once does.
+        """
+        seconds = self._node.endpoint_drain_seconds
+        ready = any(c["type"] == "Ready" and c["status"] == "True" for c in self.status.get("conditions") or ())
+        hooked = any(c.lifecycle and c.lifecycle.preStop for c in self.pod.spec.containers)
+        grace = pod_spec.grace_period_seconds(self.pod)
+        if seconds <= 0 or not ready or hooked or grace < _DRAIN_GRACE_MIN or self._gone_from_api or self._drained:
+            return
+        self._drained = True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(seconds, grace / 2)):
+                await self._grace_changed.wait()
 
     async def _delete_object(self) -> None:
         """Tell the last status, then delete the object.

@@ -78,6 +78,8 @@ class StatusManager:
         self._dirty: set[str] = set()
         self._wake = asyncio.Event()
         self._gone = gone
+        # The uid under which the apiserver knows a pod; None while it knows none (a static pod without its mirror).
+        self.resolve: Callable[[str], str | None] = lambda uid: uid
 
     def submit(self, pod: core_v1.Pod, status: Json, *, api_status: Json, lazy: bool = False) -> asyncio.Future[bool]:
         """Make the status known. The future is true when the apiserver has it, false when the pod is gone there."""
@@ -150,7 +152,12 @@ class StatusManager:
         for uid in uids:
             self._dirty.discard(uid)
             entry = self._entries[uid]
-            patch = patch_for(uid, entry.sent, entry.wanted)
+            api_uid = self.resolve(uid)
+            if api_uid is None:
+                entry.due = asyncio.get_running_loop().time() + RETRY_SECONDS
+                self._dirty.add(uid)
+                continue
+            patch = patch_for(api_uid, entry.sent, entry.wanted)
             taken, entry.waiters = entry.waiters, []
             if patch is None:
                 _settle(taken, True)

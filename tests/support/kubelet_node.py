@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import os
 import signal
@@ -91,7 +92,8 @@ class KubeletNode:
             subprocess.run(["umount", "-l", mount], check=False)
         for root in Path("/sys/fs/cgroup").glob(f"*/{self.settings['cgroup_root'].strip('/')}"):
             for path, _, _ in os.walk(root, topdown=False):
-                os.rmdir(path)
+                with contextlib.suppress(OSError):
+                    os.rmdir(path)
 
     def rss_bytes(self) -> int:
         assert self.process is not None
