@@ -40,6 +40,8 @@ CONTROLLERS: tuple[Entry, ...] = (
     _entry("deployment", "deployment", "DeploymentController"),
     _entry("replicaset", "replicaset", "ReplicaSetController"),
     _entry("replicationcontroller", "replicaset", "ReplicationControllerController"),
+    _entry("statefulset", "stateful_set", "StatefulSetController"),
+    _entry("daemonset", "daemon_set", "DaemonSetController"),
     _entry("job", "job", "JobController"),
     _entry("cronjob", "cron_job", "CronJobController"),
     _entry("ttl-after-finished-controller", "ttl_after_finished", "TtlAfterFinishedController"),
