@@ -54,7 +54,7 @@ async def test_exec_takes_input_to_its_end_by_websocket(container: TestContainer
 async def test_a_terminal_has_the_clients_size(container: TestContainer, run: Command) -> None:
     fields: dict[str, Any] = {"stderr": False} if run is command_by_spdy else {}
     # The size comes a moment after the start; until then there is none.
-    wait = "until stty size 2>/dev/null; do sleep 0.02; done"
+    wait = "until stty size 2>/dev/null | grep .; do sleep 0.02; done"
     result = await run(exec_url(container, "sh", "-c", wait, tty=True), size=(101, 31), **fields)
     assert result.stdout == b"31 101\r\n"
 
