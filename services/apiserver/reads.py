@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from machinery.api import errors
 from services.apiserver import codec, scale
@@ -22,15 +22,17 @@ from services.apiserver.registry.resource import Resource
 from services.apiserver.request import ListOptions, Request, WatchOptions
 from services.apiserver.selection import Selection, select
 from services.apiserver.watch_cache import Entry, WatchCache
-from services.apiserver.watcher import Watcher, WatchEvent
+from services.apiserver.watcher import Change, Watcher, WatchEvent
 from storage.errors import Compacted, FutureRevision
-from storage.store import Key
+from storage.store import EventType, Key
 
 BOOKMARK_SECONDS = 55.0
 """A bookmark is due about once a minute."""
 WATCH_SECONDS_MIN = 1800
 """Without a timeout of its own a watch ends after 30 to 60 minutes, so that clients spread over the apiservers again."""
 EVENTS_PER_BATCH = 500
+CATCH_UP_MAX = 10_000
+"""How many changes a watch may read from the log when it resumes; beyond that a list is cheaper."""
 
 
 @dataclass(slots=True)
@@ -166,6 +168,11 @@ class Reader:
             watcher = cache.watch(selection, self.cache.revision)
         else:
             after = _revision(version)
+            if after < cache.floor:
+                # The cache has not seen it: this process was started since, or much has happened.
+                seconds = options.timeout_seconds or WATCH_SECONDS_MIN
+                watcher = cache.watch(selection, self.cache.revision)
+                return WatchStream(self.cache, resource, watcher, initial, seconds, options, catch_up_after=after)
             watcher = cache.watch(selection, after)
         seconds = options.timeout_seconds or random.uniform(WATCH_SECONDS_MIN, 2 * WATCH_SECONDS_MIN)  # noqa: S311
         return WatchStream(self.cache, resource, watcher, initial, seconds, options)
@@ -182,8 +189,12 @@ class WatchStream:
         initial: list[Entry],
         seconds: float,
         options: WatchOptions,
+        *,
+        catch_up_after: int | None = None,
     ) -> None:
         self._cache = cache
+        # Changes after this revision and up to `revision` come from the store's log first.
+        self._catch_up_after = catch_up_after
         self._resource = resource
         self._watcher = watcher
         self._initial = initial
@@ -211,6 +222,11 @@ class WatchStream:
         return [self._converted(event) for event in events] if self._convert else events
 
     async def _next(self) -> list[WatchEvent]:
+        if self._catch_up_after is not None:
+            events = await self._caught_up(self._catch_up_after)
+            self._catch_up_after = None
+            if events:
+                return events
         if self._initial:
             part, self._initial = self._initial[:EVENTS_PER_BATCH], self._initial[EVENTS_PER_BATCH:]
             return [WatchEvent("ADDED", entry.value, entry.revision, entry) for entry in part]
@@ -235,6 +251,12 @@ class WatchStream:
                 self._next_bookmark = now + BOOKMARK_SECONDS
                 return [self._bookmark(self.revision)]
 
+    async def _caught_up(self, after: int) -> list[WatchEvent]:
+        """The events between a past revision and the watcher's first, from the log. Raises Expired where the log does not reach."""
+        changes = await logged_changes(self._cache, self._resource.storage, after, self.revision)
+        selection, resource = self._selection, self._resource
+        return [event for change in changes if (event := change.seen_by(selection, resource)) is not None]
+
     async def aclose(self) -> None:
         """No more events. Idempotent."""
         self._watcher.close()
@@ -252,6 +274,31 @@ class WatchStream:
         if event.entry is None:
             return event
         return WatchEvent(event.type, codec.reversion(self._resource, event.json), event.revision, event.entry)
+
+
+async def logged_changes(cache: WatchCache, storage: str, after: int, until: int) -> list[Change]:
+    """A storage's changes after a revision and up to another, from the store's log. Raises Expired."""
+    expired = errors.Expired(f"too old resource version: {after} ({cache.of(storage).floor})")
+    try:
+        events = await cache.store.events(after, resource=storage, limit=CATCH_UP_MAX + 1)
+    except Compacted as err:
+        raise expired from err
+    except FutureRevision as err:
+        raise _too_large(after, cache.revision) from err
+    if len(events) > CATCH_UP_MAX:
+        raise expired
+    entry_of = cache.of(storage).entry
+    changes: list[Change] = []
+    for event in events:
+        if event.revision > until:
+            break
+        created = event.type is EventType.PUT and event.create_revision == event.revision
+        if event.previous is None and not created:
+            raise expired
+        last = entry_of(event)
+        old = None if created else entry_of(replace(event, value=event.previous))
+        changes.append(Change(event.revision, old, last if event.type is EventType.PUT else None, last))
+    return changes
 
 
 def check_list_options(options: ListOptions) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from machinery.api.errors import Cause
 from services.apiserver.registry.metadata import now_text
 from services.apiserver.registry.strategy import Strategy, keep, keep_all_but
 from services.apiserver.write_context import WriteContext
@@ -88,24 +86,6 @@ class ConditionalStrategy(Strategy):
     """Updates must say which version they change."""
 
     unconditional_update = False
-
-
-class ImmutableDataStrategy(Strategy):
-    """ConfigMaps and Secrets: once `immutable` is true it stays, and so does the data."""
-
-    def validate_update(self, ctx: WriteContext) -> Sequence[Cause]:
-        assert ctx.old is not None
-        if not ctx.old.get("immutable"):
-            return ()
-        causes = []
-        if not ctx.obj.get("immutable"):
-            message = "Forbidden: field is immutable when `immutable` is set"
-            causes.append(Cause("FieldValueForbidden", message, "immutable"))
-        for field in ("data", "binaryData"):
-            if (ctx.obj.get(field) or {}) != (ctx.old.get(field) or {}):
-                message = "Forbidden: field is immutable when `immutable` is set"
-                causes.append(Cause("FieldValueForbidden", message, field))
-        return causes
 
 
 class ReturningStrategy(Strategy):

@@ -56,4 +56,10 @@ class BuiltinSchema:
     def validate_update(self, new: dict[str, Any], old: dict[str, Any], subresource: str) -> Sequence[Cause]:
         from services.apiserver.schema import validate
 
+        if subresource == "status":
+            return validate.validate_status_update(self._stored, new, old)
+        if subresource == "ephemeralcontainers":
+            return validate.validate_ephemeral_containers(self._stored, new, old)
+        if subresource == "resize":
+            return validate.validate_resize(self._stored, new, old)
         return validate.validate_update(self._stored, new, old)

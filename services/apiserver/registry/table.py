@@ -6,7 +6,6 @@ from services.apiserver.registry import builtin
 from services.apiserver.registry.cluster import (
     ConditionalStrategy,
     CreateOnUpdateStrategy,
-    ImmutableDataStrategy,
     LeaseStrategy,
     NodeStrategy,
     ReturningStrategy,
@@ -29,8 +28,6 @@ _STRATEGIES: dict[str, type[Strategy]] = {
     "nodes": NodeStrategy,
     "persistentvolumes": VolumeStrategy,
     "persistentvolumeclaims": VolumeStrategy,
-    "configmaps": ImmutableDataStrategy,
-    "secrets": ImmutableDataStrategy,
     "jobs.batch": JobStrategy,
     "replicationcontrollers": ReplicationControllerStrategy,
     "certificatesigningrequests.certificates.k8s.io": SigningRequestStrategy,
