@@ -85,6 +85,7 @@ class ClusterState:
         self._columns: dict[str, Column] = {}
         self._pods: dict[str, tuple[PodInfo, int]] = {}
         self._assumed: set[str] = set()
+        self._nominated: dict[str, tuple[PodInfo, int]] = {}
         self._counters: dict[Hashable, PodCounter] = {}
         self._counted: dict[tuple[bytes, bool], list[tuple[PodCounter, int]]] = {}
         self._clock = 0
@@ -130,7 +131,7 @@ class ClusterState:
         """Give the row back once nothing is on it."""
         entry = self.rows[row]
         assert entry is not None
-        if entry.node is None and not entry.pods:
+        if entry.node is None and not entry.pods and not any(row == kept for _, kept in self._nominated.values()):
             del self.row_of[entry.name]
             self.rows[row] = None
             self._free.append(row)
@@ -197,6 +198,8 @@ class ClusterState:
         if row is None or entry is None or entry.node is None:
             return
         entry.node = None
+        for uid in [uid for uid, (_, kept) in self._nominated.items() if kept == row]:
+            self.withdraw(uid)
         self.node_count -= 1
         self.valid[row] = False
         self.unschedulable[row] = False
@@ -278,6 +281,34 @@ class ClusterState:
         if uid in self._assumed:
             self.remove_pod(uid)
 
+    def lift(self, uid: str) -> None:
+        """Take a pod off for a what-if; `put_back` must follow. What is assumed stays assumed."""
+        info, row = self._pods[uid]
+        self._take_off(info, row, keep_row=True)
+
+    def put_back(self, info: PodInfo, row: int) -> None:
+        """Undo `lift`."""
+        self._put_on(info, row)
+
+    def nominate(self, info: PodInfo, node: str) -> None:
+        """Keep room on `node` for a pod whose victims are still leaving: it counts there, under a uid of its own."""
+        self.withdraw(info.uid)
+        row = self.row_of.get(node)
+        if row is not None:
+            self._nominated[info.uid] = (info, row)
+            self._load(info, row, 1)
+
+    def withdraw(self, uid: str) -> None:
+        """Give up the room that is kept for a pod."""
+        present = self._nominated.pop(uid, None)
+        if present is not None:
+            self._load(*present, -1)
+
+    def lesser_nominated(self, pod: PodInfo) -> list[tuple[PodInfo, str]]:
+        """Pods for which room is kept that this pod may take: its own, and that of less important ones."""
+        found = [(i, row) for i, row in self._nominated.values() if i.uid == pod.uid or i.priority < pod.priority]
+        return [(info, self.name(row)) for info, row in found]
+
     def is_assumed(self, uid: str) -> bool:
         """Whether the pod is counted by our decision only."""
         return uid in self._assumed
@@ -304,13 +335,14 @@ class ClusterState:
         entry.pods[info.uid] = info
         self._load(info, row, 1)
 
-    def _take_off(self, info: PodInfo, row: int) -> None:
+    def _take_off(self, info: PodInfo, row: int, *, keep_row: bool = False) -> None:
         del self._pods[info.uid]
         entry = self.rows[row]
         assert entry is not None
         del entry.pods[info.uid]
         self._load(info, row, -1)
-        self._release(row)
+        if not keep_row:
+            self._release(row)
 
     def _load(self, info: PodInfo, row: int, sign: int) -> None:
         for resource, value in info.requests.items():
@@ -348,7 +380,7 @@ class ClusterState:
                 del self._counters[min(self._counters, key=lambda k: self._counters[k].used_at)]
             self._counted.clear()
             found = self._counters[key] = PodCounter(self.capacity, matches())
-            for info, row in self._pods.values():
+            for info, row in (*self._pods.values(), *self._nominated.values()):
                 count = found.matches(info)
                 if count:
                     found.counts[row] += count
@@ -386,6 +418,8 @@ class ClusterState:
             entry = self.rows[row]
             assert entry is not None
             assert entry.pods[info.uid] is info
+        everything = [*self._pods.values(), *self._nominated.values()]
+        for info, row in everything:
             for resource, value in info.requests.items():
                 requested[self.resources[resource], row] += value
             scored[:, row] += (info.cpu_scored, info.memory_scored)
@@ -400,7 +434,7 @@ class ClusterState:
         )
         for counter in self._counters.values():
             counts = np.zeros_like(counter.counts)
-            for info, row in self._pods.values():
+            for info, row in everything:
                 counts[row] += counter.matches(info)
             assert (counts == counter.counts).all()
 

@@ -23,7 +23,7 @@ class ConditionWriter:
     """Holds at most one condition a pod: a newer one replaces what was not written yet."""
 
     def __init__(self, client: ApiClient) -> None:
-        self._client = client
+        self.client = client
         self._pending: dict[str, tuple[PodInfo, dict[str, Any]]] = {}
         self._written: dict[str, tuple[str, str]] = {}
         self._wake = asyncio.Event()
@@ -71,7 +71,7 @@ class ConditionWriter:
             for pod, status in entries
         ]  # fmt: skip
         try:
-            results = await self._client.batch(mutations)
+            results = await self.client.batch(mutations)
         except ApiError as err:
             log.info("conditions not written", count=len(entries), error=err.message)
             for pod, _ in entries:

@@ -69,16 +69,15 @@ class Plugin:
     """Base of plugins; see the module's docstring. The class's name is the plugin's."""
 
     local: ClassVar[bool] = False
+    # Of a local plugin: looks at the node only, never at what runs there.
+    static: ClassVar[bool] = False
     # Whether a row that this plugin refuses could be made to fit by evicting pods.
     preemptible: ClassVar[bool] = False
 
     def __init__(self, arguments: dict[str, Any] | None = None, handle: Any = None) -> None:
         self.arguments = arguments or {}
         self.handle = handle
-
-    @property
-    def name(self) -> str:
-        return type(self).__name__
+        self.name = type(self).__name__
 
     def events(self) -> dict[ClusterEvent, Hint | None]:
         """What may make a pod that this plugin rejected fit; None as hint: always worth a try."""

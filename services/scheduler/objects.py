@@ -220,5 +220,22 @@ class Node(_Slim):
     kind: str = "Node"
 
 
+class DisruptionBudgetSpec(_Slim):
+    selector: LabelSelector | None = None
+
+
+class DisruptionBudgetStatus(_Slim):
+    disruptionsAllowed: int = 0
+
+
+class DisruptionBudget(_Slim):
+    """policy/v1 PodDisruptionBudget, as far as preemption goes."""
+
+    metadata: Metadata
+    spec: DisruptionBudgetSpec = msgspec.field(default_factory=DisruptionBudgetSpec)
+    status: DisruptionBudgetStatus = msgspec.field(default_factory=DisruptionBudgetStatus)
+
+
+decode_disruption_budget: Callable[[bytes], DisruptionBudget] = msgspec.json.Decoder(DisruptionBudget).decode
 decode_pod: Callable[[bytes], Pod] = msgspec.json.Decoder(Pod).decode
 decode_node: Callable[[bytes], Node] = msgspec.json.Decoder(Node).decode

@@ -65,6 +65,11 @@ class Terms(NamedTuple):
     anti_affinity: tuple[Term, ...]
     preferred: tuple[tuple[Term, int], ...]
 
+    @property
+    def idle(self) -> bool:
+        """Whether the pod has no terms."""
+        return not (self.affinity or self.anti_affinity or self.preferred)
+
 
 _NONE = Terms((), (), ())
 

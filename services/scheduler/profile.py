@@ -19,13 +19,21 @@ from services.scheduler.pod_info import PodInfo
 
 CACHE_MAX = 128
 
-ALL = slice(None)
+_LOWEST = np.iinfo(np.int64).min
+"""What a row that does not fit ranks as."""
 
 
 class Prepared:
-    """What was worked out for pods of one signature."""
+    """What was worked out for pods of one signature.
 
-    __slots__ = ("capacity", "data", "fits", "nodes_version", "position", "raw", "rejected", "total")
+    Over all rows: `node_fits` and `node_total`, what static plugins say; `fits` and `ranks`, all local ones together (`ranks` is the
+    weighted sum, _LOWEST where the pod does not fit); `raw`, scores that are to be normalised among the rows that fit.
+    """
+
+    __slots__ = (
+        "capacity", "data", "fits", "load_filters", "load_scores", "node_fits", "node_total", "nodes_version", "position",
+        "ranks", "raw", "rejected",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         # By plugin name; SKIP where the plugin has nothing to say.
@@ -34,21 +42,25 @@ class Prepared:
         self.capacity = 0
         self.position = -1
         self.nodes_version = -1
-        # Over all rows: whether every local filter agrees; the weighted sum of local scores that need no normalising; raw scores of the rest.
+        self.node_fits: Array = np.zeros(0, dtype=bool)
+        self.node_total: Array = np.zeros(0, dtype=np.int64)
         self.fits: Array = np.zeros(0, dtype=bool)
-        self.total: Array = np.zeros(0, dtype=np.int64)
-        self.raw: dict[str, Array] = {}
+        self.ranks: Array = np.zeros(0, dtype=np.int64)
+        self.raw: list[tuple[Plugin, int, Array]] = []
+        # The local plugins that look at what runs on a row, with their data.
+        self.load_filters: list[tuple[Plugin, Any]] = []
+        self.load_scores: list[tuple[Plugin, int, Any]] = []
 
 
 class Judgement:
-    """What the plugins say of one pod on all rows: which fit, and how good each of those is."""
+    """What the plugins say of one pod on all rows: which fit, and how they rank (the lowest number there is: does not fit)."""
 
-    __slots__ = ("feasible", "prepared", "rejected", "total")
+    __slots__ = ("feasible", "prepared", "ranks", "rejected")
 
-    def __init__(self, prepared: Prepared, feasible: Array, total: Array | None) -> None:
+    def __init__(self, prepared: Prepared, feasible: Array, ranks: Array | None) -> None:
         self.prepared = prepared
         self.feasible = feasible
-        self.total = total
+        self.ranks = ranks
         self.rejected = prepared.rejected
 
 
@@ -64,8 +76,9 @@ class Profile:
         self.plugins: list[Plugin] = list(
             {id(p): p for p in (*filters, *(weighted.plugin for weighted in scores), *others)}.values()
         )
-        self._local_filters = [p for p in self.filters if p.local]
-        self._global_filters = [p for p in self.filters if not p.local]
+        self._global = [plugin for plugin in self.plugins if not plugin.local and has(plugin, "prepare")]
+        self._global_filters = [plugin for plugin in self.filters if not plugin.local]
+        self._global_scores = [weighted for weighted in self.scores if not weighted.plugin.local]
         self._cache: OrderedDict[bytes, Prepared] = OrderedDict()
 
     def with_point(self, point: str) -> list[Plugin]:
@@ -75,40 +88,50 @@ class Profile:
     # --- one pod ------------------------------------------------------------------------------------------------------
 
     def judge(self, pod: PodInfo, state: ClusterState, *, score: bool = True) -> Judgement:
-        """Filter all rows, and score those that fit. Raises PluginError."""
+        """Filter all rows, and rank those that fit. The answer's arrays are not to be changed. Raises PluginError."""
         prepared = self._prepared(pod, state)
         size = state.size
         if prepared.rejected is not None:
             return Judgement(prepared, np.zeros(size, dtype=bool), None)
-        feasible = prepared.fits[:size]
-        copied = False
+        data = prepared.data
+        feasible, ranks = prepared.fits[:size], prepared.ranks[:size]
+        refused: Array | None = None
         for plugin in self._global_filters:
-            data = prepared.data[plugin.name]
-            if data is SKIP:
-                continue
-            refused = _call(plugin, "filter", data, state, slice(0, size)) != 0
+            mine = data.get(plugin.name)
+            if mine is not SKIP:
+                found = _call(plugin, "filter", mine, state, slice(0, size)) != 0
+                refused = found if refused is None else refused | found
+        if refused is not None:
             feasible = feasible & ~refused
-            copied = True
         if not score:
-            return Judgement(prepared, feasible if copied else feasible.copy(), None)
-        total = prepared.total[:size]
-        for plugin, weight in self.scores:
-            data = prepared.data[plugin.name]
+            return Judgement(prepared, feasible, None)
+        if refused is not None:
+            ranks = np.where(feasible, ranks, _LOWEST)
+        more = self._more_scores(prepared, state, feasible)
+        if more is not None:
+            ranks = np.where(feasible, ranks + more, _LOWEST)
+        return Judgement(prepared, feasible, ranks)
+
+    def _more_scores(self, prepared: Prepared, state: ClusterState, feasible: Array) -> Array | None:
+        """What depends on which rows fit: scores to be normalised, and those of global plugins. None: all equal."""
+        size = state.size
+        total: Array | None = None
+        for plugin, weight, raw in prepared.raw:
+            scores = raw[:size]
+            if scores.any():  # All zero makes no difference to anyone.
+                scores = _call(plugin, "normalize", prepared.data[plugin.name], scores, feasible) * weight
+                total = scores if total is None else total + scores
+        for plugin, weight in self._global_scores:
+            data = prepared.data.get(plugin.name)
             if data is SKIP:
                 continue
-            if plugin.local:
-                raw = prepared.raw.get(plugin.name)
-                if raw is None:
-                    continue  # Needs no normalising, so it is in the total already.
-                scores = raw[:size]
-                if not scores.any():
-                    continue  # All equal: no difference to anyone.
-            else:
-                scores = _call(plugin, "score", data, state, slice(0, size))
+            scores = _call(plugin, "score", data, state, slice(0, size))
             if has(plugin, "normalize"):
                 scores = _call(plugin, "normalize", data, scores, feasible)
-            total = total + scores * weight
-        return Judgement(prepared, feasible, total)
+            total = scores * weight if total is None else total + scores * weight
+        return total
+
+    # --- keeping what is known ----------------------------------------------------------------------------------------
 
     def _prepared(self, pod: PodInfo, state: ClusterState) -> Prepared:
         signature = pod.signature
@@ -120,24 +143,23 @@ class Profile:
         else:
             self._cache.move_to_end(signature)
         try:
-            self._prepare(prepared, pod, state)
-            if prepared.rejected is None:
-                self._bring_up_to_date(prepared, state)
+            if prepared.nodes_version != state.nodes_version or prepared.capacity != state.capacity:
+                self._prepare(prepared, pod, state, self.plugins)
+                if prepared.rejected is None:
+                    self._evaluate_nodes(prepared, state)
+                    self._evaluate_load(prepared, state, slice(0, state.size))
+            else:
+                self._prepare(prepared, pod, state, self._global)
+                if prepared.rejected is None:
+                    self._catch_up(prepared, state)
         except PluginError:
             self._cache.pop(signature, None)
             raise
         return prepared
 
-    def _prepare(self, prepared: Prepared, pod: PodInfo, state: ClusterState) -> None:
-        """Call each plugin's `prepare`: global ones for each pod, local ones when nodes have changed."""
-        fresh = prepared.nodes_version != state.nodes_version
-        if fresh:
-            prepared.rejected = None
-            prepared.nodes_version = state.nodes_version
-            prepared.position = -1
-        for plugin in self.plugins:
-            if plugin.local and not fresh:
-                continue
+    def _prepare(self, prepared: Prepared, pod: PodInfo, state: ClusterState, plugins: Sequence[Plugin]) -> None:
+        prepared.rejected = None
+        for plugin in plugins:
             data = _call(plugin, "prepare", pod, state)
             if isinstance(data, Rejected):
                 prepared.rejected = (plugin, data.reason)
@@ -145,42 +167,65 @@ class Profile:
                 return
             prepared.data[plugin.name] = data
 
-    def _bring_up_to_date(self, prepared: Prepared, state: ClusterState) -> None:
-        changed = None
-        if prepared.position >= 0 and prepared.capacity == state.capacity:
-            changed = state.changed_since(prepared.position)
-        prepared.position = state.position
-        if changed is None or len(changed) > max(64, state.size // 4):
-            prepared.capacity = state.capacity
-            prepared.fits = np.zeros(state.capacity, dtype=bool)
-            prepared.total = np.zeros(state.capacity, dtype=np.int64)
-            prepared.raw = {}
-            self._evaluate(prepared, state, slice(0, state.size))
-        elif changed:
-            self._evaluate(prepared, state, np.array(list(dict.fromkeys(changed)), dtype=np.intp))
-
-    def _evaluate(self, prepared: Prepared, state: ClusterState, rows: Any) -> None:
-        """Work the local plugins out for these rows."""
-        fits = state.valid[rows]
-        for plugin in self._local_filters:
-            data = prepared.data[plugin.name]
-            if data is not SKIP:
-                fits = fits & (_call(plugin, "filter", data, state, rows) == 0)
-        prepared.fits[rows] = fits
-        total: Any = 0
-        for plugin, weight in self.scores:
-            data = prepared.data[plugin.name]
+    def _evaluate_nodes(self, prepared: Prepared, state: ClusterState) -> None:
+        """Start over: what static plugins say of all rows, and which plugins look at loads."""
+        capacity, rows = state.capacity, slice(0, state.size)
+        prepared.capacity, prepared.nodes_version = capacity, state.nodes_version
+        prepared.node_fits = np.zeros(capacity, dtype=bool)
+        prepared.node_total = np.zeros(capacity, dtype=np.int64)
+        prepared.fits = np.zeros(capacity, dtype=bool)
+        prepared.ranks = np.full(capacity, _LOWEST, dtype=np.int64)
+        prepared.raw, prepared.load_filters, prepared.load_scores = [], [], []
+        fits = state.valid[rows].copy()
+        for plugin in self.filters:
+            data = prepared.data.get(plugin.name)
             if not plugin.local or data is SKIP:
                 continue
-            scores = _call(plugin, "score", data, state, rows)
-            if has(plugin, "normalize"):
-                raw = prepared.raw.get(plugin.name)
-                if raw is None:
-                    raw = prepared.raw[plugin.name] = np.zeros(state.capacity, dtype=np.int64)
-                raw[rows] = scores
+            if plugin.static:
+                fits &= _call(plugin, "filter", data, state, rows) == 0
             else:
-                total = total + scores * weight
-        prepared.total[rows] = total
+                prepared.load_filters.append((plugin, data))
+        prepared.node_fits[rows] = fits
+        for plugin, weight in self.scores:
+            data = prepared.data.get(plugin.name)
+            if not plugin.local or data is SKIP:
+                continue
+            if has(plugin, "normalize"):
+                raw = np.zeros(capacity, dtype=np.int64)
+                raw[rows] = _call(plugin, "score", data, state, rows)
+                prepared.raw.append((plugin, weight, raw))
+                if not plugin.static:
+                    prepared.load_scores.append((plugin, 0, data))
+            elif plugin.static:
+                prepared.node_total[rows] += _call(plugin, "score", data, state, rows) * weight
+            else:
+                prepared.load_scores.append((plugin, weight, data))
+
+    def _catch_up(self, prepared: Prepared, state: ClusterState) -> None:
+        """Work out again the rows whose load changed since."""
+        if prepared.position == state.position:
+            return
+        changed = state.changed_since(prepared.position)
+        if changed is None or len(changed) > max(64, state.size // 4):
+            self._evaluate_load(prepared, state, slice(0, state.size))
+        else:
+            rows = changed if len(changed) == 1 else list(dict.fromkeys(changed))
+            self._evaluate_load(prepared, state, np.array(rows, dtype=np.intp))
+
+    def _evaluate_load(self, prepared: Prepared, state: ClusterState, rows: Any) -> None:
+        prepared.position = state.position
+        fits = prepared.node_fits[rows]
+        for plugin, data in prepared.load_filters:
+            fits = fits & (_call(plugin, "filter", data, state, rows) == 0)
+        total = prepared.node_total[rows]
+        for plugin, weight, data in prepared.load_scores:
+            scores = _call(plugin, "score", data, state, rows)
+            if weight:
+                total = total + (scores if weight == 1 else scores * weight)
+            else:
+                next(raw for normalized, _, raw in prepared.raw if normalized is plugin)[rows] = scores
+        prepared.fits[rows] = fits
+        prepared.ranks[rows] = np.where(fits, total, _LOWEST)
 
     # --- in detail, for diagnosis and Explain -------------------------------------------------------------------------
 
@@ -195,7 +240,7 @@ class Profile:
         out: list[tuple[Plugin, Any, Array]] = []
         open_rows = state.valid[: state.size].copy()
         for plugin in self.filters:
-            data = prepared.data.get(plugin.name, SKIP)
+            data = prepared.data.get(plugin.name)
             if data is SKIP:
                 continue
             bits = _call(plugin, "filter", data, state, slice(0, state.size)).copy()
@@ -209,7 +254,7 @@ class Profile:
         prepared = self._prepared(pod, state)
         out: list[tuple[Plugin, int, Array]] = []
         for plugin, weight in self.scores:
-            data = prepared.data.get(plugin.name, SKIP)
+            data = prepared.data.get(plugin.name)
             if data is SKIP:
                 continue
             scores = _call(plugin, "score", data, state, slice(0, state.size))

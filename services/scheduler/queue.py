@@ -253,6 +253,12 @@ class SchedulingQueue:
         # Without a plugin's word (an error, say) any event is worth a try.
         return not waiting.plugins
 
+    def wake(self, uid: str, now: float) -> None:
+        """Try one pod again, after its back-off."""
+        waiting = self._unschedulable.get(uid)
+        if waiting is not None:
+            self._wake(waiting, now)
+
     def wake_all(self, now: float) -> None:
         """Try every pod again, after its back-off."""
         for waiting in list(self._unschedulable.values()):

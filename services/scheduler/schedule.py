@@ -33,9 +33,10 @@ def decide(
     `reserved` is a bool a row: where room is kept for pods of higher priority that others are being evicted for.
     """
     judgement = profile.judge(pod, state)
-    feasible = judgement.feasible
-    if reserved is not None:
+    feasible, ranks = judgement.feasible, judgement.ranks
+    if reserved is not None and ranks is not None:
         feasible = feasible & ~reserved
+        ranks = np.where(feasible, ranks, _LOWEST)
     count = int(np.count_nonzero(feasible))
     if not count:
         return Decision(None, diagnose(pod, state, profile), 0)
@@ -44,8 +45,7 @@ def decide(
         row = state.row_of.get(nominated)
         if row is not None and row < len(feasible) and feasible[row]:
             return Decision(row, None, count)
-    assert judgement.total is not None
-    total = np.where(feasible, judgement.total, _LOWEST)
-    best = np.flatnonzero(total == total.max())
-    row = int(best[0]) if len(best) == 1 else int(best[random.integers(len(best))])
+    assert ranks is not None
+    best = np.flatnonzero(ranks == ranks.max())
+    row = int(best[0]) if len(best) == 1 else int(best[int(random.random() * len(best))])
     return Decision(row, None, count)

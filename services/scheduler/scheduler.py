@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from machinery.api import kinds, objects
+from machinery.api import kinds, objects, selectors
 from machinery.api.errors import ApiError, Conflict, NotFound
 from machinery.client.api_client import ApiClient
 from machinery.client.events import EventRecorder
@@ -23,10 +23,12 @@ from services.scheduler.bind import Binder, Binding
 from services.scheduler.cluster_state import ClusterState
 from services.scheduler.conditions import SCHEDULER_ERROR, UNSCHEDULABLE, ConditionWriter
 from services.scheduler.diagnosis import Diagnosis
+from services.scheduler.evict import evict
 from services.scheduler.framework import ClusterEvent, Hint, PluginError
-from services.scheduler.objects import Node, Pod, decode_node, decode_pod
+from services.scheduler.objects import DisruptionBudget, Node, Pod, decode_disruption_budget, decode_node, decode_pod
 from services.scheduler.owners import OwnerSelectors
 from services.scheduler.pod_info import PodInfo
+from services.scheduler.preempt import Budget, Candidate
 from services.scheduler.profile import Profile
 from services.scheduler.queue import Popped, SchedulingQueue
 from services.scheduler.schedule import decide
@@ -66,8 +68,14 @@ class Scheduler:
             backoff_seconds_first=backoff_seconds_first, backoff_seconds_max=backoff_seconds_max,
         )  # fmt: skip
         self._wake = asyncio.Event()
+        self._tasks: asyncio.TaskGroup | None = None
+        # Nodes that preemption chose during the present decision; from then on the state keeps room there.
+        self._room: dict[str, str] = {}
         self.pods: Informer[Pod] = Informer(client, kinds.POD, decode=decode_pod)
         self.nodes: Informer[Node] = Informer(client, kinds.NODE, decode=decode_node)
+        self.disruptions: Informer[DisruptionBudget] = Informer(
+            client, kinds.POD_DISRUPTION_BUDGET, decode=decode_disruption_budget
+        )
         self.namespaces: Informer[Any] = Informer(client, kinds.NAMESPACE, decode=objects.decode_partial)
         # Handlers for nodes and namespaces come first, so that pods find what they refer to.
         self.nodes.add_handler(self._on_node)
@@ -80,7 +88,16 @@ class Scheduler:
     @property
     def informers(self) -> list[Informer[Any]]:
         """What has to run, and to be synced before anything is decided."""
-        return [self.nodes, self.namespaces, self.pods, *self.owners.informers]
+        return [self.nodes, self.namespaces, self.pods, self.disruptions, *self.owners.informers]
+
+    def budgets(self) -> list[Budget]:
+        """For plugins: the PodDisruptionBudgets."""
+        return [
+            Budget(
+                pdb.metadata.namespace, selectors.from_label_selector(pdb.spec.selector), pdb.status.disruptionsAllowed
+            )
+            for pdb in self.disruptions.lister
+        ]
 
     def default_selector(self, pod: PodInfo) -> Any:
         """For plugins: the selector of the Services and controllers that the pod belongs to."""
@@ -121,6 +138,7 @@ class Scheduler:
     def _pod_left(self, uid: str) -> None:
         self.queue.remove(uid)
         self.conditions.forget(uid)
+        self.state.withdraw(uid)
         info = self.state.remove_pod(uid)
         if info is not None:
             self._event(ClusterEvent("Pod", "Delete"), info, None)
@@ -128,6 +146,7 @@ class Scheduler:
     def _pod_placed(self, info: PodInfo) -> None:
         self.queue.remove(info.uid)
         self.conditions.forget(info.uid)
+        self.state.withdraw(info.uid)
         before = self.state.pod(info.uid)
         node = info.pod.spec.nodeName
         assert node
@@ -158,11 +177,12 @@ class Scheduler:
 
     async def run(self, client: ApiClient) -> None:
         """Schedule for ever, writing through `client` (fenced by our leadership)."""
-        self.conditions._client = client
+        self.conditions.client = client
         await wait_synced(*self.informers, timeout=SYNC_SECONDS_MAX)
         log.info("scheduling", nodes=self.state.node_count, waiting=len(self.queue))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.conditions.run(), name="pod conditions")
+            self._tasks = tasks
             binder = Binder(client, tasks, self._bound)
             while True:
                 bindings = self._decide_some()
@@ -206,15 +226,27 @@ class Scheduler:
         name = _scheduler_name(pod.pod)
         profile = self.profiles[name]
         begin = time.perf_counter()
+        kept = self.state.lesser_nominated(pod)
+        for info, _ in kept:
+            self.state.withdraw(info.uid)
+        placed = False
         try:
             decision = decide(pod, self.state, profile, self.random)
+            placed = decision.row is not None
+            if decision.diagnosis is not None:
+                self._rejected(pod, name, decision.diagnosis)
         except PluginError as err:
             self._failed(pod, name, err)
             return None
+        finally:
+            for info, node in kept:
+                if not (placed and info.uid == pod.uid):
+                    self._keep_room(info, node)
         instruments.algorithm_seconds.observe(time.perf_counter() - begin)
         if decision.row is None:
-            assert decision.diagnosis is not None
-            self._rejected(pod, name, decision.diagnosis)
+            node = self._room.pop(pod.uid, "")
+            if node:
+                self._keep_room(pod, node)
             return None
         node = self.state.name(decision.row)
         self.state.assume(pod, decision.row)
@@ -235,10 +267,41 @@ class Scheduler:
 
     def _rejected(self, pod: PodInfo, profile: str, diagnosis: Diagnosis) -> None:
         instruments.attempts.labels("unschedulable", profile).inc()
+        candidate = self._make_room(pod, profile, diagnosis)
         message = diagnosis.message
         self.queue.rejected(pod.uid, diagnosis.plugins, message, self.clock())
-        self.conditions.set(pod, UNSCHEDULABLE, message)
+        nominated = self.state.name(candidate.row) if candidate else None
+        self.conditions.set(pod, UNSCHEDULABLE, message, nominated)
         self.recorder.record(pod.pod, "Warning", "FailedScheduling", message, "Scheduling")
+
+    def _make_room(self, pod: PodInfo, name: str, diagnosis: Diagnosis) -> Candidate | None:
+        """Ask the PostFilter plugins; what they plan is carried out in the background."""
+        profile = self.profiles[name]
+        for plugin in profile.with_point("post_filter"):
+            candidate: Candidate | None = plugin.post_filter(  # type: ignore[attr-defined]
+                pod, self.state, profile, diagnosis, self.random
+            )
+            if candidate is not None:
+                instruments.preemption_attempts.inc()
+                instruments.preemption_victims.observe(len(candidate.victims))
+                self._room[pod.uid] = self.state.name(candidate.row)
+                for victim in candidate.victims:
+                    said = f"Preempted by pod {pod.uid} on node {self.state.name(candidate.row)}"
+                    self.recorder.record(victim.pod, "Normal", "Preempted", said, "Preempting")
+                if self._tasks is not None:
+                    self._tasks.create_task(self._evict(pod, name, candidate.victims), name=f"preempt for {pod.key}")
+                return candidate
+        return None
+
+    def _keep_room(self, pod: PodInfo, node: str) -> None:
+        if pod.uid in self.queue and node in self.state.row_of:
+            self.state.nominate(pod, node)
+
+    async def _evict(self, pod: PodInfo, name: str, victims: tuple[PodInfo, ...]) -> None:
+        if not await evict(self.conditions.client, pod, name, victims):
+            self.state.withdraw(pod.uid)
+            self.queue.wake(pod.uid, self.clock())
+            self._wake.set()
 
     def _failed(self, pod: PodInfo, profile: str, err: PluginError) -> None:
         instruments.attempts.labels("error", profile).inc()

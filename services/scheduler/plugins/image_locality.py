@@ -26,6 +26,7 @@ class ImageLocality(Plugin):
     """status.images of nodes against the images of containers."""
 
     local = True
+    static = True
 
     def __init__(self, arguments: dict[str, Any] | None = None, handle: Any = None) -> None:
         super().__init__(arguments, handle)

@@ -79,6 +79,8 @@ class InterPodAffinity(Plugin):
     def prepare(self, pod: PodInfo, state: ClusterState) -> Any:
         known = self._known(pod, state)
         terms = known.terms
+        if not known.meant_by and terms.idle:
+            return SKIP
         affinity = self._affinity_counter(terms.affinity, state) if terms.affinity else None
         anti = [(term, _counter(term, state)) for term in terms.anti_affinity]
         scored = [(term, _counter(term, state), weight) for term, weight in terms.preferred]

@@ -123,6 +123,7 @@ class NodeAffinity(Plugin):
     """Labels of nodes against what pods select and prefer."""
 
     local = True
+    static = True
 
     def events(self) -> dict[ClusterEvent, Hint | None]:
         return {ClusterEvent("Node", "Add"): None, ClusterEvent("Node", "Update"): _labels_changed}

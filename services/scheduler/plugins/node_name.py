@@ -17,6 +17,7 @@ class NodeName(Plugin):
     """spec.nodeName."""
 
     local = True
+    static = True
 
     def prepare(self, pod: PodInfo, state: ClusterState) -> Any:
         wanted = pod.pod.spec.nodeName

@@ -22,6 +22,7 @@ class NodeUnschedulable(Plugin):
     """spec.unschedulable of nodes."""
 
     local = True
+    static = True
 
     def events(self) -> dict[ClusterEvent, Hint | None]:
         return {ClusterEvent("Node", "Add"): _schedulable, ClusterEvent("Node", "Update"): _schedulable}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from services.scheduler.framework import Plugin
 from services.scheduler.plugins.balanced_allocation import NodeResourcesBalancedAllocation
+from services.scheduler.plugins.default_preemption import DefaultPreemption
 from services.scheduler.plugins.image_locality import ImageLocality
 from services.scheduler.plugins.inter_pod_affinity import InterPodAffinity
 from services.scheduler.plugins.node_affinity import NodeAffinity
@@ -28,6 +29,7 @@ DEFAULT: tuple[tuple[type[Plugin], int], ...] = (
     (InterPodAffinity, 2),
     (NodeResourcesBalancedAllocation, 1),
     (ImageLocality, 1),
+    (DefaultPreemption, 0),
 )
 
 BY_NAME: dict[str, type[Plugin]] = {plugin.__name__: plugin for plugin, _ in DEFAULT}

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from services.scheduler.cluster_state import PODS, ClusterState
+from services.scheduler.cluster_state import CPU, MEMORY, PODS, ClusterState
 from services.scheduler.columns import Array
 from services.scheduler.framework import MAX_SCORE, ClusterEvent, Hint, Plugin, Rows
 from services.scheduler.objects import Node
@@ -28,16 +28,23 @@ class _Data:
         wanted = [(name, value) for name, value in pod.requests.items() if value > 0 and not _ignored(name, ignored)]
         self.names = [name for name, _ in wanted][:_REASONS_MAX]
         self.indices = np.array([state.resource(name) for name in self.names], dtype=np.intp)
-        self.needs = np.array([pod.requests[name] for name in self.names], dtype=np.int64)
+        self.needs = np.array([[pod.requests[name]] for name in self.names], dtype=np.int64)
         self.bits = [np.uint64(1 << i) for i in range(len(self.names))]
-        self.scored: list[tuple[int, int, int]] = []
-        for name, weight in scored:
-            index = state.resource(name)
-            if index < 2:
-                self.scored.append((index, (pod.cpu_scored, pod.memory_scored)[index], weight))
-            elif pod.requests.get(name):
-                # An extended resource counts only for pods that ask for it.
-                self.scored.append((index, pod.requests[name], weight))
+        counted = [entry for entry in (_scored(pod, state, name, weight) for name, weight in scored) if entry]
+        self.scored_needs = np.array([[need] for _, need, _ in counted], dtype=np.int64).reshape(-1, 1)
+        self.weights = np.array([[weight] for _, _, weight in counted], dtype=np.int64).reshape(-1, 1)
+        self.scored_indices = np.array([index for index, _, _ in counted], dtype=np.intp)
+        # The usual case, cpu and memory with equal weight, needs no index arrays.
+        self.plain = [(index, weight) for index, _, weight in counted] == [(CPU, 1), (MEMORY, 1)]
+
+
+def _scored(pod: PodInfo, state: ClusterState, name: str, weight: int) -> tuple[int, int, int] | None:
+    """(index, need, weight) of a resource that scores; extended ones score only for pods that ask for them."""
+    index = state.resource(name)
+    if index in (CPU, MEMORY):
+        return index, (pod.cpu_scored, pod.memory_scored)[index], weight
+    need = pod.requests.get(name)
+    return (index, need, weight) if need else None
 
 
 def _ignored(name: str, ignored: frozenset[str]) -> bool:
@@ -81,7 +88,7 @@ class NodeResourcesFit(Plugin):
     def filter(self, data: _Data, state: ClusterState, rows: Rows) -> Array:
         # Two index arrays would be paired; a column of indices against a row of rows makes the grid that is meant.
         indices = data.indices if isinstance(rows, slice) else data.indices[:, None]
-        short = state.allocatable[indices, rows] - state.requested[indices, rows] < data.needs[:, None]
+        short = state.allocatable[indices, rows] - state.requested[indices, rows] < data.needs
         out = np.zeros(short.shape[1], dtype=np.uint64)
         if short.any():
             for bit, lacking in zip(data.bits, short, strict=True):
@@ -93,7 +100,7 @@ class NodeResourcesFit(Plugin):
 
     def remedy(self, data: _Data, state: ClusterState, row: int) -> str:
         parts = []
-        for name, index, need in zip(data.names, data.indices, data.needs, strict=True):
+        for name, index, need in zip(data.names, data.indices, data.needs[:, 0], strict=True):
             free = int(state.allocatable[index, row] - state.requested[index, row])
             if free >= need:
                 continue
@@ -106,23 +113,29 @@ class NodeResourcesFit(Plugin):
         return f"fits on {state.name(row)} if {' and '.join(parts)}" if parts else ""
 
     def score(self, data: _Data, state: ClusterState, rows: Rows) -> Array:
-        sum_scores: Any = 0
-        sum_weights: Any = 0
-        for index, need, weight in data.scored:
-            capacity = state.allocatable[index, rows]
-            used = (state.scored[index, rows] if index < 2 else state.requested[index, rows]) + need
-            present = capacity > 0
-            safe = np.where(present, capacity, 1)
-            sum_scores = sum_scores + np.where(present, self._one(used, safe), 0) * weight
-            sum_weights = sum_weights + np.where(present, weight, 0)
-        if not data.scored:
-            return np.zeros(len(state.valid[rows]), dtype=np.int64)
-        out: Array = sum_scores // np.maximum(sum_weights, 1)
-        return out
+        if data.plain:
+            capacity = state.allocatable[:2, rows]
+            used = state.scored[:, rows] + data.scored_needs
+        else:
+            indices = data.scored_indices if isinstance(rows, slice) else data.scored_indices[:, None]
+            capacity = state.allocatable[indices, rows]
+            # cpu and memory are counted with defaults for containers that request none.
+            load = np.concatenate((state.scored, state.requested[2:]))
+            used = load[indices, rows] + data.scored_needs
+        present = capacity > 0
+        if present.all():
+            scores = self._one(used, capacity)
+            if data.plain:
+                return (scores[0] + scores[1]) // 2  # type: ignore[no-any-return]
+            return (scores * data.weights).sum(axis=0) // max(1, int(data.weights.sum()))  # type: ignore[no-any-return]
+        scores = self._one(used, np.where(present, capacity, 1)) * data.weights
+        weights = np.where(present, data.weights, 0).sum(axis=0)
+        return np.where(present, scores, 0).sum(axis=0) // np.maximum(weights, 1)  # type: ignore[no-any-return]
 
     def _one(self, used: Array, capacity: Array) -> Array:
+        """Each resource's score, 0..100."""
         if self.strategy == "LeastAllocated":
-            return np.where(used > capacity, 0, (capacity - used) * MAX_SCORE // capacity)
+            return np.maximum(capacity - used, 0) * MAX_SCORE // capacity  # type: ignore[no-any-return]
         if self.strategy == "MostAllocated":
             return np.minimum(used, capacity) * MAX_SCORE // capacity
         utilization = np.where(used > capacity, 100.0, used * 100 / capacity)

@@ -80,6 +80,7 @@ class TaintToleration(Plugin):
     """Taints of nodes against tolerations of pods."""
 
     local = True
+    static = True
 
     def events(self) -> dict[ClusterEvent, Hint | None]:
         return {ClusterEvent("Node", "Add"): _bearable, ClusterEvent("Node", "Update"): _bearable}

@@ -105,3 +105,38 @@ async def test_pods_of_other_schedulers_are_left_alone(world: Any) -> None:
     await world.add_pod("ours")
     await world.until(lambda: world.placements()["ours"] == "n0")
     assert world.placements()["theirs"] == ""
+
+
+async def test_a_more_important_pod_takes_the_place_of_a_lesser_one(world: Any) -> None:
+    await world.add_node("n0", cpu="1")
+    await world.add_node("n1", cpu="1")
+    await world.start()
+    await world.add_pod("low", cpu="1", priority=1)
+    await world.add_pod("middle", cpu="1", priority=5)
+    await world.until(lambda: all(world.placements().values()))
+    room = world.placements()["low"]
+    await world.add_pod("high", cpu="1", priority=10)
+    await world.until(lambda: "deletionTimestamp" in world.server.state.get(kinds.POD, "default", "low")["metadata"])
+    await world.until(
+        lambda: world.server.state.get(kinds.POD, "default", "high")["status"].get("nominatedNodeName") == room
+    )
+    # The room that is being made is the preemptor's: nobody else gets it, nor is a second victim taken.
+    await world.add_pod("sneaky", cpu="1", priority=1)
+    await world.until(lambda: condition(world, "sneaky").get("status") == "False")
+    await world.client.delete(kinds.POD, "low", "default", grace_period_seconds=0)
+    await world.until(lambda: world.placements()["high"] == room)
+    assert world.placements()["sneaky"] == ""
+    assert "deletionTimestamp" not in world.server.state.get(kinds.POD, "default", "middle")["metadata"]
+    world.scheduler.state.validate()
+
+
+async def test_preemption_that_cannot_help_is_said_so(world: Any) -> None:
+    await world.add_node("n0", cpu="1")
+    await world.add_node("n1", unschedulable=True)
+    await world.start()
+    await world.add_pod("big", cpu="2")
+    await world.until(lambda: condition(world, "big").get("status") == "False")
+    assert condition(world, "big")["message"] == (
+        "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) were unschedulable. preemption: 0/2 nodes are available: "
+        "1 No preemption victims found for incoming pod, 1 Preemption is not helpful for scheduling."
+    )
