@@ -103,6 +103,10 @@ class Plugin:
         """For a row that `filter` refuses: what would make it fit, as a sentence."""
         return ""
 
+    def pre_bind_needed(self, pod: PodInfo, node: str) -> bool:
+        """Whether `pre_bind` has anything to do for this pod; pods for which no plugin has are bound in batches."""
+        return True
+
     def reserve(self, pod: PodInfo, node: str) -> str | None:
         return None
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from machinery.api import kinds, objects, selectors
-from machinery.api.errors import ApiError, Conflict, NotFound
+from machinery.api.errors import ApiError, Conflict, NotFound, ServiceUnavailable
 from machinery.client.api_client import ApiClient
 from machinery.client.events import EventRecorder
 from machinery.client.informer import Informer, wait_synced
@@ -24,7 +25,7 @@ from services.scheduler.cluster_state import ClusterState
 from services.scheduler.conditions import SCHEDULER_ERROR, UNSCHEDULABLE, ConditionWriter
 from services.scheduler.diagnosis import Diagnosis
 from services.scheduler.evict import evict
-from services.scheduler.framework import ClusterEvent, Hint, PluginError
+from services.scheduler.framework import ClusterEvent, Hint, PluginError, has
 from services.scheduler.objects import DisruptionBudget, Node, Pod, decode_disruption_budget, decode_node, decode_pod
 from services.scheduler.owners import OwnerSelectors
 from services.scheduler.pod_info import PodInfo
@@ -32,6 +33,7 @@ from services.scheduler.preempt import Budget, Candidate
 from services.scheduler.profile import Profile
 from services.scheduler.queue import Popped, SchedulingQueue
 from services.scheduler.schedule import decide
+from services.scheduler.volumes import Volumes
 
 SLICE_SECONDS = 0.02
 """How long decisions may keep the event loop to themselves."""
@@ -58,6 +60,10 @@ class Scheduler:
         self.client = client
         self.state = ClusterState()
         self.owners = OwnerSelectors(client)
+        self.volumes = Volumes(client)
+        # For plugins that write: fenced by our leadership once we lead.
+        self.writer = client
+        self._volumes_changed = asyncio.Event()
         self.profiles = profiles(self)
         self.recorder = recorder
         self.conditions = ConditionWriter(client)
@@ -81,6 +87,8 @@ class Scheduler:
         self.nodes.add_handler(self._on_node)
         self.namespaces.add_handler(self._on_namespace)
         self.pods.add_handler(self._on_pod)
+        for informer in self.volumes.informers:
+            informer.add_handler(partial(self._on_volume, informer.kind.kind))
         instruments.watch_queue(self.queue)
         instruments.cache_size.labels("nodes").set_function(lambda: self.state.node_count)
         instruments.cache_size.labels("pods").set_function(lambda: self.state.pod_count)
@@ -88,7 +96,14 @@ class Scheduler:
     @property
     def informers(self) -> list[Informer[Any]]:
         """What has to run, and to be synced before anything is decided."""
-        return [self.nodes, self.namespaces, self.pods, self.disruptions, *self.owners.informers]
+        return [
+            self.nodes,
+            self.namespaces,
+            self.pods,
+            self.disruptions,
+            *self.owners.informers,
+            *self.volumes.informers,
+        ]
 
     def budgets(self) -> list[Budget]:
         """For plugins: the PodDisruptionBudgets."""
@@ -121,6 +136,17 @@ class Scheduler:
         elif old is None or not _same_node(old, new):
             self.state.set_node(new)
             self._event(ClusterEvent("Node", "Update" if old else "Add"), old, new)
+
+    def _on_volume(self, kind: str, old: Any, new: Any) -> None:
+        """A claim, volume, storage class or CSI node changed."""
+        self._volumes_changed.set()
+        self._volumes_changed = asyncio.Event()
+        action = "Delete" if new is None else "Update" if old is not None else "Add"
+        self._event(ClusterEvent(kind, action), old, new)
+
+    def volumes_changed(self) -> asyncio.Event:
+        """For plugins: what the next change of a claim or volume sets."""
+        return self._volumes_changed
 
     def _on_namespace(self, old: Any, new: Any) -> None:
         name = (new or old).metadata.name
@@ -177,7 +203,7 @@ class Scheduler:
 
     async def run(self, client: ApiClient) -> None:
         """Schedule for ever, writing through `client` (fenced by our leadership)."""
-        self.conditions.client = client
+        self.conditions.client = self.writer = client
         await wait_synced(*self.informers, timeout=SYNC_SECONDS_MAX)
         log.info("scheduling", nodes=self.state.node_count, waiting=len(self.queue))
         async with asyncio.TaskGroup() as tasks:
@@ -187,10 +213,39 @@ class Scheduler:
             while True:
                 bindings = self._decide_some()
                 if bindings:
-                    await binder.send(bindings)
+                    await binder.send(self._without_delay(bindings, binder))
                     await asyncio.sleep(0)
                 else:
                     await self._wait()
+
+    def _without_delay(self, bindings: list[Binding], binder: Binder) -> list[Binding]:
+        """Bindings that can be sent now; the others go their own way once their plugins are done."""
+        out = []
+        for binding in bindings:
+            profile = self.profiles[_scheduler_name(binding.pod.pod)]
+            points = profile.with_point("permit") + profile.with_point("pre_bind")
+            waiting = [p for p in points if has(p, "permit") or p.pre_bind_needed(binding.pod, binding.node)]
+            if waiting and self._tasks is not None:
+                self._tasks.create_task(self._bind_slowly(binding, profile, binder), name=f"bind {binding.pod.key}")
+            else:
+                out.append(binding)
+        return out
+
+    async def _bind_slowly(self, binding: Binding, profile: Profile, binder: Binder) -> None:
+        """Permit and PreBind of one pod, then its binding."""
+        pod, node = binding.pod, binding.node
+        for point in ("permit", "pre_bind"):
+            for plugin in profile.with_point(point):
+                if point == "pre_bind" and not plugin.pre_bind_needed(pod, node):
+                    continue
+                try:
+                    why = await getattr(plugin, point)(pod, node)
+                except Exception as err:  # A third party's code: its failure is this pod's, not the scheduler's.
+                    why = str(PluginError(plugin.name, point, err))
+                if why:
+                    self._bound(binding, ServiceUnavailable(why))
+                    return
+        await binder.send([binding])
 
     async def _wait(self) -> None:
         """Until an event wakes the queue or something in it has rested long enough."""

@@ -13,7 +13,7 @@ import numpy as np
 from services.scheduler.cluster_state import ClusterState
 from services.scheduler.columns import MISSING, Array, Lookup
 from services.scheduler.framework import SKIP, ClusterEvent, Hint, Plugin, Rejected, Rows, count_of, normalize
-from services.scheduler.objects import Node, NodeSelectorTerm, PodSpec, Requirement
+from services.scheduler.objects import Node, NodeSelector, NodeSelectorTerm, PodSpec, Requirement
 from services.scheduler.pod_info import PodInfo
 
 REASON = "node(s) didn't match Pod's node affinity/selector"
@@ -72,34 +72,39 @@ def _term_tests(term: NodeSelectorTerm, state: ClusterState) -> list[Test]:
     return tests + [_field_test(requirement) for requirement in term.matchFields or ()]
 
 
+class Terms:
+    """A node selector: some term's requirements all hold. A term without requirements selects nothing, as upstream has it."""
+
+    def __init__(self, selector: NodeSelector, state: ClusterState) -> None:
+        self._terms = [tests for term in selector.nodeSelectorTerms if (tests := _term_tests(term, state))]
+
+    def __call__(self, state: ClusterState, rows: Rows) -> Array:
+        out = np.zeros(count_of(rows, state), dtype=bool)
+        for tests in self._terms:
+            out |= _conjunction(tests, state, rows)
+        return out
+
+
 class Required:
     """nodeSelector and required node affinity of a pod, as a test on rows."""
 
     def __init__(self, spec: PodSpec, state: ClusterState) -> None:
         selector = [Requirement(k, "In", [v]) for k, v in (spec.nodeSelector or {}).items()]
         self._all = [_label_test(requirement, state) for requirement in selector]
-        self._any: list[list[Test]] | None = None
         affinity = spec.affinity.nodeAffinity if spec.affinity else None
         required = affinity.requiredDuringSchedulingIgnoredDuringExecution if affinity else None
-        if required is not None:
-            # A term without requirements selects nothing, as upstream has it.
-            self._any = [tests for term in required.nodeSelectorTerms if (tests := _term_tests(term, state))]
+        self._terms = Terms(required, state) if required is not None else None
 
     @property
     def trivial(self) -> bool:
         """Whether every node passes."""
-        return not self._all and self._any is None
+        return not self._all and self._terms is None
 
     def __call__(self, state: ClusterState, rows: Rows) -> Array:
         out = np.ones(count_of(rows, state), dtype=bool)
         for test in self._all:
             out &= test(state, rows)
-        if self._any is not None:
-            some = np.zeros_like(out)
-            for tests in self._any:
-                some |= _conjunction(tests, state, rows)
-            out &= some
-        return out
+        return out & self._terms(state, rows) if self._terms is not None else out
 
 
 def _conjunction(tests: Iterable[Test], state: ClusterState, rows: Rows) -> Array:

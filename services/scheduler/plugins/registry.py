@@ -15,6 +15,8 @@ from services.scheduler.plugins.resources_fit import NodeResourcesFit
 from services.scheduler.plugins.scheduling_gates import SchedulingGates
 from services.scheduler.plugins.taint_toleration import TaintToleration
 from services.scheduler.plugins.topology_spread import PodTopologySpread
+from services.scheduler.plugins.volume_binding import VolumeBinding
+from services.scheduler.plugins.volume_rules import NodeVolumeLimits, VolumeRestrictions, VolumeZone
 
 # (class, weight of its score) in the order in which filters run: upstream's MultiPoint order, which decides what a node is said to fail by.
 DEFAULT: tuple[tuple[type[Plugin], int], ...] = (
@@ -25,6 +27,10 @@ DEFAULT: tuple[tuple[type[Plugin], int], ...] = (
     (NodeAffinity, 2),
     (NodePorts, 0),
     (NodeResourcesFit, 1),
+    (VolumeRestrictions, 0),
+    (NodeVolumeLimits, 0),
+    (VolumeBinding, 0),
+    (VolumeZone, 0),
     (PodTopologySpread, 2),
     (InterPodAffinity, 2),
     (NodeResourcesBalancedAllocation, 1),
