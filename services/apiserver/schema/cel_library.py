@@ -237,7 +237,7 @@ def _order(value: dict[str, Value]) -> Any:
 
 def _compare(left: dict[str, Value], right: dict[str, Value]) -> int:
     ours, theirs = _order(left), _order(right)
-    return (ours > theirs) - (ours < theirs)
+    return int(ours > theirs) - int(ours < theirs)
 
 
 def _add(sign: int) -> Callable[[dict[str, Value], Value], dict[str, Value]]:

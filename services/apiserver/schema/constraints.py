@@ -109,7 +109,12 @@ ENV_NAME = Constraint(
     lambda value, path: [causes.invalid(path, value, problem) for problem in names.env_name(value)] if value else [],
 )
 PORT_NAME = Constraint(
-    {"anyOf": [{"const": ""}, {"pattern": r"^[0-9]*(-?[0-9]+)*-?[a-z]([a-z0-9]|-[a-z0-9])*$", "maxLength": 15}]},
+    {
+        "anyOf": [
+            {"const": ""},
+            {"pattern": "^[a-z0-9]+(-[a-z0-9]+)*$", "maxLength": 15, "allOf": [{"pattern": "[a-z]"}]},
+        ]
+    },
     lambda value, path: [causes.invalid(path, value, problem) for problem in names.port_name(value)] if value else [],
 )
 LABELS = Constraint(
@@ -138,11 +143,9 @@ _CONTAINER: dict[str, Constraint] = {
     "imagePullPolicy": one_of("Always", "IfNotPresent", "Never"),
     "terminationMessagePolicy": one_of("File", "FallbackToLogsOnError"),
 }
-_WORKLOAD: dict[str, Constraint] = {
-    "replicas": NOT_NEGATIVE,
-    "minReadySeconds": NOT_NEGATIVE,
-    "revisionHistoryLimit": NOT_NEGATIVE,
-}
+_READY: dict[str, Constraint] = {"minReadySeconds": NOT_NEGATIVE}
+_REPLICAS: dict[str, Constraint] = {**_READY, "replicas": NOT_NEGATIVE}
+_HISTORY: dict[str, Constraint] = {"revisionHistoryLimit": NOT_NEGATIVE}
 _SUBJECT_KINDS = one_of("User", "Group", "ServiceAccount")
 _WEBHOOK: dict[str, Constraint] = {
     "failurePolicy": one_of("Ignore", "Fail"),
@@ -238,7 +241,7 @@ CONSTRAINTS: dict[str, dict[str, Constraint]] = {
     "core.v1.ServicePort": {"port": PORT, "protocol": PROTOCOL, "name": LABEL, "nodePort": PORT_OR_ZERO},
     "core.v1.ClientIPConfig": {"timeoutSeconds": between(1, 86400)},
     "core.v1.EndpointPort": {"port": PORT_OR_ZERO, "protocol": PROTOCOL, "name": LABEL},
-    "core.v1.ReplicationControllerSpec": _WORKLOAD,
+    "core.v1.ReplicationControllerSpec": _REPLICAS,
     "core.v1.PersistentVolumeSpec": {
         "persistentVolumeReclaimPolicy": one_of("Retain", "Delete", "Recycle"),
         "volumeMode": one_of("Filesystem", "Block"),
@@ -259,12 +262,12 @@ CONSTRAINTS: dict[str, dict[str, Constraint]] = {
         )
     },
     "core.v1.ScopedResourceSelectorRequirement": {"operator": OPERATOR_LABEL},
-    "apps.v1.DeploymentSpec": {**_WORKLOAD, "progressDeadlineSeconds": NOT_NEGATIVE},
+    "apps.v1.DeploymentSpec": {**_REPLICAS, **_HISTORY, "progressDeadlineSeconds": NOT_NEGATIVE},
     "apps.v1.DeploymentStrategy": {"type": one_of("Recreate", "RollingUpdate")},
-    "apps.v1.ReplicaSetSpec": _WORKLOAD,
-    "apps.v1.DaemonSetSpec": _WORKLOAD,
+    "apps.v1.ReplicaSetSpec": _REPLICAS,
+    "apps.v1.DaemonSetSpec": {**_READY, **_HISTORY},
     "apps.v1.DaemonSetUpdateStrategy": {"type": one_of("OnDelete", "RollingUpdate")},
-    "apps.v1.StatefulSetSpec": {**_WORKLOAD, "podManagementPolicy": one_of("OrderedReady", "Parallel")},
+    "apps.v1.StatefulSetSpec": {**_REPLICAS, **_HISTORY, "podManagementPolicy": one_of("OrderedReady", "Parallel")},
     "apps.v1.StatefulSetUpdateStrategy": {"type": one_of("OnDelete", "RollingUpdate")},
     "apps.v1.RollingUpdateStatefulSetStrategy": {"partition": NOT_NEGATIVE},
     "apps.v1.StatefulSetPersistentVolumeClaimRetentionPolicy": {
@@ -343,7 +346,6 @@ ZERO_IS_FINE: dict[str, frozenset[str]] = {
     "core.v1.ISCSIPersistentVolumeSource": frozenset({"lun"}),
     "core.v1.Event": frozenset({"metadata", "involvedObject"}),
     "core.v1.LimitRangeSpec": frozenset({"limits"}),
-    "core.v1.Toleration": frozenset(),
     "core.v1.ContainerStatus": frozenset({"name", "ready", "restartCount", "image", "imageID"}),
     "core.v1.ContainerStateTerminated": frozenset({"exitCode"}),
     "core.v1.DaemonEndpoint": frozenset({"Port"}),
@@ -359,7 +361,6 @@ ZERO_IS_FINE: dict[str, frozenset[str]] = {
     "events.v1.Event": frozenset({"eventTime"}),
     "events.v1.EventSeries": frozenset({"count", "lastObservedTime"}),
     "apiextensions.v1.CustomResourceDefinitionVersion": frozenset({"served", "storage"}),
-    "apiextensions.v1.CustomResourceConversion": frozenset(),
     "storage.v1.CSINodeSpec": frozenset({"drivers"}),
     "storage.v1.VolumeAttachmentStatus": frozenset({"attached"}),
     "discovery.v1.EndpointSlice": frozenset({"endpoints"}),
@@ -369,7 +370,6 @@ ZERO_IS_FINE: dict[str, frozenset[str]] = {
     "authorization.v1.SelfSubjectAccessReview": frozenset({"spec"}),
     "apps.v1.ControllerRevision": frozenset({"revision"}),
     "meta.v1.Condition": frozenset({"message", "lastTransitionTime"}),
-    "apiregistration.v1.APIServiceSpec": frozenset(),
     "apps.v1.DaemonSetSpec": frozenset({"template"}),
     "apps.v1.DeploymentSpec": frozenset({"template"}),
     "apps.v1.StatefulSetSpec": frozenset({"template", "serviceName"}),
