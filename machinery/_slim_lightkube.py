@@ -1,7 +1,8 @@
 """Importing a model module without the HTTP client that its package would bring along.
 
-`lightkube/__init__.py` imports lightkube's own client with httpx and all: 115 ms and 16 MB in every process that only wants
-`lightkube.models.core_v1`. Here the package is put in place without running that file; it runs when somebody asks the package for a name.
+`lightkube/__init__.py` imports lightkube's own client with httpx and all: 115 ms and 16 MB in every process that only
+wants `lightkube.models.core_v1`. Here the package is put in place without running that file; it runs when somebody
+asks the package for a name.
 """
 
 from __future__ import annotations

@@ -4,9 +4,10 @@
     pod = await client.get(kinds.POD, "web-1", "default")           # a lightkube.models.core_v1.Pod
     await client.patch(kinds.POD, "web-1", "default", {"metadata": {"labels": {"seen": "yes"}}})
 
-Objects come back as the kind's model (a dict for a custom kind) and go in as model, dict or JSON bytes. Every unary call has a deadline
-(`timeout`, seconds). What fails is an ApiError of `machinery.api.errors`; ServiceUnavailable and Timeout on a write mean that it may or may
-not have happened. Objects that the client hands out may be shared (informers): do not change them in place.
+Objects come back as the kind's model (a dict for a custom kind) and go in as model, dict or JSON bytes. Every unary
+call has a deadline (`timeout`, seconds). What fails is an ApiError of `machinery.api.errors`; ServiceUnavailable and
+Timeout on a write mean that it may or may not have happened. Objects that the client hands out may be shared
+(informers): do not change them in place.
 """
 
 from __future__ import annotations
@@ -62,7 +63,10 @@ class ApiClient:
 
     @classmethod
     async def connect(cls, addresses: Sequence[str] | str, tls: tls.TlsFiles | None, *, user_agent: str) -> ApiClient:
-        """A client; it does not wait for the server. `tls` None: without TLS, for tests. Raises TlsError, ValueError."""
+        """A client; it does not wait for the server.
+
+        `tls` None: without TLS, for tests. Raises TlsError, ValueError.
+        """
         listed = [addresses] if isinstance(addresses, str) else list(addresses)
         return cls(Channels(listed, tls, user_agent, apiserver_pb2_grpc.ApiServerStub))
 
@@ -90,7 +94,10 @@ class ApiClient:
         self, kind: Kind, namespace: str = "", *, label_selector: str = "", field_selector: str = "",
         at_revision: int = 0, decode: Decode | None = None, timeout: float = LIST_TIMEOUT_SECONDS,
     ) -> Listing[Any]:  # fmt: skip
-        """Every object that the selectors choose, as of one revision. One that does not fit its model is left out and logged."""
+        """Every object that the selectors choose, as of one revision.
+
+        One that does not fit its model is left out and logged.
+        """
         request = apiserver_pb2.ListRequest(
             resource=kind.ref, namespace=namespace, label_selector=str(label_selector),
             field_selector=str(field_selector), at_revision=at_revision,
@@ -159,7 +166,10 @@ class ApiClient:
         self, kind: Kind, obj: Any, namespace: str = "", *, name: str = "", subresource: str = "",
         options: WriteOptions | None = None, timeout: float = TIMEOUT_SECONDS,
     ) -> Any:  # fmt: skip
-        """Create an object, or with `name` and `subresource` a subresource of it. Raises AlreadyExists, Invalid, Forbidden."""
+        """Create an object, or with `name` and `subresource` a subresource of it.
+
+        Raises AlreadyExists, Invalid, Forbidden.
+        """
         request = requests.create_request(
             kind, obj, namespace, name=name, subresource=subresource, options=options, fence=self.fence
         )
@@ -232,7 +242,10 @@ class ApiClient:
     async def batch(
         self, mutations: Sequence[Mutation], *, omit_objects: bool = True, timeout: float = TIMEOUT_SECONDS
     ) -> builtins.list[BatchResult]:
-        """Many independent writes, each with its own outcome, in order. More than 1,000 go in several calls, in order."""
+        """Many independent writes, each with its own outcome, in order.
+
+        More than 1,000 go in several calls, in order.
+        """
         out: builtins.list[BatchResult] = []
         for start in range(0, len(mutations), BATCH_MUTATIONS_MAX):
             part = mutations[start : start + BATCH_MUTATIONS_MAX]
@@ -285,7 +298,10 @@ def _decoded(kind: Kind, obj: object_pb2.Object) -> Any:
 
 
 def decode_or_none(kind: Kind, obj: object_pb2.Object, decode: Decode) -> Any:
-    """The object, or None if it does not fit its model: one bad object must not stop a component from seeing the others."""
+    """The object, or None if it does not fit its model.
+
+    One bad object must not stop a component from seeing the others.
+    """
     try:
         return decode(obj.json)
     except msgspec.DecodeError as err:

@@ -1,7 +1,7 @@
 """gRPC channels to the apiservers: options, fail-over between several, and what may be tried again.
 
-Reads are tried again on Unavailable until their deadline. A write is tried again only if it was never sent (no connection); otherwise the
-caller learns ServiceUnavailable: it may or may not have happened.
+Reads are tried again on Unavailable until their deadline. A write is tried again only if it was never sent (no
+connection); otherwise the caller learns ServiceUnavailable: it may or may not have happened.
 """
 
 from __future__ import annotations

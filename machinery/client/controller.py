@@ -1,8 +1,9 @@
 """The shell of a controller: workers that take keys from a queue and call `reconcile(key)`.
 
-Level-triggered: `reconcile` gets a key, looks at the present state (listers), and brings the world one step nearer to what is wanted. It may be
-called at any time, for a key that no longer exists, twice in a row, or after a crash in the middle. If it raises, the key comes again with
-back-off; if it answers a Result with `requeue_after_seconds`, it comes again then.
+Level-triggered: `reconcile` gets a key, looks at the present state (listers), and brings the world one step nearer to
+what is wanted. It may be called at any time, for a key that no longer exists, twice in a row, or after a crash in the
+middle. If it raises, the key comes again with back-off; if it answers a Result with `requeue_after_seconds`, it comes
+again then.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ class Controller:
         self.queue.add(objects.object_key(new if new is not None else old))
 
     def enqueue_owner(self, kind: str) -> Callable[[Any, Any], None]:
-        """An informer handler that queues the key of the controlling owner of this kind, before and after the change."""
+        """An informer handler that queues the key of the controlling owner of this kind, before and after a change."""
 
         def handler(old: Any, new: Any) -> None:
             for obj in (old, new):

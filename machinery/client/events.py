@@ -1,7 +1,8 @@
 """Events: what a component tells people about an object (`kubectl describe`, `kubectl get events`).
 
-Recording never waits and never fails: Events are best effort. Repeats of one event raise its count; many similar ones are combined; what one
-object may cause is limited; the queue is bounded and drops the newest when it is full. They are written in batches.
+Recording never waits and never fails: Events are best effort. Repeats of one event raise its count; many similar ones
+are combined; what one object may cause is limited; the queue is bounded and drops the newest when it is full. They
+are written in batches.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ CACHE_MAX = 4096
 FLUSH_SECONDS = 0.2
 """Events that happen together travel together."""
 
-# As upstream's correlator: ten similar events within ten minutes become one; a source may record 25 events about one object at once and
-# one more every five minutes.
+# As upstream's correlator: ten similar events within ten minutes become one; a source may record 25 events about one
+# object at once and one more every five minutes.
 SIMILAR_MAX = 10
 SIMILAR_SECONDS = 600.0
 BURST_MAX = 25
@@ -62,7 +63,10 @@ class _Bucket(msgspec.Struct):
 
 
 class EventRecorder:
-    """Records events of one component. `run` it in a TaskGroup; what was recorded before or without it waits in the queue."""
+    """Records events of one component.
+
+    `run` it in a TaskGroup; what was recorded before or without it waits in the queue.
+    """
 
     def __init__(
         self, client: ApiClient, component: str, host: str = "", *, clock: Callable[[], float] = time.monotonic
@@ -146,7 +150,10 @@ class EventRecorder:
             raise
 
     async def flush(self) -> None:
-        """Write what was recorded. Never raises; what fails is dropped, except that repeats of a vanished event are written anew."""
+        """Write what was recorded.
+
+        Never raises; what fails is dropped, except that repeats of a vanished event are written anew.
+        """
         while self._pending:
             taken = [self._pending.popitem(last=False) for _ in range(min(200, len(self._pending)))]
             mutations = [self._mutation(key, event) for key, event in taken]
@@ -181,7 +188,8 @@ class EventRecorder:
             )
         ref = event["ref"]
         namespace = ref.get("namespace") or "default"
-        # Unique without asking anybody: the time in nanoseconds, as upstream names them, and a counter against equal readings.
+        # Unique without asking anybody: the time in nanoseconds, as upstream names them, and a counter against equal
+        # readings.
         self._names += 1
         name = f"{ref.get('name', 'unknown')[:200]}.{time.time_ns() + self._names:x}"
         self._series[key] = _Series(namespace, name, event["times"], event["last"])
@@ -227,7 +235,8 @@ def _reference(obj: Any) -> dict[str, str]:
             return {k: v for k, v in obj.items() if v}
         values = {
             "apiVersion": obj.get("apiVersion"), "kind": obj.get("kind"), "namespace": metadata.get("namespace"),
-            "name": metadata.get("name"), "uid": metadata.get("uid"), "resourceVersion": metadata.get("resourceVersion"),
+            "name": metadata.get("name"), "uid": metadata.get("uid"),
+            "resourceVersion": metadata.get("resourceVersion"),
         }  # fmt: skip
     else:
         metadata = getattr(obj, "metadata", obj)

@@ -4,9 +4,10 @@
         client = await server.client()
         await client.create(kinds.POD, {...}, "default")
 
-It runs in the test's own event loop on a unix socket, without TLS and without users. `server.state` is there to look at and to change
-without a call; `server.intercept` sees each request first and may answer an ApiError instead; `stop` and `start` are a restart that keeps
-the state. It passes the ApiServer contract tests for what it implements; server-side apply, validation and admission it leaves to the real one.
+It runs in the test's own event loop on a unix socket, without TLS and without users. `server.state` is there to look
+at and to change without a call; `server.intercept` sees each request first and may answer an ApiError instead; `stop`
+and `start` are a restart that keeps the state. It passes the ApiServer contract tests for what it implements; server-
+side apply, validation and admission it leaves to the real one.
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ CHUNK_OBJECTS = 500
 VERSION = "v1.37.1"
 
 Intercept = Callable[[str, Any], errors.ApiError | None]
-"""(method name, request) to None, or the error that the call fails with. A batch's mutations come one by one too, as "Batch.create" …"""
+"""(method name, request) to None, or the error that the call fails with.
+
+A batch's mutations come one by one too, as "Batch.create" …
+"""
 
 
 def _envelope(obj: dict[str, Any], *, omit: bool = False) -> object_pb2.Object:

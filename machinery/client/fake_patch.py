@@ -1,6 +1,8 @@
-"""Patches as the fake apiserver applies them: JSON merge patch and JSON patch by their RFCs; strategic merge for the lists below.
+"""Patches as the fake apiserver applies them: JSON merge patch and JSON patch by their RFCs; strategic merge for the
+lists below.
 
-The real ones are the apiserver's; these are small because a fake has to be obvious, and they refuse what they would get wrong.
+The real ones are the apiserver's; these are small because a fake has to be obvious, and they refuse what they would
+get wrong.
 """
 
 from __future__ import annotations
@@ -10,8 +12,8 @@ from typing import Any
 
 from machinery.api.errors import BadRequest, Invalid
 
-# Field names whose lists are merged by a key, wherever they occur in the kinds that components patch. Lists of other names are
-# replaced, which is right for all atomic lists.
+# Field names whose lists are merged by a key, wherever they occur in the kinds that components patch. Lists of other
+# names are replaced, which is right for all atomic lists.
 MERGE_KEYS = {
     "containers": "name", "initContainers": "name", "ephemeralContainers": "name", "env": "name", "volumes": "name",
     "volumeMounts": "mountPath", "conditions": "type", "ownerReferences": "uid", "imagePullSecrets": "name",
@@ -34,7 +36,10 @@ def merge_patch(target: Any, patch: Any) -> Any:
 
 
 def strategic_patch(target: Any, patch: Any) -> Any:
-    """Strategic merge of maps, and of the lists of MERGE_KEYS and SET_LISTS. Of the directives, `$patch: delete` and `replace`."""
+    """Strategic merge of maps, and of the lists of MERGE_KEYS and SET_LISTS.
+
+    Of the directives, `$patch: delete` and `replace`.
+    """
     if not isinstance(patch, dict):
         return copy.deepcopy(patch)
     if patch.get("$patch") == "replace":

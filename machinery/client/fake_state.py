@@ -1,7 +1,7 @@
 """The fake apiserver's state and semantics, without any transport: what a write does to the objects and to the log.
 
-It knows what controllers depend on: revisions, uids, generations, status kept apart, graceful deletion, finalizers, preconditions, fences,
-bindings. It validates nothing, defaults nothing, admits everything.
+It knows what controllers depend on: revisions, uids, generations, status kept apart, graceful deletion, finalizers,
+preconditions, fences, bindings. It validates nothing, defaults nothing, admits everything.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ POD_GRACE_SECONDS = 30
 
 
 class Change(NamedTuple):
-    """One entry of the log. `old` is None for a creation, `new` for a deletion; `last` is a deleted object's final state."""
+    """One entry of the log.
+
+    `old` is None for a creation, `new` for a deletion; `last` is a deleted object's final state.
+    """
 
     revision: int
     kind: Kind
@@ -281,7 +284,10 @@ class State:
         return self._commit(kind, old, new, dry_run), False
 
     def _grace(self, kind: Kind, obj: dict[str, Any], asked: int | None) -> int:
-        """How long the object's processes get: only pods that a node has taken, and that have not ended, get any time."""
+        """How long the object's processes get.
+
+        Only pods that a node has taken, and that have not ended, get any time.
+        """
         if kind != kinds.POD:
             return 0
         spec, phase = obj.get("spec") or {}, (obj.get("status") or {}).get("phase")

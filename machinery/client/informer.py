@@ -1,8 +1,8 @@
 """An informer: a local, indexed copy of a kind's objects that follows the apiserver, and calls handlers on each change.
 
-One Watch RPC does it all: the present state, a bookmark, then changes. When the stream breaks, the informer goes on after the last
-revision it has seen; when that is Expired, it takes the whole state again and tells handlers the difference (by uid and revision), so that
-they see every object's end, though perhaps not each of its states.
+One Watch RPC does it all: the present state, a bookmark, then changes. When the stream breaks, the informer goes on
+after the last revision it has seen; when that is Expired, it takes the whole state again and tells handlers the
+difference (by uid and revision), so that they see every object's end, though perhaps not each of its states.
 
     (start) ── state, bookmark ──> synced ── change ──> synced
                    ^                  │ broken: again after `revision`, with back-off
@@ -116,8 +116,8 @@ class Lister(Generic[T]):
 class Informer(Generic[T]):
     """Follows one kind. `run` it in a TaskGroup; wait for `synced` before trusting what is absent.
 
-    Handlers are called in the order of changes, synchronously; they should only queue a key. `on_event(None, new)` is an addition,
-    `(old, new)` an update, `(old, None)` a removal. A handler added late is first told of what is there.
+    Handlers are called in the order of changes, synchronously; they should only queue a key. `on_event(None, new)` is
+    an addition, `(old, new)` an update, `(old, None)` a removal. A handler added late is first told of what is there.
     """
 
     def __init__(
@@ -142,7 +142,8 @@ class Informer(Generic[T]):
         self._field_selector = field_selector
         self._decode = decode or objects.decoder_for(kind)
         self._handlers: list[Handler[T]] = []
-        # (uid, revision) of each object, from the envelope: what tells a change from a repetition when the state is taken again.
+        # (uid, revision) of each object, from the envelope: what tells a change from a repetition when the state is
+        # taken again.
         self._versions: dict[str, tuple[str, int]] = {}
         # The state that is being received, until its bookmark; None while following changes.
         self._fresh: dict[str, tuple[T, str, int]] | None = {}
@@ -162,7 +163,10 @@ class Informer(Generic[T]):
         return self.synced.is_set()
 
     async def run(self) -> None:
-        """Follow for ever. Errors of the apiserver are logged once and tried again; nothing but cancellation ends it."""
+        """Follow for ever.
+
+        Errors of the apiserver are logged once and tried again; nothing but cancellation ends it.
+        """
         pause = BACKOFF_SECONDS_FIRST
         while True:
             try:
@@ -172,7 +176,8 @@ class Informer(Generic[T]):
                     if self.last_error:
                         log.info("watch resumed", kind=self.kind.kind, revision=self.revision)
                         self.last_error = ""
-                # The server ended the stream in good order (it is stopping, or rotates watches): go on at once, elsewhere.
+                # The server ended the stream in good order (it is stopping, or rotates watches): go on at once,
+                # elsewhere.
             except Expired:
                 log.info("watch expired, taking the whole state", kind=self.kind.kind, revision=self.revision)
                 self.revision = 0

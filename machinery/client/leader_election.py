@@ -1,12 +1,13 @@
 """Leader election on a Lease, by upstream's protocol and timings, with a fence for the leader's writes.
 
-    candidate ── the Lease is free, or its holder silent for its duration ──> leader ── not renewed in time, or taken ──> the process ends
-        ^                                                                        │
-        └────────────────────────── stopped: the Lease is given back ────────────┘
+    candidate ── the Lease is free, or its holder silent for its duration ──> leader ──> the process ends
+        ^                                                                       │     (not renewed in time, or taken)
+        └────────────────────────── stopped: the Lease is given back ───────────┘
 
-The holder's silence is measured on our own monotonic clock from when we saw the Lease change last, so that no other machine's clock matters.
-Each time the Lease is won `spec.leaseTransitions` grows; that number is the fence's epoch, and the apiserver refuses a fenced write once it
-has grown again. So a leader that was paused can't write after its successor began, however late it notices.
+The holder's silence is measured on our own monotonic clock from when we saw the Lease change last, so that no other
+machine's clock matters. Each time the Lease is won `spec.leaseTransitions` grows; that number is the fence's epoch,
+and the apiserver refuses a fenced write once it has grown again. So a leader that was paused can't write after its
+successor began, however late it notices.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ class LeadershipLost(Ended):
 class LeaderElector:
     """One candidate for one Lease.
 
-    `identity` must be unique to this process (host name, underscore, random): a successor with the same name would take itself for the leader.
+    `identity` must be unique to this process (host name, underscore, random): a successor with the same name would
+    take itself for the leader.
     """
 
     def __init__(
@@ -75,8 +77,9 @@ class LeaderElector:
     async def run(self, on_started_leading: Callable[[Fence], Awaitable[None]]) -> None:
         """Wait for leadership, then run `on_started_leading(fence)` while renewing.
 
-        Returns when that function returns, or raises what it raises; raises LeadershipLost when leadership is lost. When it is left
-        for any other reason, cancellation too, the Lease is given back so that the next candidate need not wait.
+        Returns when that function returns, or raises what it raises; raises LeadershipLost when leadership is lost.
+        When it is left for any other reason, cancellation too, the Lease is given back so that the next candidate
+        need not wait.
         """
         fence = await self._acquire()
         work: asyncio.Task[None] = asyncio.ensure_future(_as_coroutine(on_started_leading, fence))
@@ -194,7 +197,10 @@ class LeaderElector:
                 raise LeadershipLost(f"lease {self.lease_name} could not be renewed for {self._renew_deadline:g} s")
 
     async def _still_ours(self) -> bool:
-        """After a conflict: did somebody only touch the Lease (a label, our own update whose answer was lost), or take it?"""
+        """After a conflict.
+
+        Did somebody only touch the Lease (a label, our own update whose answer was lost), or take it?
+        """
         assert self._fence is not None
         try:
             lease = await self._observe()

@@ -1,4 +1,6 @@
-"""What callers say to the client (options, patch types, mutations) and what they get back, and how these become messages."""
+"""What callers say to the client (options, patch types, mutations) and what they get back, and how these become
+messages.
+"""
 
 from __future__ import annotations
 
@@ -162,7 +164,10 @@ def delete_options(
 
 
 class Mutation(msgspec.Struct):
-    """One write of a batch. Build it with `Mutation.create`, `update`, `patch` or `delete`; they take what the client's methods take."""
+    """One write of a batch.
+
+    Build it with `Mutation.create`, `update`, `patch` or `delete`; they take what the client's methods take.
+    """
 
     kind: Kind
     message: apiserver_pb2.Mutation

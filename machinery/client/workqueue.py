@@ -6,8 +6,8 @@ Upstream's semantics (k8s.io/client-go/util/workqueue). A key is in at most one 
               ^                 │ add meanwhile
               └──────done───────┘ (marked dirty: queued again when done)
 
-Invariants: no key is processed twice at the same time; no add is lost; a key that is queued is not queued again. The queue is bounded by the
-number of keys that exist, because it holds each once.
+Invariants: no key is processed twice at the same time; no add is lost; a key that is queued is not queued again. The
+queue is bounded by the number of keys that exist, because it holds each once.
 """
 
 from __future__ import annotations

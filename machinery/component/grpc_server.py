@@ -1,10 +1,11 @@
 """The gRPC server of a component: mutual TLS, health, reflection, errors as one table, who may call, metrics.
 
-    server = await grpc_server.serve(config, lambda s: add_FooServicer_to_server(foo, s), service_names=["cutaway.v1.Foo"])
+    server = await grpc_server.serve(config, lambda s: add_FooServicer_to_server(foo, s), service_names=["v1.Foo"])
     ctx.on_stop(server.stop)
 
-Every call is judged before its handler runs: members of `system:masters` may call everything; for others `authorize` decides, and without
-one they are refused. The apiserver passes `authorize=anyone`, because its handlers judge each request themselves.
+Every call is judged before its handler runs: members of `system:masters` may call everything; for others `authorize`
+decides, and without one they are refused. The apiserver passes `authorize=anyone`, because its handlers judge each
+request themselves.
 """
 
 from __future__ import annotations

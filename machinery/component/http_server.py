@@ -1,7 +1,8 @@
 """HTTPS for probes and Prometheus: /livez, /readyz, /healthz (each with ?verbose), /metrics, /configz.
 
-A few GET paths need no framework, and a framework would cost every process some 28 MB and 0.3 s; this serves HTTP/1.1 straight from asyncio.
-The probes answer anyone; /metrics and /configz only to a client with a certificate by the cluster's CA.
+A few GET paths need no framework, and a framework would cost every process some 28 MB and 0.3 s; this serves HTTP/1.1
+straight from asyncio. The probes answer anyone; /metrics and /configz only to a client with a certificate by the
+cluster's CA.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ Handler = Callable[[str], Answer]
 """(query string) to (status, content type, body)."""
 
 _PHRASES = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 405: "Method Not Allowed",
-            431: "Request Header Fields Too Large", 500: "Internal Server Error", 503: "Service Unavailable"}  # fmt: skip
+            431: "Request Header Fields Too Large", 500: "Internal Server Error",
+            503: "Service Unavailable"}  # fmt: skip
 
 log = logs.get("http_server")
 

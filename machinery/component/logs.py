@@ -1,7 +1,7 @@
 """Structured logs: a constant message plus key-values, as JSON lines or for a person's eyes, on stderr.
 
-`log = logs.get("controller")`, then `log.info("queue resumed", controller=name, depth=3)`. Log an error once, where it is handled; info is
-for changes of state. Libraries that use the standard `logging` come out in the same form.
+`log = logs.get("controller")`, then `log.info("queue resumed", controller=name, depth=3)`. Log an error once, where it
+is handled; info is for changes of state. Libraries that use the standard `logging` come out in the same form.
 """
 
 from __future__ import annotations

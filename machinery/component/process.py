@@ -8,7 +8,8 @@
         ctx.on_stop(client.close)
         ctx.tasks.create_task(informer.run(), name="informer pods")
 
-Exit codes: 0 after SIGTERM or SIGINT; 1 if a task failed; 2 if the configuration can't work (`Fatal`), with one line on stderr.
+Exit codes: 0 after SIGTERM or SIGINT; 1 if a task failed; 2 if the configuration can't work (`Fatal`), with one line
+on stderr.
 """
 
 from __future__ import annotations
@@ -32,17 +33,24 @@ EXIT_FATAL = 2
 
 
 class Fatal(Exception):
-    """The process can't do its work, and starting it again with the same configuration would not help. One line, for a person."""
+    """The process can't do its work, and starting it again with the same configuration would not help.
+
+    One line, for a person.
+    """
 
 
 class Ended(Exception):
-    """The process must end now for a reason that is no defect (leadership lost, say). One line is logged; the exit code is 1."""
+    """The process must end now for a reason that is no defect (leadership lost, say).
+
+    One line is logged; the exit code is 1.
+    """
 
 
 class Context(Generic[ConfigT]):
     """What a component's main function gets.
 
-    `tasks` is the process's root TaskGroup: a task in it that raises ends the process. `stopping` is set when a graceful stop begins.
+    `tasks` is the process's root TaskGroup: a task in it that raises ends the process. `stopping` is set when a
+    graceful stop begins.
     """
 
     def __init__(self, config: ConfigT, tasks: asyncio.TaskGroup) -> None:
@@ -84,9 +92,9 @@ class _Stop(Exception):
 def run(main: Callable[[Context[ConfigT]], Awaitable[None]], config: ConfigT) -> None:
     """Run `main` until a signal or a failure, then exit the interpreter.
 
-    `main` may return when everything is started; the process lives on until it is stopped. On SIGTERM or SIGINT `stopping` is set, the
-    `on_stop` functions run, `main` gets what is left of `drain_seconds` to return, and whatever still runs is cancelled. A second
-    signal ends the process at once.
+    `main` may return when everything is started; the process lives on until it is stopped. On SIGTERM or SIGINT
+    `stopping` is set, the `on_stop` functions run, `main` gets what is left of `drain_seconds` to return, and
+    whatever still runs is cancelled. A second signal ends the process at once.
     """
     import uvloop
 
@@ -102,8 +110,9 @@ def run(main: Callable[[Context[ConfigT]], Awaitable[None]], config: ConfigT) ->
     sys.exit(128 + signal.SIGINT)
 
 
-# Nothing outside cancels the root task (signals set `stopping`), so that catching its group's errors loses no cancellation; and on
-# CPython 3.11 and 3.12 `cancelling()` can't tell, because a group that fails while it is being left counts its own one (#116720).
+# Nothing outside cancels the root task (signals set `stopping`), so that catching its group's errors loses no
+# cancellation; and on CPython 3.11 and 3.12 `cancelling()` can't tell, because a group that fails while it is being
+# left counts its own one (#116720).
 async def _root(main: Callable[[Context[ConfigT]], Awaitable[None]], config: ConfigT) -> int:
     log = logs.get()
     failed: list[BaseException] = []

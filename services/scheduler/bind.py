@@ -1,6 +1,7 @@
 """Binding: decisions go to the apiserver in batches, and each comes back as done, refused or unknown.
 
-Unknown (the answer was lost) is the one that could bind twice or lose a pod: the pod stays assumed until the apiserver says what is true.
+Unknown (the answer was lost) is the one that could bind twice or lose a pod: the pod stays assumed until the
+apiserver says what is true.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
 """What the nodes have and what runs on them, as arrays: one row a node, one column a fact.
 
-The state is fed by watches (`set_node`, `remove_node`, `set_pod`, `remove_pod`) and by the scheduler's own decisions (`assume`, `forget`). An
-assumed pod counts as if it ran there, until the watch confirms it or the binding fails.
+The state is fed by watches (`set_node`, `remove_node`, `set_pod`, `remove_pod`) and by the scheduler's own decisions
+(`assume`, `forget`). An assumed pod counts as if it ran there, until the watch confirms it or the binding fails.
 
 Invariants, asserted by `validate`:
 - `requested[:, row]`, `scored[:, row]`, `ports` and every counter equal what follows from the pods of that row.
 - a pod (by uid) is on at most one row; an assumed pod is on exactly one.
-- a row without a node has `valid` False. Pods whose node is unknown yet keep a row too, which becomes valid when the node appears.
+- a row without a node has `valid` False. Pods whose node is unknown yet keep a row too, which becomes valid when the
+  node appears.
 - every change of a row is in the journal, so that a cache can bring itself up to date row by row.
 """
 
@@ -360,7 +361,10 @@ class ClusterState:
         self._touch(row)
 
     def _counted_by(self, info: PodInfo) -> list[tuple[PodCounter, int]]:
-        """The counters that count this pod. Pods of one signature are counted alike, so each signature is judged once."""
+        """The counters that count this pod.
+
+        Pods of one signature are counted alike, so each signature is judged once.
+        """
         key = (info.signature, info.terminating)
         found = self._counted.get(key)
         if found is None:

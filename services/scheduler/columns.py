@@ -1,4 +1,8 @@
-"""Columns: one small number for each node instead of a string, so that a rule is judged once a distinct value and looked up for all nodes."""
+"""Columns.
+
+One small number for each node instead of a string, so that a rule is judged once a distinct value and looked up for
+all nodes.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,10 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class Column:
-    """Each row's value, interned. Values are numbered from 0 in the order in which they were first seen, and never forgotten."""
+    """Each row's value, interned.
+
+    Values are numbered from 0 in the order in which they were first seen, and never forgotten.
+    """
 
     __slots__ = ("_numbers", "ids", "values")
 

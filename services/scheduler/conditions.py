@@ -1,4 +1,7 @@
-"""What is written about a pod that fits nowhere: its PodScheduled condition, in batches and only when it says something new."""
+"""What is written about a pod that fits nowhere.
+
+Its PodScheduled condition, in batches and only when it says something new.
+"""
 
 from __future__ import annotations
 

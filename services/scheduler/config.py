@@ -1,4 +1,7 @@
-"""The scheduler's configuration: our component's own, and upstream's KubeSchedulerConfiguration for profiles, weights and arguments."""
+"""The scheduler's configuration.
+
+Our component's own, and upstream's KubeSchedulerConfiguration for profiles, weights and arguments.
+"""
 
 from __future__ import annotations
 
@@ -111,7 +114,10 @@ def load_plugin_file(path: str) -> dict[str, type[Plugin]]:
 def build_profiles(
     config: KubeSchedulerConfiguration, extra: dict[str, type[Plugin]] | None = None, handle: Any = None
 ) -> dict[str, Profile]:
-    """Profiles by scheduler name. Plugins of `extra` files run in every profile unless it disables them. Raises ConfigError."""
+    """Profiles by scheduler name.
+
+    Plugins of `extra` files run in every profile unless it disables them. Raises ConfigError.
+    """
     known = {**registry.BY_NAME, **(extra or {})}
     return {profile.schedulerName: _build(profile, known, extra or {}, handle) for profile in config.profiles}
 

@@ -12,7 +12,10 @@ log = logs.get("evict")
 
 
 async def evict(client: ApiClient, preemptor: PodInfo, scheduler_name: str, victims: tuple[PodInfo, ...]) -> bool:
-    """Mark and delete the victims. Whether all of them are on their way out; one that is not leaves the pod to try again."""
+    """Mark and delete the victims.
+
+    Whether all of them are on their way out; one that is not leaves the pod to try again.
+    """
     condition = {
         "type": "DisruptionTarget",
         "status": "True",
@@ -23,8 +26,8 @@ async def evict(client: ApiClient, preemptor: PodInfo, scheduler_name: str, vict
     going = [victim for victim in victims if not victim.terminating]
     marks = [
         Mutation.patch(
-            kinds.POD, victim.name, victim.namespace, {"metadata": {"uid": victim.uid}, "status": {"conditions": [condition]}},
-            type=PatchType.STRATEGIC, subresource="status",
+            kinds.POD, victim.name, victim.namespace, {"metadata": {"uid": victim.uid}, "status": {"conditions":
+            [condition]}}, type=PatchType.STRATEGIC, subresource="status",
         )
         for victim in going
     ]  # fmt: skip

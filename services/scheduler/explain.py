@@ -1,4 +1,7 @@
-"""Explain and Simulate: the scheduler's own judgement put into words and what-ifs. Pure, apart from the message types."""
+"""Explain and Simulate: the scheduler's own judgement put into words and what-ifs.
+
+Pure, apart from the message types.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +74,10 @@ def _joined(words: list[str]) -> str:
 def simulate(
     pods: list[PodInfo], more_max: int, state: ClusterState, profiles: dict[str, Profile], random: np.random.Generator
 ) -> scheduler_pb2.SimulateResponse:
-    """Place the pods one after the other, as if they were created now, then undo it all. Nothing else may run meanwhile."""
+    """Place the pods one after the other, as if they were created now, then undo it all.
+
+    Nothing else may run meanwhile.
+    """
     response = scheduler_pb2.SimulateResponse()
     assumed: list[str] = []
     by_node: Counter[str] = Counter()

@@ -1,18 +1,20 @@
-"""The framework: what a plugin is, and a profile that runs plugins over all nodes at once.
+"""The framework: what a plugin is.
 
-A plugin sees one pod and the whole cluster as arrays. Its extension points, each optional, in the order in which they are called:
+A plugin sees one pod and the whole cluster as arrays. Its extension points, each optional, in the order of their calls:
 
-    pre_enqueue(pod)                     may the pod be queued at all?                         -> None or why not
-    prepare(pod, state)                  PreFilter and PreScore: what is worked out once a pod  -> data, SKIP, or Rejected
-    filter(data, state, rows)            which of these rows can't take it, and why            -> a bit set of reasons a row, 0: fits
-    score(data, state, rows)             how good is each of these rows                        -> a number a row
-    normalize(data, scores, feasible)    bring the scores of all feasible rows to 0..100
-    post_filter(pod, scheduler)          no node fits: make room (preemption)
-    reserve / unreserve(pod, node)       the decision is made / was in vain; in memory only
-    permit, pre_bind, bind, post_bind    asynchronous, around the binding
+    pre_enqueue(pod)                   may the pod be queued at all?                        None or why not
+    prepare(pod, state)                PreFilter, PreScore: what is worked out once a pod   data, SKIP or Rejected
+    filter(data, state, rows)          which of these rows can't take it, and why           reasons as bits, 0: fits
+    score(data, state, rows)           how good is each of these rows                       a number a row
+    normalize(data, scores, feasible)  bring the scores of the feasible rows to 0..100      a number a row
+    post_filter(pod, state, …)         no node fits: make room (preemption)                 a Candidate or None
+    reserve / unreserve(pod, node)     the decision is made / was in vain; in memory only   None or why not
+    permit, pre_bind(pod, node)        asynchronous, before the binding                     None or why not
+    post_bind(pod, node)               the pod is bound
 
-`rows` is a slice or an array of row numbers: `state.allocatable[:, rows]` works with both. A plugin with `local = True` promises that a
-row's verdict and score depend on the pod's signature and that row alone; then they are kept, and worked out again only for rows that changed.
+`rows` is a slice or an array of row numbers: `state.allocatable[:, rows]` works with both. A plugin with `local = True`
+promises that a row's verdict and score depend on the pod's signature and that row alone; then they are kept, and worked
+out again only for rows that changed; with `static = True` too they depend on the row's node alone, not on its pods.
 `filter` answers uint64: bit i set means the i-th reason of `reasons(data)`.
 """
 
@@ -48,14 +50,20 @@ class Rejected(NamedTuple):
 
 
 class ClusterEvent(NamedTuple):
-    """Something that may make a rejected pod fit: `resource` "Node" or "Pod" …, `action` "Add", "Update" or "Delete"."""
+    """Something that may make a rejected pod fit.
+
+    `resource` "Node" or "Pod" …, `action` "Add", "Update" or "Delete".
+    """
 
     resource: str
     action: str
 
 
 Hint = Callable[[PodInfo, Any, Any], bool]
-"""(waiting pod, old object, new object) to: is the pod worth another try? Called only for pods that the plugin rejected."""
+"""(waiting pod, old object, new object) to.
+
+Is the pod worth another try? Called only for pods that the plugin rejected.
+"""
 
 
 class PluginError(Exception):

@@ -1,4 +1,7 @@
-"""Pods and nodes, with only the fields that scheduling looks at: decoding skips the rest, and a pod takes a fraction of the memory."""
+"""Pods and nodes, with only the fields that scheduling looks at.
+
+Decoding skips the rest, and a pod takes a fraction of the memory.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Which pods belong together by default: those of one Service or one controller. For spreading pods that say nothing about it themselves."""
+"""Which pods belong together by default: those of one Service or one controller.
+
+For spreading pods that say nothing about it themselves.
+"""
 
 from __future__ import annotations
 

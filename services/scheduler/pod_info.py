@@ -10,7 +10,8 @@ import msgspec
 from machinery.api.quantity import parse_quantity
 from services.scheduler.objects import Container, Pod, PodSpec, Resources
 
-# What a container that requests nothing is taken to use when nodes are scored (not when they are filtered), as upstream does.
+# What a container that requests nothing is taken to use when nodes are scored (not when they are filtered), as
+# upstream does.
 DEFAULT_CPU_MILLI = 100
 DEFAULT_MEMORY_BYTES = 200 * 1024 * 1024
 
@@ -34,7 +35,8 @@ class PodInfo:
     """A pod and what follows from it. Immutable; made once for each state of the pod."""
 
     __slots__ = (
-        "_signature", "cpu_scored", "host_ports", "key", "memory_scored", "pod", "priority", "requests", "terminating", "uid",
+        "_signature", "cpu_scored", "host_ports", "key", "memory_scored", "pod", "priority", "requests",
+        "terminating", "uid",
     )  # fmt: skip
 
     def __init__(self, pod: Pod) -> None:
@@ -98,7 +100,10 @@ def _requests_of(resources: Resources | None) -> dict[str, int]:
 
 
 def _combined(spec: PodSpec, of: dict[int, dict[str, int]]) -> dict[str, int]:
-    """The rule of KEP-753: containers and sidecars together, or an init container with the sidecars before it, if that is more."""
+    """The rule of KEP-753.
+
+    Containers and sidecars together, or an init container with the sidecars before it, if that is more.
+    """
     total: dict[str, int] = {}
     for container in spec.containers:
         _add(total, of[id(container)])

@@ -1,7 +1,8 @@
 """Pod affinity terms: whom a term means, and who on which node holds which terms.
 
-A term is judged against a pod by `Term.matches`. `OwnedTerms` remembers for each distinct term how many pods on each row hold it, so that an
-incoming pod can be held against the terms of all pods that are already there without looking at those pods.
+A term is judged against a pod by `Term.matches`. `OwnedTerms` remembers for each distinct term how many pods on each
+row hold it, so that an incoming pod can be held against the terms of all pods that are already there without looking
+at those pods.
 """
 
 from __future__ import annotations
@@ -112,7 +113,10 @@ ANTI_AFFINITY, AFFINITY, PREFERRED = "anti-affinity", "affinity", "preferred"
 
 
 class OwnedTerms:
-    """Every distinct term that pods on rows hold or held. The list only grows until `compact`, so that readers can go on where they were."""
+    """Every distinct term that pods on rows hold or held.
+
+    The list only grows until `compact`, so that readers can go on where they were.
+    """
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity

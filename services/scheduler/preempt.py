@@ -1,7 +1,8 @@
 """Preemption: whom to evict so that a more important pod fits. A plan, made on the state and leaving it as it was.
 
-On a node, the victims are found by taking off everything less important than the pod, and putting back, most important first and pods that a
-PodDisruptionBudget protects before others, what leaves it room. Among nodes the one is chosen whose victims are missed least.
+On a node, the victims are found by taking off everything less important than the pod, and putting back, most
+important first and pods that a PodDisruptionBudget protects before others, what leaves it room. Among nodes the one
+is chosen whose victims are missed least.
 """
 
 from __future__ import annotations
@@ -153,7 +154,10 @@ def _by_budget(pods: Sequence[PodInfo], budgets: Sequence[Budget]) -> tuple[list
 
 
 def _cost(candidate: Candidate) -> tuple[int, int, int, int, float, int]:
-    """Upstream's order: budgets, then the most important victim, their sum, their number, and who has run the shortest."""
+    """Upstream's order.
+
+    Budgets, then the most important victim, their sum, their number, and who has run the shortest.
+    """
     priorities = [victim.priority for victim in candidate.victims]
     highest = max(priorities)
     # Priorities may be negative: shifted by the lowest there is, so that more victims always cost more.

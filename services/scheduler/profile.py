@@ -1,7 +1,8 @@
 """A profile: plugins in their order, run over all nodes at once, with what can be kept between pods of one signature.
 
-`judge` is the whole of filtering and scoring for one pod. What local plugins say is kept by signature and brought up to date from the state's
-journal, so that the next replica of a Deployment costs one row's work and one look over all nodes, however many there are.
+`judge` is the whole of filtering and scoring for one pod. What local plugins say is kept by signature and brought up
+to date from the state's journal, so that the next replica of a Deployment costs one row's work and one look over all
+nodes, however many there are.
 """
 
 from __future__ import annotations
@@ -26,13 +27,14 @@ _LOWEST = np.iinfo(np.int64).min
 class Prepared:
     """What was worked out for pods of one signature.
 
-    Over all rows: `node_fits` and `node_total`, what static plugins say; `fits` and `ranks`, all local ones together (`ranks` is the
-    weighted sum, _LOWEST where the pod does not fit); `raw`, scores that are to be normalised among the rows that fit.
+    Over all rows: `node_fits` and `node_total`, what static plugins say; `fits` and `ranks`, all local ones together
+    (`ranks` is the weighted sum, _LOWEST where the pod does not fit); `raw`, scores that are to be normalised among
+    the rows that fit.
     """
 
     __slots__ = (
-        "capacity", "data", "fits", "load_filters", "load_scores", "node_fits", "node_total", "nodes_version", "position",
-        "ranks", "raw", "rejected",
+        "capacity", "data", "fits", "load_filters", "load_scores", "node_fits", "node_total", "nodes_version",
+        "position", "ranks", "raw", "rejected",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -53,7 +55,10 @@ class Prepared:
 
 
 class Judgement:
-    """What the plugins say of one pod on all rows: which fit, and how they rank (the lowest number there is: does not fit)."""
+    """What the plugins say of one pod on all rows.
+
+    Which fit, and how they rank (the lowest number there is: does not fit).
+    """
 
     __slots__ = ("feasible", "prepared", "ranks", "rejected")
 
@@ -232,7 +237,8 @@ class Profile:
     def verdicts(
         self, pod: PodInfo, state: ClusterState, *, every_plugin: bool = False
     ) -> list[tuple[Plugin, Any, Array]]:
-        """Each filter's answer for all rows, as (plugin, data, reason bits). Not cached: for pods that do not fit, and for people.
+        """Each filter's answer for all rows, as (plugin, data, reason bits). Not cached: for pods that do not fit,
+        and for people.
 
         As upstream does, a row that one plugin refuses is not shown to the next, unless `every_plugin`.
         """

@@ -7,8 +7,8 @@
     gated ── ungated ──┘                                     │
                                               unschedulable ─┘ (or 5 minutes without one)
 
-Active is ordered by priority, then by age. The back-off doubles with each attempt, from 1 s to 10 s. An event wakes only pods that were rejected
-by a plugin which says that this event may help them. Pure: time comes in as a number.
+Active is ordered by priority, then by age. The back-off doubles with each attempt, from 1 s to 10 s. An event wakes
+only pods that were rejected by a plugin which says that this event may help them. Pure: time comes in as a number.
 """
 
 from __future__ import annotations

@@ -39,7 +39,8 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServicer):
             )
         state = self._scheduler.state
         bound = pod.spec.nodeName or ""
-        # A pod that runs somewhere is judged as if it were to be placed now: without its own weight and its own name for a node.
+        # A pod that runs somewhere is judged as if it were to be placed now: without its own weight and its own name
+        # for a node.
         loaded, node = state.pod(info.uid), state.node_of(info.uid)
         assumed = state.is_assumed(info.uid)
         if loaded is not None:

@@ -1,7 +1,8 @@
 """Claims, volumes and storage classes as the scheduler follows them, and what binding one to a node takes.
 
-A claim is *bound* (its volume decides where it can be used), *immediate* (its controller binds it before any pod uses it: wait), or *delayed*
-(WaitForFirstConsumer: the pod's node decides which volume it gets, an existing one or one that is provisioned there).
+A claim is *bound* (its volume decides where it can be used), *immediate* (its controller binds it before any pod uses
+it: wait), or *delayed* (WaitForFirstConsumer: the pod's node decides which volume it gets, an existing one or one
+that is provisioned there).
 """
 
 from __future__ import annotations

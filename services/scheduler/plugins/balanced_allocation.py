@@ -1,4 +1,7 @@
-"""NodeResourcesBalancedAllocation: prefer nodes whose resources would be used evenly, so that none runs out while another is idle."""
+"""NodeResourcesBalancedAllocation.
+
+Prefer nodes whose resources would be used evenly, so that none runs out while another is idle.
+"""
 
 from __future__ import annotations
 

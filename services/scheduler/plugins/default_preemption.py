@@ -1,4 +1,7 @@
-"""DefaultPreemption: when nothing fits, evict less important pods. The plan is `services/scheduler/preempt.py`; this plugs it in."""
+"""DefaultPreemption: when nothing fits, evict less important pods.
+
+The plan is `services/scheduler/preempt.py`; this plugs it in.
+"""
 
 from __future__ import annotations
 

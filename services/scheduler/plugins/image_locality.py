@@ -1,4 +1,7 @@
-"""ImageLocality: prefer nodes that have the pod's images already; an image that few nodes have counts less, against crowding."""
+"""ImageLocality.
+
+Prefer nodes that have the pod's images already; an image that few nodes have counts less, against crowding.
+"""
 
 from __future__ import annotations
 

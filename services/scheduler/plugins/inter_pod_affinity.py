@@ -1,7 +1,8 @@
 """InterPodAffinity: pods that want to be near, or far from, other pods.
 
-"Near" means in the same domain of the term's topology key. Three rules refuse a node: the pod's own required affinity, its own required
-anti-affinity, and the required anti-affinity of pods that are already there. Preferences of either side score.
+"Near" means in the same domain of the term's topology key. Three rules refuse a node: the pod's own required
+affinity, its own required anti-affinity, and the required anti-affinity of pods that are already there. Preferences
+of either side score.
 """
 
 from __future__ import annotations
@@ -58,7 +59,10 @@ class _Data:
 
 
 class InterPodAffinity(Plugin):
-    """Arguments: `hardPodAffinityWeight` (1): how much a required affinity of a pod that is there counts as a preference."""
+    """Arguments.
+
+    `hardPodAffinityWeight` (1): how much a required affinity of a pod that is there counts as a preference.
+    """
 
     local = False
     preemptible = True
@@ -70,7 +74,8 @@ class InterPodAffinity(Plugin):
 
     def events(self) -> dict[ClusterEvent, Hint | None]:
         return {
-            ClusterEvent("Pod", "Add"): _means, ClusterEvent("Pod", "Update"): _means, ClusterEvent("Pod", "Delete"): _means,
+            ClusterEvent("Pod", "Add"): _means, ClusterEvent("Pod", "Update"): _means,
+            ClusterEvent("Pod", "Delete"): _means,
             ClusterEvent("Node", "Add"): None, ClusterEvent("Node", "Update"): _labels_changed,
         }  # fmt: skip
 
@@ -150,7 +155,8 @@ class InterPodAffinity(Plugin):
                 return f"fits on {name} if no pod that matches {str(term.selector)!r} runs in its {term.topology_key}"
         for owned in data.repelled_by:
             if _near(owned.term, owned.counts, state)[row] > 0:
-                return f"fits on {name} if the pods in its {owned.term.topology_key} that refuse {str(owned.term.selector)!r} leave"
+                refused = str(owned.term.selector)
+                return f"fits on {name} if the pods in its {owned.term.topology_key} that refuse {refused!r} leave"
         for term in data.known.terms.affinity:
             if data.affinity is not None and _near(term, data.affinity.counts, state)[row] == 0:
                 return f"fits on {name} if a pod that matches {str(term.selector)!r} runs in its {term.topology_key}"
@@ -197,7 +203,9 @@ def _near(term: Term, counts: Array, state: ClusterState) -> Array:
 
 
 def _means(pod: PodInfo, old: PodInfo | None, new: PodInfo | None) -> bool:
-    """Whether the changed pod is meant by the waiting pod's terms, or held terms of its own that may have kept the pod off."""
+    """Whether the changed pod is meant by the waiting pod's terms, or held terms of its own that may have kept the
+    pod off.
+    """
     mine = terms_of(pod)
     for other in (old, new):
         if other is None:

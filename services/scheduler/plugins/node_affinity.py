@@ -73,7 +73,10 @@ def _term_tests(term: NodeSelectorTerm, state: ClusterState) -> list[Test]:
 
 
 class Terms:
-    """A node selector: some term's requirements all hold. A term without requirements selects nothing, as upstream has it."""
+    """A node selector: some term's requirements all hold.
+
+    A term without requirements selects nothing, as upstream has it.
+    """
 
     def __init__(self, selector: NodeSelector, state: ClusterState) -> None:
         self._terms = [tests for term in selector.nodeSelectorTerms if (tests := _term_tests(term, state))]

@@ -1,4 +1,7 @@
-"""Every plugin that is built in, and the default profile: order of filters, weights of scores. A new rule is a file here and a line below."""
+"""Every plugin that is built in, and the default profile: order of filters, weights of scores.
+
+A new rule is a file here and a line below.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,8 @@ from services.scheduler.plugins.topology_spread import PodTopologySpread
 from services.scheduler.plugins.volume_binding import VolumeBinding
 from services.scheduler.plugins.volume_rules import NodeVolumeLimits, VolumeRestrictions, VolumeZone
 
-# (class, weight of its score) in the order in which filters run: upstream's MultiPoint order, which decides what a node is said to fail by.
+# (class, weight of its score) in the order in which filters run: upstream's MultiPoint order, which decides what a
+# node is said to fail by.
 DEFAULT: tuple[tuple[type[Plugin], int], ...] = (
     (SchedulingGates, 0),
     (NodeUnschedulable, 0),

@@ -52,7 +52,10 @@ def _ignored(name: str, ignored: frozenset[str]) -> bool:
 
 
 class NodeResourcesFit(Plugin):
-    """Arguments: `scoringStrategy` {type, resources, requestedToCapacityRatio.shape}, `ignoredResources`, `ignoredResourceGroups`."""
+    """Arguments.
+
+    `scoringStrategy` {type, resources, requestedToCapacityRatio.shape}, `ignoredResources`, `ignoredResourceGroups`.
+    """
 
     local = True
     preemptible = True
@@ -67,7 +70,8 @@ class NodeResourcesFit(Plugin):
         self.shape = sorted((float(p["utilization"]), float(p["score"]) * MAX_SCORE / 10) for p in shape)
         if self.strategy not in ("LeastAllocated", "MostAllocated", "RequestedToCapacityRatio"):
             raise ValueError(
-                f"scoringStrategy.type: {self.strategy!r} is not LeastAllocated, MostAllocated or RequestedToCapacityRatio"
+                f"scoringStrategy.type: {self.strategy!r} is not LeastAllocated, MostAllocated "
+                "or RequestedToCapacityRatio"
             )
         if self.strategy == "RequestedToCapacityRatio" and not self.shape:
             raise ValueError("scoringStrategy.requestedToCapacityRatio.shape: at least one point is required")

@@ -1,4 +1,5 @@
-"""TaintToleration: NoSchedule and NoExecute taints refuse pods that do not tolerate them; PreferNoSchedule taints cost score.
+"""TaintToleration: NoSchedule and NoExecute taints refuse pods that do not tolerate them; PreferNoSchedule taints
+cost score.
 
 Few distinct sets of taints exist in a cluster, so each set is judged once and looked up for all nodes.
 """

@@ -1,8 +1,9 @@
 """PodTopologySpread: keep pods even over zones, hosts, or whatever a node label names.
 
-For each constraint the matching pods are counted per domain (the nodes with one value of the label). DoNotSchedule refuses nodes whose domain
-would get more than `maxSkew` ahead of the emptiest one; ScheduleAnyway only scores. Pods without constraints of their own are spread softly
-over hosts and zones together with the other pods of their Service or controller.
+For each constraint the matching pods are counted per domain (the nodes with one value of the label). DoNotSchedule
+refuses nodes whose domain would get more than `maxSkew` ahead of the emptiest one; ScheduleAnyway only scores. Pods
+without constraints of their own are spread softly over hosts and zones together with the other pods of their Service
+or controller.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ class _Constraint:
     """A constraint of one pod, with what only depends on nodes worked out."""
 
     __slots__ = (
-        "column", "counted", "counter", "eligible", "key", "matches", "max_skew", "min_domains", "present", "self_match",
+        "column", "counted", "counter", "eligible", "key", "matches", "max_skew", "min_domains", "present",
+        "self_match",
     )  # fmt: skip
 
     column: Column

@@ -1,4 +1,7 @@
-"""VolumeBinding: a pod goes where its volumes can be used; volumes that wait for their first consumer are given to the chosen node."""
+"""VolumeBinding.
+
+A pod goes where its volumes can be used; volumes that wait for their first consumer are given to the chosen node.
+"""
 
 from __future__ import annotations
 
@@ -182,7 +185,10 @@ class VolumeBinding(Plugin):
         await client.patch(kinds.PERSISTENT_VOLUME_CLAIM, metadata.name, metadata.namespace, patch)
 
     async def _wait(self, pod: PodInfo, volumes: Volumes) -> str | None:
-        """Until every claim is bound. A provisioner that gives up takes the node's name off the claim: then try elsewhere."""
+        """Until every claim is bound.
+
+        A provisioner that gives up takes the node's name off the claim: then try elsewhere.
+        """
         try:
             async with asyncio.timeout(self.timeout_seconds):
                 while True:

@@ -1,4 +1,7 @@
-"""Three small rules about volumes: ReadWriteOncePod claims, zones of volumes, and how many volumes a node can attach."""
+"""Three small rules about volumes.
+
+ReadWriteOncePod claims, zones of volumes, and how many volumes a node can attach.
+"""
 
 from __future__ import annotations
 
