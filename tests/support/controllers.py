@@ -51,6 +51,7 @@ class ControllerLab:
         self._leading: asyncio.Task[None] | None = None
         self._addresses = itertools.count(2)
         self._crashed = asyncio.Event()
+        self._held: dict[Kind, list[Any]] = {}
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
@@ -96,42 +97,59 @@ class ControllerLab:
             await asyncio.gather(self._leading, return_exceptions=True)
             self._leading = None
 
-    async def crash_after(self, writes: int) -> None:
+    def crash_after(self, writes: int) -> None:
         """Let the controllers die with their k-th write from now on: it is done, and they never learn that."""
         self.writes, self.crash_at = 0, writes
 
-    async def restart_when_crashed(self) -> bool:
-        """Wait for the crash and start anew; False if there was none (nothing was left to write)."""
-        try:
-            async with asyncio.timeout(1.0):
-                await self._crashed.wait()
-        except TimeoutError:
-            self.crash_at = None
-            return False
+    @property
+    def crashed(self) -> bool:
+        """Whether they are dead."""
+        return self._crashed.is_set()
+
+    async def restart(self) -> None:
+        """Kill the controllers, if a crash has not done so, and start anew."""
         self.crash_at = None
         await self.stop()
         await self.start()
-        return True
 
     def _intercept(self, method: str, request: Any) -> errors.ApiError | None:
         for fault in self.faults:
             if (error := fault(method, request)) is not None:
                 return error
-        write = method.removeprefix("Batch.").capitalize()
-        if self.crash_at is None or write not in _WRITES:
-            return None
-        if _is_event(request) or not self._from_controllers(request):
+        # Users and kubelets here change the state itself: every call that writes is a controller's.
+        write = method.rpartition(".")[2].capitalize()
+        if self.crash_at is None or write not in _WRITES or _is_event(request):
             return None
         self.writes += 1
-        if self.writes > self.crash_at:
-            # From the crash on nothing that they wrote arrives.
-            self._crashed.set()
-            return errors.ServiceUnavailable("the process is gone")
-        return None
+        if self.writes <= self.crash_at:
+            return None
+        self._crashed.set()
+        return errors.ServiceUnavailable("the process is gone")
 
-    def _from_controllers(self, request: Any) -> bool:
-        # The test's own client and the kubelet write pods' status; controllers never do so in the crash tests.
-        return getattr(request, "subresource", "") != "binding" and not getattr(request, "_test", False)
+    # --- stale caches -------------------------------------------------------------------------------------------------
+
+    def freeze(self, kind: Kind) -> None:
+        """Let the controllers see no change of a kind until `thaw`."""
+        informer = self._informer(kind)
+        held = self._held.setdefault(kind, [])
+        informer._apply = held.append
+
+    def thaw(self, kind: Kind) -> None:
+        """Let them see all that happened meanwhile."""
+        informer = self._informer(kind)
+        del informer._apply
+        for batch in self._held.pop(kind):
+            informer._apply(batch)
+
+    def _informer(self, kind: Kind) -> Any:
+        return next(iter(self.manager.controllers.values())).informers.of(kind)
+
+    async def resync(self) -> None:
+        """Have every controller look at everything again, and let it."""
+        for controller in self.manager.controllers.values():
+            for key in controller.keys():
+                controller.add(key)
+        await asyncio.sleep(0.02)
 
     # --- objects ------------------------------------------------------------------------------------------------------
 
@@ -218,6 +236,8 @@ class ControllerLab:
                 state.create_subresource(*key, "binding", target, dry_run=False)
         elif pod["status"].get("phase") == "Pending" and "hold" not in (meta.get("labels") or {}):
             status = ready_status(f"10.244.0.{next(self._addresses) % 250}")
+            if ended := (meta.get("labels") or {}).get("ends"):
+                status = {"phase": ended}
             state.patch(*key, 2, objects.encode({"status": status}), "status", dry_run=False)
         self.server.notify()
 
