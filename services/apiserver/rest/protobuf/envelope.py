@@ -11,9 +11,9 @@ from typing import Any
 
 from machinery.api import errors
 from services.apiserver.rest.protobuf import table
-from services.apiserver.rest.protobuf.decoding import Decoder
+from services.apiserver.rest.protobuf.decoding import FIELDS_MAX, Decoder
 from services.apiserver.rest.protobuf.encoding import Unencodable, encode_message
-from services.apiserver.rest.protobuf.wire import BYTES, Malformed, delimited, small_fields, tag
+from services.apiserver.rest.protobuf.wire import BYTES, Malformed, Spend, delimited, small_fields, tag
 
 MAGIC = b"k8s\x00"
 
@@ -27,24 +27,27 @@ def decode(body: bytes) -> dict[str, Any]:
         raise errors.BadRequest(
             "provided data does not appear to be a protobuf message: it does not begin with Kubernetes' mark k8s\\0"
         )
-    body = bytes(body)
+    decoder = Decoder(body)
     try:
-        api_version, kind, start, end = _open(body)
+        api_version, kind, start, end = _open(body, decoder.spend)
         message = table.message_of(api_version, kind)
         if message is None:
             raise errors.BadRequest(f'no kind "{kind}" is registered for version "{api_version}" in protobuf')
-        return {"apiVersion": api_version, "kind": kind, **Decoder(body).decode(message, start, end)}
-    except (Malformed, UnicodeDecodeError, IndexError, struct.error) as error:
-        text = str(error) if isinstance(error, Malformed | UnicodeDecodeError) else "it is cut off"
-        raise errors.BadRequest(f"the protobuf body can't be decoded: {text}") from error
+        return {"apiVersion": api_version, "kind": kind, **decoder.decode(message, start, end)}
+    except (Malformed, UnicodeDecodeError) as error:
+        raise errors.BadRequest(f"the protobuf body can't be decoded: {error}") from error
+    except (IndexError, struct.error) as error:
+        raise errors.BadRequest("the protobuf body can't be decoded: it is cut off") from error
+    except StopIteration as error:
+        raise errors.BadRequest(f"the protobuf body can't be decoded: more than {FIELDS_MAX} fields") from error
 
 
-def _open(body: bytes) -> tuple[str, str, int, int]:
+def _open(body: bytes, spend: Spend) -> tuple[str, str, int, int]:
     """The envelope's apiVersion and kind, and where the object starts and ends."""
     meta: tuple[int, int] = (0, 0)
     raw: tuple[int, int] = (0, 0)
     content = {3: "", 4: ""}
-    for number, _, value in small_fields(body, len(MAGIC), len(body)):
+    for number, value in small_fields(body, len(MAGIC), len(body), spend):
         if not isinstance(value, tuple):
             continue
         if number == 1:
@@ -56,7 +59,7 @@ def _open(body: bytes) -> tuple[str, str, int, int]:
     if content[3] or content[4] not in ("", "application/vnd.kubernetes.protobuf"):
         raise Malformed(f"an object of encoding {content[3]!r} and type {content[4]!r} inside of the envelope")
     names = {1: "", 2: ""}
-    for number, _, value in small_fields(body, *meta):
+    for number, value in small_fields(body, *meta, spend):
         if number in names and isinstance(value, tuple):
             names[number] = body[value[0] : value[1]].decode()
     if not names[1] or not names[2]:
@@ -76,7 +79,7 @@ def encode(obj: Mapping[str, Any]) -> bytes:
         raise errors.NotAcceptable(f"{api_version} {kind} has no protobuf form: application/json is served")
     try:
         raw = encode_message(message, obj)
-    except Unencodable as error:
+    except (Unencodable, RecursionError) as error:
         raise errors.InternalError(f"{api_version} {kind} can't be encoded as protobuf: {error}") from error
     meta = tag(1, BYTES) + delimited(api_version.encode()) + tag(2, BYTES) + delimited(kind.encode())
     return MAGIC + tag(1, BYTES) + delimited(meta) + tag(2, BYTES) + delimited(raw)

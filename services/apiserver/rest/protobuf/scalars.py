@@ -1,8 +1,8 @@
 """Types whose JSON form is not that of their fields, both ways: times, quantities, numbers or strings,
 and JSON inside of a message.
 
-A reader takes the bytes and where the message starts and ends, and gives the JSON value, or None for "not set".
-A writer takes the JSON value and gives the message's bytes; it raises ValueError or TypeError for one that can't be.
+A reader takes the bytes, where the message starts and ends, and what counts fields; it gives the JSON value, or None
+for "not set". A writer takes the JSON value and gives the message's bytes; it raises ValueError or TypeError for one that can't be.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from services.apiserver.rest.protobuf.wire import (
     BYTES,
     VARINT,
     Malformed,
+    Spend,
     delimited,
     signed32,
     signed64,
@@ -25,41 +26,41 @@ from services.apiserver.rest.protobuf.wire import (
     varint,
 )
 
-Reader = Callable[[bytes, int, int], Any]
+Reader = Callable[[bytes, int, int, Spend], Any]
 Writer = Callable[[Any], bytes]
 
 _NANOSECONDS = 1_000_000_000
 
 
-def _numbers(data: bytes, start: int, end: int) -> dict[int, int]:
-    return {number: value for number, _, value in small_fields(data, start, end) if isinstance(value, int)}
+def _numbers(data: bytes, start: int, end: int, spend: Spend) -> dict[int, int]:
+    return {number: value for number, value in small_fields(data, start, end, spend) if isinstance(value, int)}
 
 
-def _text(data: bytes, start: int, end: int, wanted: int) -> str | None:
+def _text(data: bytes, start: int, end: int, spend: Spend, wanted: int) -> str | None:
     """The last string of that number, as protobuf has it."""
     found = None
-    for number, _, value in small_fields(data, start, end):
+    for number, value in small_fields(data, start, end, spend):
         if number == wanted and isinstance(value, tuple):
             found = data[value[0] : value[1]].decode()
     return found
 
 
-def read_time(data: bytes, start: int, end: int) -> str | None:
+def read_time(data: bytes, start: int, end: int, spend: Spend) -> str | None:
     """`2026-01-02T03:04:05Z`; an empty message is Go's zero time, which is null in JSON."""
-    moment = _moment(data, start, end)
+    moment = _moment(data, start, end, spend)
     return moment and moment[0].strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def read_micro_time(data: bytes, start: int, end: int) -> str | None:
+def read_micro_time(data: bytes, start: int, end: int, spend: Spend) -> str | None:
     """`2026-01-02T03:04:05.000006Z`."""
-    moment = _moment(data, start, end)
+    moment = _moment(data, start, end, spend)
     return moment and moment[0].strftime("%Y-%m-%dT%H:%M:%S") + f".{moment[1] // 1000:06d}Z"
 
 
-def _moment(data: bytes, start: int, end: int) -> tuple[datetime, int] | None:
+def _moment(data: bytes, start: int, end: int, spend: Spend) -> tuple[datetime, int] | None:
     if start == end:
         return None
-    parts = _numbers(data, start, end)
+    parts = _numbers(data, start, end, spend)
     seconds, nanoseconds = signed64(parts.get(1, 0)), signed32(parts.get(2, 0))
     if not 0 <= nanoseconds < _NANOSECONDS:
         raise Malformed(f"a time has {nanoseconds} nanoseconds")
@@ -87,9 +88,9 @@ def write_micro_time(value: Any) -> bytes:
     return write_time(value, micro=True)
 
 
-def read_quantity(data: bytes, start: int, end: int) -> str:
+def read_quantity(data: bytes, start: int, end: int, spend: Spend) -> str:
     """`100m`."""
-    return _text(data, start, end, 1) or "0"
+    return _text(data, start, end, spend, 1) or "0"
 
 
 def write_quantity(value: Any) -> bytes:
@@ -97,11 +98,11 @@ def write_quantity(value: Any) -> bytes:
     return tag(1, BYTES) + delimited(str(value).encode())
 
 
-def read_int_or_string(data: bytes, start: int, end: int) -> int | str:
+def read_int_or_string(data: bytes, start: int, end: int, spend: Spend) -> int | str:
     """IntOrString {type = 1 (0: number), intVal = 2, strVal = 3}."""
-    parts = _numbers(data, start, end)
+    parts = _numbers(data, start, end, spend)
     if parts.get(1):
-        return _text(data, start, end, 3) or ""
+        return _text(data, start, end, spend, 3) or ""
     return signed32(parts.get(2, 0))
 
 
@@ -112,10 +113,10 @@ def write_int_or_string(value: Any) -> bytes:
     return tag(1, VARINT) + varint(0) + tag(2, VARINT) + varint(_whole(value))
 
 
-def read_json(data: bytes, start: int, end: int) -> Any:
+def read_json(data: bytes, start: int, end: int, spend: Spend) -> Any:
     """A message {raw = 1} around JSON text: any value; none at all is null."""
     raw = b""
-    for number, _, value in small_fields(data, start, end):
+    for number, value in small_fields(data, start, end, spend):
         if number == 1 and isinstance(value, tuple):
             raw = data[value[0] : value[1]]
     try:
@@ -129,11 +130,11 @@ def write_json(value: Any) -> bytes:
     return tag(1, BYTES) + delimited(orjson.dumps(value))
 
 
-def read_strings(data: bytes, start: int, end: int) -> list[str]:
+def read_strings(data: bytes, start: int, end: int, spend: Spend) -> list[str]:
     """A message {items = 1} around a list of strings."""
     return [
         data[value[0] : value[1]].decode()
-        for number, _, value in small_fields(data, start, end)
+        for number, value in small_fields(data, start, end, spend)
         if number == 1 and isinstance(value, tuple)
     ]
 

@@ -7,13 +7,17 @@ Kubernetes has ever had one.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 _DOUBLE = struct.Struct("<d")
 # A number of 64 bits takes at most ten bytes.
 _VARINT_SHIFT_MAX = 63
 _UINT64 = (1 << 64) - 1
+
+
+# Called once a field: raises when a body has used up the fields that it may have (`decoding.FIELDS_MAX`).
+Spend = Callable[[], object]
 
 
 class Malformed(Exception):
@@ -60,24 +64,27 @@ def span(data: bytes, at: int, end: int) -> tuple[int, int]:
     return start, stop
 
 
-def small_fields(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int | tuple[int, int]]]:
-    """The fields of one of the small messages that have code of their own: number, wire type, and the value.
+def small_fields(data: bytes, at: int, end: int, spend: Spend) -> list[tuple[int, int | tuple[int, int]]]:
+    """The fields of one of the small messages that have code of their own: number and value.
 
     The value is a varint's number, or start and end of length-delimited bytes; fixed-length fields are passed over.
     """
+    found: list[tuple[int, int | tuple[int, int]]] = []
     while at < end:
+        spend()
         key, at = read_varint(data, at)
         wire = key & 7
         if wire == VARINT:
             value, at = read_varint(data, at)
-            yield key >> 3, wire, value
+            found.append((key >> 3, value))
         elif wire == BYTES:
             start, at = span(data, at, end)
-            yield key >> 3, wire, (start, at)
+            found.append((key >> 3, (start, at)))
         else:
             at = skip_fixed(wire, at)
     if at != end:
         raise Malformed("a message ends beyond what contains it")
+    return found
 
 
 def skip_fixed(wire: int, at: int) -> int:
