@@ -22,7 +22,7 @@ import structlog
 from cri_api.v1 import api_pb2 as cri
 
 from cri import config as settings
-from cri import records
+from cri import namespaces, records
 from cri.errors import CriError, Internal, InvalidArgument, Unavailable
 
 INTERFACE = "eth0"
@@ -213,6 +213,8 @@ class Cni:
             args=";".join(f"{key}={value}" for key, value in pairs.items()),
             capabilities=capabilities(config),
         )
+        for plugin in attachment.network.plugins:
+            self._find(plugin["type"])  # one that is missing must fail before another has done anything
         # On disk before the first plugin runs, so that a shim killed in between knows what to delete.
         records.write(cache, records.encode(attachment))
         try:
@@ -240,10 +242,17 @@ class Cni:
         attachment = records.read(cache, Attachment)
         if attachment is None:
             return
-        if not _is_there(attachment.netns):
+        if not namespaces.is_pinned(Path(attachment.netns)):
             attachment.netns = ""
+        failure: CriError | None = None
         for plugin in reversed(attachment.network.plugins):
-            await self._run("DEL", sandbox_id, plugin, attachment, attachment.result)
+            try:
+                await self._run("DEL", sandbox_id, plugin, attachment, attachment.result)
+            except CriError as error:
+                # The others still give back what is theirs; the cache stays for the next attempt.
+                failure = failure or error
+        if failure:
+            raise failure
         _forget(cache)
 
     async def check(self, sandbox_id: str, cache: Path) -> None:
@@ -292,10 +301,6 @@ class Cni:
             if os.access(path, os.X_OK):
                 return path
         raise CniError(f"CNI plugin {kind!r} is in none of {', '.join(self._config.bin_dirs)}")
-
-
-def _is_there(path: str) -> bool:
-    return os.path.exists(path)
 
 
 def _forget(cache: Path) -> None:

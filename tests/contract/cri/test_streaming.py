@@ -52,6 +52,8 @@ async def test_exec_takes_input_to_its_end_by_websocket(container: TestContainer
 
 @pytest.mark.parametrize("run", [command_by_spdy, command_by_websocket], ids=["spdy", "websocket"])
 async def test_a_terminal_has_the_clients_size(container: TestContainer, run: Command) -> None:
+    if run is command_by_websocket and container.pod.client.name == "containerd":
+        pytest.skip("containerd 1.6's plugin takes no size by WebSocket")
     fields: dict[str, Any] = {"stderr": False} if run is command_by_spdy else {}
     # The size comes a moment after the start; until then there is none.
     wait = "until stty size 2>/dev/null | grep .; do sleep 0.02; done"
