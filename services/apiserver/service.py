@@ -81,6 +81,8 @@ class Core:
         changed = self.authorizer.changed
 
         def on_change(old: Entry | None, new: Entry | None) -> None:
+            if storage == "pods" and _same_references(old, new):
+                return
             changed(storage, old.value if old is not None else None, new.value if new is not None else None)
 
         return on_change
@@ -99,6 +101,16 @@ class Core:
     def _uid_of(self, storage: str, namespace: str, name: str) -> str | None:
         entry = self.cache.of(storage).get(namespace, name)
         return entry.uid if entry is not None else None
+
+
+def _same_references(old: Entry | None, new: Entry | None) -> bool:
+    """Whether a change of a pod gives its node no other rights: it has no node yet, or the write was of its status."""
+    if new is None:
+        return False
+    node = new.fields[0]
+    if old is None:
+        return not node
+    return old.uid == new.uid and old.generation == new.generation and old.fields[0] == node
 
 
 async def serve(ctx: Context[ApiServerConfig]) -> None:

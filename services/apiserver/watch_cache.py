@@ -25,7 +25,7 @@ from services.apiserver import codec
 from services.apiserver.registry.resource import Registry, Resource
 from services.apiserver.selection import Selection, extractor
 from services.apiserver.watcher import RECENT_CHANGES, Change, Watcher
-from storage.store import Event, EventType, Mutation, Store
+from storage.store import Event, EventType, Key, Mutation, Store
 
 INDEXED_FIELDS = {"pods": "spec.nodeName"}
 """The field by which a resource is indexed: every kubelet lists and watches the pods of its node."""
@@ -47,7 +47,11 @@ class Entry(msgspec.Struct, gc=False):
     labels: dict[str, str] | None
     # The values at the resource's `extracted` paths.
     fields: tuple[str, ...]
+    # metadata.generation: the same in two entries of an object means the same spec.
+    generation: int = 0
 
+
+_NO_HINT: tuple[bytes, dict[str, Any] | None] = (b"", None)
 
 Listener = Callable[[Entry | None, Entry | None], None]
 """Hears of a change: (None, new), (old, new), (old, None)."""
@@ -160,6 +164,7 @@ class ResourceCache:
         return Entry(
             sys.intern(event.key.namespace), event.key.name, event.revision, event.create_revision,
             metadata.get("uid", ""), event.value, metadata.get("labels") or None, self._extract(obj),
+            metadata.get("generation") or 0,
         )  # fmt: skip
 
     def reindex(self, row: Resource) -> None:
@@ -289,8 +294,10 @@ class WatchCache:
         self.registry = registry
         self.revision = 0
         self.caches: dict[str, ResourceCache] = {}
-        # Our own commits whose predecessors have not been applied yet, by revision.
-        self._early: dict[int, tuple[Event, dict[str, Any] | None]] = {}
+        # Commits whose predecessors have not been applied yet, by revision.
+        self._early: dict[int, Event] = {}
+        # What is being committed by us, decoded, with the tail by which it is known again; saves decoding what was just encoded.
+        self._hints: dict[Key, tuple[bytes, dict[str, Any] | None]] = {}
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._load_floor = 0
 
@@ -337,7 +344,7 @@ class WatchCache:
         async for events in self.store.follow(self.revision):
             for event in events:
                 if event.revision > self.revision:
-                    self._early[event.revision] = (event, self._early.get(event.revision, (event, None))[1])
+                    self._early[event.revision] = event
             self._drain()
 
     async def commit(self, mutations: Sequence[Mutation], objects: Sequence[dict[str, Any] | None]) -> list[Event]:
@@ -345,10 +352,20 @@ class WatchCache:
 
         The cache takes from the objects what selectors need and keeps their label dicts: do not change them afterwards.
         """
-        events = await self.store.commit(*mutations)
-        for event, obj in zip(events, objects, strict=True):
+        hints = self._hints
+        for mutation, obj in zip(mutations, objects, strict=True):
+            if obj is not None:
+                hints[mutation.key] = (mutation.tail, obj)
+        try:
+            events = await self.store.commit(*mutations)
+        except BaseException:
+            for mutation in mutations:
+                if hints.get(mutation.key, _NO_HINT)[0] is mutation.tail:
+                    del hints[mutation.key]
+            raise
+        for event in events:
             if event.revision > self.revision:
-                self._early[event.revision] = (event, obj)
+                self._early[event.revision] = event
         self._drain()
         if self.revision < events[-1].revision:
             await self.wait_revision(events[-1].revision, timeout=None)
@@ -357,11 +374,14 @@ class WatchCache:
     def _drain(self) -> None:
         early = self._early
         while early:
-            item = early.pop(self.revision + 1, None)
-            if item is None:
+            event = early.pop(self.revision + 1, None)
+            if event is None:
                 break
-            event, obj = item
             self.revision += 1
+            tail, obj = self._hints.pop(event.key, _NO_HINT)
+            if obj is not None and not event.value.endswith(tail):
+                # Somebody else's write of the same object; ours was refused or comes later.
+                obj = None
             self.of(event.key.resource).apply(event, obj)
         if self._waiting:
             for revision, future in self._waiting:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
 from machinery.api import errors
 from services.apiserver.admission.chain import Plugin
+from services.apiserver.registry.metadata import random_suffix
 from services.apiserver.write_context import WriteContext
 
 MOUNT_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
@@ -14,8 +14,6 @@ VOLUME_PREFIX = "kube-api-access-"
 TOKEN_SECONDS = 3607
 """Upstream's: an hour and a bit, by which tokens that nobody asked for by duration are known."""
 MIRROR = "kubernetes.io/config.mirror"
-_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
-_random = random.SystemRandom()
 
 
 class ServiceAccount(Plugin):
@@ -62,7 +60,7 @@ def mount_token(spec: dict[str, Any]) -> None:
     )
     is_new = not volume_name
     if is_new:
-        volume_name = VOLUME_PREFIX + "".join(_random.choices(_ALPHABET, k=5))
+        volume_name = VOLUME_PREFIX + random_suffix()
     mounted = False
     for field in ("initContainers", "containers"):
         for container in spec.get(field) or ():

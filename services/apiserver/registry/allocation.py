@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ipaddress
 import random
-import uuid
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,7 +16,7 @@ import orjson
 
 from machinery.api.errors import Cause
 from services.apiserver import codec
-from services.apiserver.registry.metadata import now_text
+from services.apiserver.registry.metadata import new_uid, now_text
 from services.apiserver.watch_cache import WatchCache
 from storage.store import ABSENT, EXISTS, Delete, Key, Put
 
@@ -133,7 +132,7 @@ def take_address(address: str, namespace: str, name: str) -> Put:
     obj: dict[str, Any] = {
         "metadata": {
             "name": address,
-            "uid": str(uuid.uuid4()),
+            "uid": new_uid(),
             "creationTimestamp": now_text(),
             "labels": {
                 "ipaddress.kubernetes.io/ip-family": family,
