@@ -194,12 +194,12 @@ def now_micro() -> datetime:
 
 def format_time(moment: datetime) -> str:
     """RFC 3339 in whole seconds: `2026-01-02T03:04:05Z` (metav1.Time)."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
 def format_micro_time(moment: datetime) -> str:
     """RFC 3339 with six digits: `2026-01-02T03:04:05.000000Z` (metav1.MicroTime)."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def now_rfc3339() -> str:
