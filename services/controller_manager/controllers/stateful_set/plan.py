@@ -208,10 +208,8 @@ class _Step:
         if self.owner.spec.updateStrategy.type != "RollingUpdate":
             return self.history.update
         rolling = self.owner.spec.updateStrategy.rollingUpdate
-        if rolling is None:
-            below = int(self.owner.status.get("currentReplicas") or 0)
-        else:
-            below = rolling.partition or 0
+        current_replicas = int(self.owner.status.get("currentReplicas") or 0)
+        below = current_replicas if rolling is None else rolling.partition or 0
         return self.current if ordinal < self.owner.spec.ordinals.start + below else self.history.update
 
     def _delete(self, pod: Pod) -> None:

@@ -1,0 +1,80 @@
+"""Counts again when something that a quota limits has gone. What is added, admission has counted already."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from machinery.api import kinds
+from machinery.api.kinds import Kind
+from services.controller_manager.actions import Plan, status_patch
+from services.controller_manager.controllers.resource_quota.usage import Contents, used
+from services.controller_manager.pods import is_terminal
+from services.controller_manager.reconciler import OfKind
+from services.controller_manager.views.cluster import ResourceQuota
+from services.controller_manager.views.pod import Pod
+
+# Admission writes the quota before the object that it counts. Within this time the object has surely arrived here.
+_SETTLE_SECONDS = 0.2
+_RESYNC_SECONDS = 300.0
+_FOLLOWED = (
+    kinds.POD,
+    kinds.SERVICE,
+    kinds.PERSISTENT_VOLUME_CLAIM,
+    kinds.CONFIG_MAP,
+    kinds.SECRET,
+    kinds.REPLICATION_CONTROLLER,
+)
+
+
+class ResourceQuotaController(OfKind):
+    """resourcequota"""
+
+    name = "resourcequota"
+    kind = kinds.RESOURCE_QUOTA
+
+    def watch(self) -> None:
+        """Quotas, and the kinds that are limited most; others are followed once a quota names them."""
+        self._followed: set[Kind] = set()
+        self.on_own(kinds.RESOURCE_QUOTA)
+        for kind in _FOLLOWED:
+            self._follow(kind)
+
+    def _follow(self, kind: Kind) -> None:
+        if kind not in self._followed:
+            self._followed.add(kind)
+            self.on(kind, self._on_change)
+
+    def _on_change(self, old: Any, new: Any) -> None:
+        ended = isinstance(new, Pod) and old is not None and is_terminal(new) and not is_terminal(old)
+        changed = new is not None and old is not None and new.metadata.generation != old.metadata.generation
+        if new is not None and not ended and not changed:
+            return
+        for quota in self.lister(kinds.RESOURCE_QUOTA).list((new or old).metadata.namespace):
+            self.controller.queue.add_after(quota.metadata.key, _SETTLE_SECONDS)
+
+    async def reconcile(self, key: str) -> Plan | None:
+        """Write `hard` and `used`."""
+        quota: ResourceQuota | None = self.lister(kinds.RESOURCE_QUOTA).by_key(key)
+        if quota is None:
+            return None
+        namespace = quota.metadata.namespace
+        for name in quota.spec.hard:
+            kind = self._kind(name.removeprefix("count/")) if name.startswith("count/") else None
+            if kind is not None and kind not in self._followed:
+                self._follow(kind)
+                await self.informers.of(kind).synced.wait()
+        contents = Contents(
+            self.lister(kinds.POD).list(namespace),
+            self.lister(kinds.SERVICE).list(namespace),
+            self.lister(kinds.PERSISTENT_VOLUME_CLAIM).list(namespace),
+            lambda resource: self._count(namespace, resource),
+        )
+        status = {**quota.status, "hard": quota.spec.hard, "used": used(quota.spec, contents)}
+        return Plan(status_patch(kinds.RESOURCE_QUOTA, quota, status), requeue_after=_RESYNC_SECONDS)
+
+    def _kind(self, resource: str) -> Kind | None:
+        return next((kind for kind in kinds.BUILTIN if kind.resource == resource and kind.namespaced), None)
+
+    def _count(self, namespace: str, resource: str) -> int:
+        kind = self._kind(resource)
+        return len(self.lister(kind).list(namespace)) if kind is not None and self.informers.known(kind) else 0
