@@ -74,11 +74,16 @@ async def read(ctd: Containerd, digest: str, limit_bytes: int = DOCUMENT_BYTES_M
     return b"".join(parts)
 
 
-async def read_json(ctd: Containerd, digest: str) -> Any:
+def parse_json(data: bytes, what: str) -> Any:
+    """A document from outside; raises InvalidArgument for what is no JSON, or nested without end."""
     try:
-        return msgspec.json.decode(await read(ctd, digest))
-    except msgspec.DecodeError as error:
-        raise InvalidArgument(f"blob {digest} is not JSON: {error}") from error
+        return msgspec.json.decode(data)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InvalidArgument(f"{what} is not JSON: {error}") from error
+
+
+async def read_json(ctd: Containerd, digest: str) -> Any:
+    return parse_json(await read(ctd, digest), f"blob {digest}")
 
 
 async def write(

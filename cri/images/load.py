@@ -15,8 +15,6 @@ import tarfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
-import msgspec
-
 from cri import containerd_api as api
 from cri.containerd_client import Containerd
 from cri.errors import CriError, InvalidArgument, NotFound
@@ -64,10 +62,7 @@ class Archive:
         data = self.open(name).read(content.DOCUMENT_BYTES_MAX + 1)
         if len(data) > content.DOCUMENT_BYTES_MAX:
             raise InvalidArgument(f"{name} is larger than {content.DOCUMENT_BYTES_MAX} bytes")
-        try:
-            return msgspec.json.decode(data)
-        except msgspec.DecodeError as error:
-            raise InvalidArgument(f"{name} is not JSON: {error}") from error
+        return content.parse_json(data, name)
 
     def blob(self, digest: str) -> str:
         if not reference.is_digest(digest):
@@ -99,6 +94,9 @@ async def load_archive(ctd: Containerd, path: str, *, snapshotter: str = "overla
             for target, manifest, _, wanted in images:
                 names += await name_image(ctd, target, manifest["config"]["digest"], wanted)
             return names
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        # Its documents are JSON, but not of the form that their format has.
+        raise InvalidArgument(f"{path}: malformed image archive: {type(error).__name__}: {error}") from error
     finally:
         archive.close()
 
@@ -204,7 +202,9 @@ async def _store_docker(ctd: Containerd, archive: Archive, lease: str) -> list[_
         digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
         await content.write_bytes(ctd, digest, data, lease_name=lease, labels=content.references(manifest))
         target = api.types.Descriptor(media_type=content.OCI_MANIFEST, digest=digest, size=len(data))
-        result.append((target, manifest, msgspec.json.decode(config_bytes), list(entry.get("RepoTags") or [])))
+        result.append(
+            (target, manifest, content.parse_json(config_bytes, entry["Config"]), list(entry.get("RepoTags") or []))
+        )
     return result
 
 

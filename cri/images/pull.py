@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
 import structlog
 from cri_api.v1 import api_pb2 as cri
 
@@ -115,10 +114,7 @@ class Puller:
 
 
 def _document(data: bytes, digest: str) -> Mapping[str, Any]:
-    try:
-        document = msgspec.json.decode(data)
-    except msgspec.DecodeError as error:
-        raise InvalidArgument(f"manifest {digest} is not JSON: {error}") from error
+    document = content.parse_json(data, f"manifest {digest}")
     if not isinstance(document, dict):
         raise InvalidArgument(f"manifest {digest} is not a JSON object")
     return document

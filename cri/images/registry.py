@@ -262,7 +262,7 @@ class RegistryClient:
         try:
             answer = msgspec.json.decode(data)
             return str(answer.get("token") or answer["access_token"])
-        except (msgspec.DecodeError, KeyError, AttributeError) as error:
+        except (msgspec.DecodeError, RecursionError, KeyError, AttributeError) as error:
             raise PermissionDenied(f"token server {realm} answered no token") from error
 
 
@@ -272,7 +272,7 @@ def _basic_header(auth: Credentials) -> str:
 
 def _stated_media_type(data: bytes) -> str:
     try:
-        document: Any = msgspec.json.decode(data)
-    except msgspec.DecodeError:
+        document: Any = content.parse_json(data, "manifest")
+    except InvalidArgument:
         return ""
     return str(document.get("mediaType") or "") if isinstance(document, dict) else ""
