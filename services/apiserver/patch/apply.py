@@ -89,23 +89,29 @@ class _Attempt:
         fields = managed_fields.tracked(field_set.remove_paths(typed.field_set(node, config), ignored))
         self.fields = fields
         current = next((entry for entry in entries if managed_fields.entry_key(entry) == self.key), None)
-        self.last: FieldSet = (current or {}).get("fieldsV1") or {}
+        # Entries may come from a client (kubectl migrates its own), with fields that nobody can own.
+        self.last: FieldSet = managed_fields.tracked((current or {}).get("fieldsV1") or {})
         self.current = current
         merged = typed.merge(node, base, _without_ignored(config, ignored))
         gone = self._gone()
-        self.obj = typed.remove(node, merged, gone) if gone else merged
+        self.obj = typed.remove(node, merged, gone, self._owned()) if gone else merged
         changed, removed = typed.compare(node, base, self.obj, builtin=builtin)
         self.changed = managed_fields.tracked(field_set.remove_paths(changed, ignored))
         self.removed = managed_fields.tracked(removed)
 
-    def _gone(self) -> FieldSet:
-        """What was applied before and is owned by nobody now."""
-        if not self.last:
-            return {}
+    def _owned(self) -> FieldSet:
+        """What anybody owns once this apply has been made."""
         owned = self.fields
         for entry in self.entries:
             if entry is not self.current:
                 owned = field_set.union(owned, entry.get("fieldsV1") or {})
+        return owned
+
+    def _gone(self) -> FieldSet:
+        """What was applied before and is owned by nobody now."""
+        if not self.last or self.last == self.fields:
+            return {}
+        owned = self._owned()
         gone: FieldSet = {}
         for path in field_set.members(self.last):
             if not field_set.overlaps(owned, path):

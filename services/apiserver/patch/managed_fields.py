@@ -39,8 +39,17 @@ def tracked(fields: FieldSet) -> FieldSet:
     """A set without the fields that the server itself keeps."""
     fields = field_set.remove_paths(fields, _UNTRACKED)
     metadata = fields.get("f:metadata")
-    if metadata is not None and (not metadata or set(metadata) == {field_set.SELF}):
-        return {key: value for key, value in fields.items() if key != "f:metadata"}
+    if metadata is None:
+        return fields
+    # Nobody owns metadata as such, only fields in it.
+    rest = {key: value for key, value in metadata.items() if key != field_set.SELF}
+    if len(rest) == len(metadata) and rest:
+        return fields
+    fields = dict(fields)
+    if rest:
+        fields["f:metadata"] = rest
+    else:
+        del fields["f:metadata"]
     return fields
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from machinery.api.errors import BadRequest
-from services.apiserver.patch.field_set import SELF, FieldSet
+from services.apiserver.patch.field_set import SELF, FieldSet, is_member
 from services.apiserver.schema.definitions import ANY, Node
 
 Obj = dict[str, Any]
@@ -272,46 +272,47 @@ def _merge_value(node: Node, live: Any, config: Any) -> Any:
 def _merge_items(node: Node, ours: dict[str, Any], theirs: dict[str, Any]) -> list[Any]:
     """The configuration's order rules; what only the live list has keeps its place before what it stood before."""
     out: list[Any] = []
-    pending = list(ours)
+    pending = dict.fromkeys(ours)
     for element, item in theirs.items():
-        if element in ours:
-            while pending and pending[0] != element:
-                head = pending.pop(0)
-                if head not in theirs:
-                    out.append(ours[head])
-            if pending:
-                pending.pop(0)
+        for head in list(pending):
+            if head in theirs:
+                break
+            del pending[head]
+            out.append(ours[head])
+        if element in pending:
+            del pending[element]
             out.append(_merge_value(node.item, ours[element], item))
         else:
             out.append(item)
-    out += [ours[element] for element in pending if element not in theirs]
+    out += [ours[element] for element in pending]
     return out
 
 
-def remove(node: Node, obj: Obj, gone: FieldSet) -> Obj:
-    """The object without the members of a set and everything under them; objects that it empties go too."""
+def remove(node: Node, obj: Obj, gone: FieldSet, kept: FieldSet) -> Obj:
+    """The object without the members of `gone` and everything under them.
+
+    Objects and lists that this empties go too, unless they belong to `kept`: somebody wants them empty.
+    """
     out = dict(obj)
     for element, below in gone.items():
-        if element == SELF:
-            continue
         name = element[2:]
-        if name not in out:
+        if element == SELF or name not in out:
             continue
         if SELF in below or not below:
             del out[name]
             continue
-        rest = _remove_below(_child(node, name), out[name], below)
-        if rest is _MISSING:
-            del out[name]
-        else:
+        held = kept.get(element)
+        rest = _remove_below(_child(node, name), out[name], below, held or {})
+        if rest or (held is not None and is_member(held)):
             out[name] = rest
+        else:
+            del out[name]
     return out
 
 
-def _remove_below(node: Node, value: Any, gone: FieldSet) -> Any:
+def _remove_below(node: Node, value: Any, gone: FieldSet, kept: FieldSet) -> Any:
     if isinstance(value, dict):
-        rest = remove(node, value, gone)
-        return _MISSING if value and not rest else rest
+        return remove(node, value, gone, kept)
     if isinstance(value, list) and _shape(node, value) in ("keyed", "values"):
         items = _keyed(node, value)
         if items is None:
@@ -322,6 +323,6 @@ def _remove_below(node: Node, value: Any, gone: FieldSet) -> Any:
             if below is None:
                 out.append(item)
             elif below and SELF not in below:
-                out.append(_remove_below(node.item, item, below))
-        return out if out else _MISSING
+                out.append(_remove_below(node.item, item, below, kept.get(element) or {}))
+        return out
     return value
