@@ -70,7 +70,7 @@ def test_owner_references_and_their_controller() -> None:
     assert objects.controller_of(owner) is None
 
 
-@given(st.datetimes(min_value=datetime(1, 1, 2), max_value=datetime(9999, 12, 30), timezones=st.just(UTC)))
+@given(st.datetimes(timezones=st.just(UTC)))
 def test_times_survive_their_text(moment: datetime) -> None:
     assert objects.parse_time(objects.format_micro_time(moment)) == moment
     assert objects.parse_time(objects.format_time(moment)) == moment.replace(microsecond=0)
