@@ -35,6 +35,8 @@ _V1_CONTROLLERS = (
     "freezer",
     "hugetlb",
     "systemd",
+    # The v2 tree that hybrid hosts mount beside v1: runc puts containers there too.
+    "unified",
     "net_cls",
     "perf_event",
     "rdma",

@@ -1,0 +1,160 @@
+"""The kubelet, the shim and containerd can be killed at any time: containers go on, and are adopted."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from machinery.api import kinds
+from tests.support.kubelet_node import Cluster, busybox, is_ready
+from tests.support.private_containerd import PrivateContainerd
+
+pytestmark = pytest.mark.root
+KILLS = int(os.environ.get("CUTAWAY_TEST_KILLS", "5"))
+
+
+def pids_of(pod: Any) -> set[str]:
+    """Process ids in the pod's cgroup."""
+    found: set[str] = set()
+    for path in Path("/sys/fs/cgroup/pids").rglob(f"*pod{pod.metadata.uid}*/**/cgroup.procs"):
+        found.update(path.read_text().split())
+    return found
+
+
+def shells_of(pod: Any) -> set[str]:
+    """Those of the container's main process: what it starts comes and goes."""
+    return {pid for pid in pids_of(pod) if Path(f"/proc/{pid}/comm").exists() and _started_by_shim(pid)}
+
+
+def _started_by_shim(pid: str) -> bool:
+    try:
+        parent = re.search(r"PPid:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1]
+        return "shim" in Path(f"/proc/{parent}/comm").read_text()
+    except (FileNotFoundError, TypeError):
+        return False
+
+
+async def test_a_killed_kubelet_adopts_its_pods(cluster: Cluster) -> None:
+    ns = cluster.namespace
+    probe = {"exec": {"command": ["true"]}, "periodSeconds": 1}
+    pods = {}
+    for name in ("a", "b", "c"):
+        mounts = [{"name": "e", "mountPath": "/e"}, {"name": "m", "mountPath": "/m"}]
+        volumes = [{"name": "e", "emptyDir": {}}, {"name": "m", "emptyDir": {"medium": "Memory"}}]
+        container = busybox(readinessProbe=probe, volumeMounts=mounts)
+        await cluster.pod(name, ns, {"containers": [container], "volumes": volumes})
+    for name in ("a", "b", "c"):
+        pods[name] = await cluster.until_ready(name, ns)
+    before = {name: shells_of(pod) for name, pod in pods.items()}
+    assert all(before.values()), before
+    for _ in range(KILLS):
+        cluster.node.stop(signal.SIGKILL)
+        cluster.node.start()
+        await asyncio.sleep(1.0)
+    # A pod that is created and one that is deleted while the kubelet is away are both taken care of.
+    cluster.node.stop(signal.SIGKILL)
+    await cluster.client.delete(kinds.POD, "c", ns, grace_period_seconds=1)
+    await cluster.pod("d", ns, {"containers": [busybox()]})
+    cluster.node.start()
+    await cluster.until_ready("d", ns)
+    await cluster.gone("c", ns)
+    for name in ("a", "b"):
+        pod = await cluster.client.get(kinds.POD, name, ns)
+        assert is_ready(pod)
+        assert pod.status.containerStatuses[0].restartCount == 0
+        assert pod.status.containerStatuses[0].containerID == pods[name].status.containerStatuses[0].containerID
+        assert pod.status.podIP == pods[name].status.podIP
+        assert shells_of(pod) == before[name]
+        ready = {c.type: c.lastTransitionTime for c in pod.status.conditions}
+        assert ready["Ready"] == {c.type: c.lastTransitionTime for c in pods[name].status.conditions}["Ready"]
+
+
+async def test_a_pod_force_deleted_while_the_kubelet_is_away_is_ended(cluster: Cluster) -> None:
+    ns = cluster.namespace
+    await cluster.pod("p", ns, {"containers": [busybox()]})
+    pod = await cluster.until_ready("p", ns)
+    cluster.node.stop(signal.SIGKILL)
+    await cluster.client.delete(kinds.POD, "p", ns, grace_period_seconds=0)
+    await cluster.gone("p", ns)
+    assert pids_of(pod)
+    cluster.node.start()
+    for _ in range(200):
+        if not pids_of(pod) and not (cluster.node.root / "pods" / pod.metadata.uid).exists():
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("the orphan lives")
+
+
+async def test_containerd_restarts_under_running_pods(cluster: Cluster, containerd: PrivateContainerd) -> None:
+    ns = cluster.namespace
+    await cluster.pod("p", ns, {"containers": [busybox()]})
+    pod = await cluster.until_ready("p", ns)
+    before = shells_of(pod)
+    for _ in range(2):
+        await asyncio.to_thread(containerd.stop)
+        await asyncio.to_thread(containerd.start)
+    await cluster.pod("q", ns, {"containers": [busybox()]})
+    await cluster.until_ready("q", ns)
+    after = await cluster.client.get(kinds.POD, "p", ns)
+    assert shells_of(after) == before
+    assert after.status.containerStatuses[0].restartCount == 0
+
+
+async def test_a_killed_container_is_restarted_at_once(cluster: Cluster) -> None:
+    ns = cluster.namespace
+    await cluster.pod("p", ns, {"containers": [busybox()]})
+    pod = await cluster.until_ready("p", ns)
+    before = pod.status.containerStatuses[0].containerID
+    main = [p for p in shells_of(pod) if Path(f"/proc/{p}/cmdline").read_bytes().startswith(b"sh\0")]
+    os.kill(int(main[0]), signal.SIGKILL)
+
+    def again(pod: Any) -> bool:
+        return pod.status.containerStatuses[0].containerID != before and is_ready(pod)
+
+    pod = await cluster.wait(kinds.POD, "p", ns, again, 10)
+    entry = pod.status.containerStatuses[0]
+    assert entry.restartCount == 1
+    assert entry.lastState.terminated.exitCode == 137
+
+
+async def test_pods_leave_nothing_behind(cluster: Cluster) -> None:
+    """Twenty pods come and go: mounts, cgroups, namespaces, links and files are as before."""
+    ns = cluster.namespace
+
+    def state() -> dict[str, list[str]]:
+        mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+        root = cluster.node.settings["cgroup_root"]
+        links = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
+        return {
+            "mounts": sorted(m for m in mounts if "kubelet-test" in m and "/state/" not in m),
+            "cgroups": sorted(str(p) for p in Path("/sys/fs/cgroup").glob(f"*{root}/kubepods/**/pod*")),
+            "veths": sorted(re.findall(r"veth\w+", links)),
+            "files": sorted(p.name for p in (cluster.node.root / "pods").iterdir()),
+            "logs": sorted(p.name for p in (cluster.node.root / "logs").iterdir()),
+        }
+
+    before = state()
+    names = [f"p{number}" for number in range(20)]
+    mounts = [{"name": "e", "mountPath": "/e"}, {"name": "e", "mountPath": "/sub", "subPath": "s"}]
+    volumes = [{"name": "e", "emptyDir": {"medium": "Memory"}}]
+    for name in names:
+        await cluster.pod(name, ns, {"containers": [busybox(volumeMounts=mounts)], "volumes": volumes})
+    for name in names:
+        await cluster.until_ready(name, ns, 60)
+    for name in names:
+        await cluster.client.delete(kinds.POD, name, ns, grace_period_seconds=1)
+    for name in names:
+        await cluster.gone(name, ns, 60)
+    for _ in range(100):
+        left = {what: sorted(set(now) - set(before[what])) for what, now in state().items()}
+        if not any(left.values()):
+            return
+        await asyncio.sleep(0.1)
+    assert not any(left.values()), left
