@@ -48,14 +48,17 @@ async def lease(ctd: Containerd) -> AsyncIterator[str]:
 
 
 async def exists(ctd: Containerd, digest: str, lease_name: str = "") -> bool:
-    """Whether the blob is there; if it is, the lease holds it from now on."""
+    """Whether the blob is there; if it is, the lease holds it from now on.
+
+    The lease comes first: the collector may run between two calls, and what it takes must then be seen as absent.
+    """
+    if lease_name:
+        resource = api.leases.Resource(id=digest, type="content")
+        await ctd.leases.AddResource(api.leases.AddResourceRequest(id=lease_name, resource=resource))
     try:
         await ctd.content.Info(api.content.InfoRequest(digest=digest))
     except NotFound:
         return False
-    if lease_name:
-        resource = api.leases.Resource(id=digest, type="content")
-        await ctd.leases.AddResource(api.leases.AddResourceRequest(id=lease_name, resource=resource))
     return True
 
 

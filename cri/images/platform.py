@@ -4,11 +4,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cri import kernel
-from cri.errors import NotFound
+from cri.errors import InvalidArgument, NotFound
+from cri.images.reference import is_digest
 
 
 def choose(manifests: Sequence[Mapping[str, Any]], what: str) -> Mapping[str, Any]:
-    """The best match for linux on this architecture; raises NotFound naming what there is instead."""
+    """The best match for linux on this architecture; raises NotFound naming what there is instead.
+
+    Raises InvalidArgument for a list that is not one of manifests.
+    """
+    if not isinstance(manifests, list) or not all(_is_entry(manifest) for manifest in manifests):
+        raise InvalidArgument(f"image {what}: its index does not list manifests with digest and platform")
     architecture, variant = kernel.machine()
     best: tuple[int, Mapping[str, Any]] | None = None
     for manifest in manifests:
@@ -24,6 +30,14 @@ def choose(manifests: Sequence[Mapping[str, Any]], what: str) -> Mapping[str, An
         offered = sorted({_name(manifest.get("platform") or {}) for manifest in manifests})
         raise NotFound(f"image {what}: no manifest for linux/{architecture}; there are {', '.join(offered) or 'none'}")
     return best[1]
+
+
+def _is_entry(manifest: Any) -> bool:
+    return (
+        isinstance(manifest, dict)
+        and is_digest(str(manifest.get("digest")))
+        and isinstance(manifest.get("platform") or {}, dict)
+    )
 
 
 def _name(platform: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ from cri.config import Config
 from cri.containerd_client import Containerd
 from cri.errors import AlreadyExists, CriError, InvalidArgument, NotFound
 from cri.images import content, platform, reference
-from cri.images.unpack import chain_ids
+from cri.images.unpack import chain_ids, diff_ids_of
 
 # What an image's labels may hold in containerd: nothing from the image itself.
 MANAGED_LABELS = {"io.cri-containerd.image": "managed"}
@@ -112,7 +112,7 @@ class ImageStore:
         known = self._resolved.get(target.digest)
         if known is None:
             manifest, config, size = await resolve_target(self._ctd, target.digest, target.media_type)
-            chains = chain_ids((config.get("rootfs") or {}).get("diff_ids") or [])
+            chains = chain_ids(diff_ids_of(config))
             known = Resolved(
                 manifest["config"]["digest"], chains[-1] if chains else "", dict(config.get("config") or {}), size
             )

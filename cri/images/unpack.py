@@ -13,6 +13,7 @@ from cri import containerd_api as api
 from cri.containerd_client import Containerd
 from cri.errors import AlreadyExists, CriError, InvalidArgument, NotFound
 from cri.images import content
+from cri.images.reference import is_digest
 
 # Gigabytes of layer on a slow disk.
 _APPLY_TIMEOUT_SECONDS = 900.0
@@ -30,6 +31,17 @@ def chain_ids(diff_ids: Sequence[str]) -> list[str]:
     return chains
 
 
+def diff_ids_of(config: Any) -> list[str]:
+    """The layers' digests in an image configuration; raises InvalidArgument for what is none."""
+    root = config.get("rootfs") if isinstance(config, dict) else None
+    found = (root.get("diff_ids") if isinstance(root, dict) else None) or []
+    if not isinstance(root, dict) or not isinstance(found, list) or not all(is_digest(str(item)) for item in found):
+        raise InvalidArgument("the image's configuration has no rootfs with diff_ids")
+    if not isinstance(config.get("config") or {}, dict):
+        raise InvalidArgument("the image's configuration has a config that is no object")
+    return [str(item) for item in found]
+
+
 async def unpack(
     ctd: Containerd, snapshotter: str, manifest: Mapping[str, Any], config: Mapping[str, Any], lease_name: str
 ) -> str:
@@ -38,7 +50,7 @@ async def unpack(
     Raises InvalidArgument when a layer, once unpacked, is not what the image's configuration says.
     """
     layers: Sequence[Mapping[str, Any]] = manifest.get("layers") or []
-    diff_ids: Sequence[str] = (config.get("rootfs") or {}).get("diff_ids") or []
+    diff_ids = diff_ids_of(config)
     if len(layers) != len(diff_ids):
         raise InvalidArgument(f"image has {len(layers)} layers and {len(diff_ids)} diff ids")
     chains = chain_ids(diff_ids)
@@ -53,12 +65,13 @@ async def unpack(
 
 
 async def _committed(ctd: Containerd, snapshotter: str, chain: str, lease_name: str) -> bool:
+    """Whether the snapshot is there; held by the lease first, so that it can't be collected after the answer."""
+    resource = api.leases.Resource(id=chain, type=f"snapshots/{snapshotter}")
+    await ctd.leases.AddResource(api.leases.AddResourceRequest(id=lease_name, resource=resource))
     try:
         await ctd.snapshots.Stat(api.snapshots.StatSnapshotRequest(snapshotter=snapshotter, key=chain))
     except NotFound:
         return False
-    resource = api.leases.Resource(id=chain, type=f"snapshots/{snapshotter}")
-    await ctd.leases.AddResource(api.leases.AddResourceRequest(id=lease_name, resource=resource))
     return True
 
 
