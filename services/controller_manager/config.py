@@ -47,4 +47,7 @@ class ControllerManagerConfig(ComponentConfig, kw_only=True):
     local_path: Annotated[str, Meta(description="Directory on nodes for dynamically provisioned local volumes")] = (
         "/var/lib/cutaway/local-path"
     )
+    local_path_remover_image: Annotated[
+        str, Meta(description="Image with rm, to remove a deleted local volume's directory; empty: it stays")
+    ] = ""
     terminated_pod_threshold: Annotated[int, Meta(description="Ended pods to keep; 0: all", ge=0)] = 12_500

@@ -109,6 +109,14 @@ class Reconciler(ABC):
             return False
         return bool(live.metadata.uid == meta.uid and live.metadata.deletionTimestamp is None)
 
+    async def lives(self, kind: Kind, namespace: str, name: str, uid: str) -> bool:
+        """Ask the apiserver itself whether that very object is there, deleted or not: before what cannot be undone."""
+        try:
+            live = await self.env.client.get(kind, name, namespace)
+        except NotFound:
+            return False
+        return bool(live.metadata.uid == uid)
+
     async def claimed(self, key: str, kind: Kind, meta: Any, claims: Claims[Any]) -> list[Any]:
         """Carry out adoptions and releases.
 

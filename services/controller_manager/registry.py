@@ -57,6 +57,13 @@ CONTROLLERS: tuple[Entry, ...] = (
         "LoadBalancerController",
         lambda config: bool(config.load_balancer_addresses),
     ),
+    _entry("persistentvolume-binder", "persistent_volume", "PersistentVolumeBinder"),
+    _entry("local-path-provisioner", "persistent_volume", "LocalPathProvisioner"),
+    _entry("persistentvolume-expander", "persistent_volume", "VolumeExpander"),
+    _entry("persistentvolumeclaim-protection-controller", "persistent_volume", "ClaimProtection"),
+    _entry("persistentvolume-protection-controller", "persistent_volume", "VolumeProtection"),
+    _entry("ephemeral-volume-controller", "persistent_volume", "EphemeralVolumes"),
+    _entry("customresourcedefinition-cleanup", "crd_cleanup", "CrdCleanupController"),
     _entry("csrapproving", "csr", "CsrApprover"),
     _entry(
         "csrsigning",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from machinery.api import kinds
-from machinery.api.errors import NotFound
 from services.controller_manager.actions import Plan
 from services.controller_manager.controllers.job import plan as planner
 from services.controller_manager.controllers.job.accounting import FINALIZER, is_tracked
@@ -82,14 +81,6 @@ class JobController(OfKind):
             job = self.lister(kinds.JOB).get(pod.metadata.namespace, owner.name)
             if job is not None and job.metadata.uid == owner.uid:
                 return None
-            if job is None and await self._lives(owner.uid, owner.name, pod.metadata.namespace):
+            if job is None and await self.lives(kinds.JOB, pod.metadata.namespace, owner.name, owner.uid):
                 return Plan(requeue_after=1)
         return Plan([planner.release(pod)])
-
-    async def _lives(self, uid: str, name: str, namespace: str) -> bool:
-        """Whether the Job lives, though the cache does not show it yet."""
-        try:
-            live = await self.env.client.get(kinds.JOB, name, namespace)
-        except NotFound:
-            return False
-        return bool(live.metadata.uid == uid)
