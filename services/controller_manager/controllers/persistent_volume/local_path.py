@@ -118,7 +118,7 @@ def _remover(volume: PersistentVolume, path: str, image: str) -> dict[str, Any]:
         "metadata": {
             "name": name,
             "namespace": namespace,
-            "labels": {"cutaway.dev/removes-volume": volume.metadata.name},
+            "labels": labels,
         },
         "spec": {
             "restartPolicy": "Never",
