@@ -1,8 +1,7 @@
-"""Fields that a kind doesn't have, nulls, and keys that stand twice in a JSON document."""
+"""Fields that a kind doesn't have, and nulls."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from services.apiserver.schema import definitions
@@ -67,44 +66,3 @@ def _zero(node: Node) -> Any:
     if node.type == "array":
         return []
     return _ZERO.get(node.type, {})
-
-
-class _Found(Exception):
-    """A duplicate key exists."""
-
-
-def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise _Found
-    return found
-
-
-def duplicate_fields(raw: bytes | str) -> list[str]:
-    """Paths of the keys that stand twice in one object of a JSON document, each once. Empty for what isn't JSON."""
-    try:
-        json.loads(raw, object_pairs_hook=_refuse_twice)
-    except _Found:
-        return list(dict.fromkeys(_twice(json.loads(raw, object_pairs_hook=list), "")))
-    except (ValueError, RecursionError):
-        return []
-    return []
-
-
-def _twice(value: Any, path: str) -> list[str]:
-    """Walk a document whose objects were decoded as lists of pairs (tuples; a JSON array's items are never tuples)."""
-    found: list[str] = []
-    if not isinstance(value, list):
-        return found
-    if value and all(isinstance(pair, tuple) for pair in value):
-        seen: set[str] = set()
-        for key, below in value:
-            here = f"{path}.{key}" if path else key
-            if key in seen:
-                found.append(here)
-            seen.add(key)
-            found += _twice(below, here)
-    else:
-        for index, below in enumerate(value):
-            found += _twice(below, f"{path}[{index}]")
-    return found

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from machinery.api import errors, kinds
-from services.apiserver.schema import definitions, fields, intake
+from services.apiserver.schema import definitions, intake
 from services.apiserver.schema.structure import Sort, faults, is_sound
 
 POD: dict[str, Any] = {
@@ -113,7 +113,8 @@ def test_every_built_in_kind_compiles_and_accepts_an_object_of_nothing_but_its_i
         (
             kinds.POD,
             {"spec": {"containers": [{"ports": [{"containerPort": "80"}]}]}},
-            "json: cannot unmarshal string into Go struct field ContainerPort.spec.containers.ports.containerPort of type int32",
+            "json: cannot unmarshal string into Go struct field ContainerPort.spec.containers.ports.containerPort"
+            " of type int32",
         ),
         (
             kinds.POD,
@@ -193,19 +194,6 @@ def test_micro_times_of_leases_keep_six_digits() -> None:
     body = {"spec": {"renewTime": "2026-01-01T00:00:00.5Z"}}
     intake.take_in(kinds.LEASE, body)
     assert body["spec"]["renewTime"] == "2026-01-01T00:00:00.500000Z"
-
-
-@pytest.mark.parametrize(
-    ("text", "paths"),
-    [
-        (b'{"a":1,"a":2}', ["a"]),
-        (b'{"spec":{"replicas":1,"replicas":2,"b":[{"c":1,"c":2,"c":3}]}}', ["spec.replicas", "spec.b[0].c"]),
-        (b'{"a":{"b":1},"c":{"b":1},"d":[],"e":{}}', []),
-        (b"not json", []),
-    ],
-)
-def test_keys_that_stand_twice_are_found_with_their_paths(text: bytes, paths: list[str]) -> None:
-    assert fields.duplicate_fields(text) == paths
 
 
 def test_a_body_nested_without_end_is_refused_and_not_a_crash() -> None:

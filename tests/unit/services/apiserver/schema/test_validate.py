@@ -225,7 +225,8 @@ REFUSED = [
         "pod",
         "spec|affinity",
         {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{}]}},
-        "spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].topologyKey: Required value: can not be empty",
+        "spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].topologyKey: "
+        "Required value: can not be empty",
     ),
     # Workloads.
     ("deployment", "spec|selector", MISSING, "spec.selector: Required value"),
@@ -312,7 +313,8 @@ REFUSED = [
         "service",
         "spec|type",
         "Magic",
-        'spec.type: Unsupported value: "Magic": supported values: "ClusterIP", "ExternalName", "LoadBalancer", "NodePort"',
+        'spec.type: Unsupported value: "Magic": '
+        'supported values: "ClusterIP", "ExternalName", "LoadBalancer", "NodePort"',
     ),
     ("service", "spec|ports", [{"port": 1}, {"port": 2}], "spec.ports[0].name: Required value"),
     (
@@ -477,7 +479,8 @@ def test_no_finalizer_is_added_to_what_is_being_deleted(valid: Valid) -> None:
     new["metadata"]["finalizers"] = ["a.b/c"]
     causes = validate.validate_update(kind, new, old)
     assert [cause.message for cause in causes] == [
-        'Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{"a.b/c"}'
+        "Forbidden: no new finalizers can be added if the object is being deleted, "
+        'found new finalizers []string{"a.b/c"}'
     ]
 
 

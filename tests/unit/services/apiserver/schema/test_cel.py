@@ -1,0 +1,185 @@
+"""CEL rules of custom resources, and Kubernetes' functions in CEL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from services.apiserver.schema import cel, rules_cel
+from services.apiserver.schema.custom import CustomSchema
+
+Obj = dict[str, Any]
+
+TRUE = [
+    "self.items.isSorted()",
+    "self.items.sum() == 6 && self.items.min() == 1 && self.items.max() == 3",
+    "self.items.all(x, x > 0) && self.items.exists_one(x, x == 2)",
+    "sets.contains(self.items, [1, 3]) && !sets.intersects(self.items, [9])",
+    "sets.equivalent([1, 2, 2], [2, 1])",
+    "'abc 123'.find('[0-9]+') == '123'",
+    "'1a2b'.findAll('[0-9]') == ['1', '2'] && '1a2b'.findAll('[0-9]', 1) == ['1']",
+    "url('https://u@example.com:443/a?k=v').getHost() == 'example.com:443'",
+    "url('https://[::1]:80/').getHostname() == '::1' && url('https://a/b').getPort() == ''",
+    "isURL('/path') && !isURL('no')",
+    "url('https://a/?k=v').getQuery()['k'] == ['v']",
+    "ip('10.0.0.1').family() == 4 && ip('::1').isLoopback() && !isIP('300.0.0.1')",
+    "ip.isCanonical('::1') && !ip.isCanonical('0:0::1')",
+    "cidr('10.0.0.0/8').containsIP('10.1.2.3') && cidr('10.0.0.0/8').containsCIDR('10.1.0.0/16')",
+    "cidr('10.1.2.3/8').masked() == cidr('10.0.0.0/8') && cidr('10.0.0.0/8').prefixLength() == 8",
+    "quantity('1Gi') == quantity('1024Mi') && quantity('500m').isLessThan(quantity('1'))",
+    "quantity('1').add(quantity('500m')).sub(1).compareTo(quantity('0.5')) == 0",
+    "quantity('10').isInteger() && quantity('10').asInteger() == 10 && quantity('-1').sign() == -1",
+    "isQuantity('1k') && !isQuantity('1x')",
+    "semver('1.2.3').isLessThan(semver('1.10.0')) && semver('1.0.0-rc.1').isLessThan(semver('1.0.0'))",
+    "semver('v1.2', true).minor() == 2 && !isSemver('1.2')",
+    "self.?missing.orValue('x') == 'x' && !self.?missing.hasValue()",
+    "has(self.name) && self.name.lowerAscii() == 'web'",
+    "'a,b'.split(',').size() == 2 && ['a', 'b'].join('-') == 'a-b'",
+    "duration('90m') > duration('1h') && timestamp('2026-01-01T00:00:00Z') < timestamp('2027-01-01T00:00:00Z')",
+    "math.greatest(1, 5) == 5",
+    "cel.bind(n, self.items.size(), n == 3 && n < 10)",
+]
+
+
+@pytest.mark.parametrize("source", TRUE)
+def test_functions(source: str) -> None:
+    value = {"self": {"items": [1, 2, 3], "name": "Web"}, "oldSelf": None}
+    assert cel.compile(source).evaluate(value) is True
+
+
+@pytest.mark.parametrize(
+    ("source", "error"),
+    [
+        ("self.nope.x", "no such key: nope"),
+        ("quantity('x')", "not a quantity"),
+        ("ip('x')", "parse error"),
+        ("1 / 0", "divide by zero"),
+        ("[].min()", "min called on empty list"),
+    ],
+)
+def test_evaluations_that_fail_say_why(source: str, error: str) -> None:
+    with pytest.raises(cel.CelError, match=error):
+        cel.compile(source).evaluate({"self": {}, "oldSelf": None})
+
+
+@pytest.mark.parametrize("source", ["self.", "unknown(1)", "other.x", "x" * 20_000, "1 + 'a'"])
+def test_expressions_that_do_not_compile(source: str) -> None:
+    with pytest.raises(cel.CelError):
+        cel.compile(source)
+
+
+def kind(spec: Obj, *rules: Obj) -> CustomSchema:
+    whole = {"type": "object", "properties": spec, "x-kubernetes-validations": list(rules)}
+    return CustomSchema({"type": "object", "properties": {"spec": whole}}, kind="Shirt", version="v1")
+
+
+INTEGER: Obj = {"type": "integer"}
+RANGE: Obj = {"min": INTEGER, "max": INTEGER}
+
+
+def judged(of_kind: CustomSchema, spec: Obj, old: Obj | None = None) -> list[tuple[str, str, str]]:
+    new = {"metadata": {"name": "a"}, "spec": spec}
+    found = (
+        of_kind.validate_create(new)
+        if old is None
+        else of_kind.validate_update(new, {"metadata": {"name": "a"}, "spec": old})
+    )
+    return [(cause.reason, cause.field, cause.message) for cause in found]
+
+
+def test_a_failed_rule_says_its_message() -> None:
+    of_kind = kind(RANGE, {"rule": "self.min <= self.max", "message": "min must not exceed max"})
+    assert judged(of_kind, {"min": 1, "max": 2}) == []
+    assert judged(of_kind, {"min": 3, "max": 2}) == [
+        ("FieldValueInvalid", "spec", 'Invalid value: "object": min must not exceed max')
+    ]
+
+
+def test_without_a_message_the_rule_itself_is_shown_and_an_expression_can_word_one() -> None:
+    plain = kind(RANGE, {"rule": "self.min <= self.max"})
+    assert judged(plain, {"min": 3, "max": 2})[0][2] == 'Invalid value: "object": failed rule: self.min <= self.max'
+    worded = kind(
+        RANGE, {"rule": "self.min <= self.max", "messageExpression": "'min is ' + string(self.min)", "message": "m"}
+    )
+    assert judged(worded, {"min": 3, "max": 2})[0][2] == 'Invalid value: "object": min is 3'
+
+
+def test_reason_and_field_path() -> None:
+    rule = {"rule": "self.min <= self.max", "message": "no", "reason": "FieldValueForbidden", "fieldPath": ".min"}
+    assert judged(kind(RANGE, rule), {"min": 3, "max": 2}) == [("FieldValueForbidden", "spec.min", "Forbidden: no")]
+
+
+def test_transition_rules_apply_to_changes_alone() -> None:
+    of_kind = kind(RANGE, {"rule": "self.max >= oldSelf.max", "message": "max may not shrink"})
+    assert judged(of_kind, {"max": 1}) == []
+    assert judged(of_kind, {"max": 2}, {"max": 1}) == []
+    assert judged(of_kind, {"max": 1}, {"max": 2})[0][2] == 'Invalid value: "object": max may not shrink'
+
+
+def test_an_optional_old_self_is_judged_on_creation_too() -> None:
+    rule = {"rule": "oldSelf.hasValue() || self.min == 0", "optionalOldSelf": True, "message": "must start at 0"}
+    of_kind = kind(RANGE, rule)
+    assert judged(of_kind, {"min": 1})[0][2] == 'Invalid value: "object": must start at 0'
+    assert judged(of_kind, {"min": 1}, {"min": 0}) == []
+
+
+def test_what_did_not_change_is_not_judged_again() -> None:
+    of_kind = kind({**RANGE, "note": {"type": "string"}}, {"rule": "self.min <= self.max"})
+    assert judged(of_kind, {"min": 3, "max": 2}, {"min": 3, "max": 2}) == []
+    assert judged(of_kind, {"min": 4, "max": 2}, {"min": 3, "max": 2}) != []
+
+
+def test_rules_on_items_of_map_lists_see_what_the_item_was() -> None:
+    item = {
+        "type": "object",
+        "required": ["name"],
+        "properties": {"name": {"type": "string"}, "size": INTEGER},
+        "x-kubernetes-validations": [{"rule": "self.size >= oldSelf.size", "message": "shrunk"}],
+    }
+    items = {"type": "array", "items": item, "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
+    of_kind = kind({"disks": items})
+    old = {"disks": [{"name": "a", "size": 5}, {"name": "b", "size": 5}]}
+    new = {"disks": [{"name": "b", "size": 4}, {"name": "c", "size": 1}]}
+    assert judged(of_kind, new, old) == [("FieldValueInvalid", "spec.disks[0]", 'Invalid value: "object": shrunk')]
+
+
+def test_typed_fields_and_escaped_names() -> None:
+    spec: Obj = {
+        "at": {"type": "string", "format": "date-time"},
+        "for": {"type": "string", "format": "duration"},
+        "a-b": INTEGER,
+        "in": INTEGER,
+        "ratio": {"type": "number"},
+    }
+    rules = [
+        {"rule": "self.at > timestamp('2026-01-01T00:00:00Z')"},
+        {"rule": "self.__for__ < duration('1h')"},
+        {"rule": "self.a__dash__b == self.__in__"},
+        {"rule": "self.ratio + 0.5 == 1.5"},
+    ]
+    assert judged(kind(spec, *rules), {"at": "2026-06-01T00:00:00Z", "for": "5m", "a-b": 1, "in": 1, "ratio": 1}) == []
+
+
+def test_an_evaluation_that_fails_is_a_cause_with_the_rule() -> None:
+    found = judged(kind(RANGE, {"rule": "self.min > 0"}), {})
+    assert found == [
+        ("FieldValueInvalid", "spec", 'Invalid value: "object": no such key: min evaluating rule: self.min > 0')
+    ]
+
+
+def test_rules_that_could_cost_too_much_are_refused_when_written() -> None:
+    lists = {"type": "array", "items": {"type": "array", "items": {"type": "string"}}}
+    rule = {"rule": "self.a.all(x, x.all(y, self.a.exists(z, z.size() > 1)))"}
+    unbounded = {"type": "object", "properties": {"a": lists}, "x-kubernetes-validations": [rule]}
+    (cause,) = rules_cel.problems(unbounded, "s")
+    assert cause.field == "s.x-kubernetes-validations[0].rule"
+    assert cause.message.startswith("Forbidden: estimated rule cost exceeds budget by factor of more than 100x")
+    few = {**lists, "maxItems": 5, "items": {**lists["items"], "maxItems": 5}}
+    assert rules_cel.problems({**unbounded, "properties": {"a": few}}, "s") == []
+
+
+def test_old_self_needs_something_to_be_the_same_as() -> None:
+    item = {"type": "integer", "x-kubernetes-validations": [{"rule": "self >= oldSelf"}]}
+    (cause,) = rules_cel.problems({"type": "object", "properties": {"l": {"type": "array", "items": item}}}, "s")
+    assert "oldSelf cannot be used on the uncorrelatable portion" in cause.message
