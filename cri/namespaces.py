@@ -32,17 +32,23 @@ _IPC_SYSCTLS = {
 
 def sysctl_namespace(name: str) -> str:
     """`ipc` or `net`, or "" for a sysctl of the whole node."""
-    if name in _IPC_SYSCTLS or name.startswith("fs.mqueue."):
+    dotted = _relative_path(name).replace("/", ".")
+    if dotted in _IPC_SYSCTLS or dotted.startswith("fs.mqueue."):
         return "ipc"
-    return "net" if name.startswith("net.") else ""
+    return "net" if dotted.startswith("net.") else ""
+
+
+def _relative_path(name: str) -> str:
+    """Below /proc/sys. Whichever of dot and slash comes first separates; the other is part of a name (sysctl(8))."""
+    first = next((character for character in name if character in "./"), ".")
+    return name if first == "/" else name.translate(str.maketrans("./", "/."))
 
 
 def _sysctl_path(name: str) -> str:
-    # Both spellings are allowed: net.ipv4.conf.eth0/1.x has a slash for a dot inside a part.
-    swapped = name.replace(".", "/") if "/" not in name else name.translate(str.maketrans("./", "/."))
-    if ".." in swapped.split("/"):
+    path = _relative_path(name)
+    if ".." in path.split("/"):
         raise ValueError(f"sysctl {name!r} is not a name")
-    return f"/proc/sys/{swapped}"
+    return f"/proc/sys/{path}"
 
 
 def create(directory: Path, kinds: Collection[str], *, hostname: str = "") -> None:

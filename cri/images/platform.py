@@ -17,6 +17,7 @@ def choose(manifests: Sequence[Mapping[str, Any]], what: str) -> Mapping[str, An
         raise InvalidArgument(f"image {what}: its index does not list manifests with digest and platform")
     architecture, variant = kernel.machine()
     best: tuple[int, Mapping[str, Any]] | None = None
+    manifest: Mapping[str, Any]
     for manifest in manifests:
         platform = manifest.get("platform") or {}
         if not platform and len(manifests) == 1:
