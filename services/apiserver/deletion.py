@@ -87,6 +87,7 @@ class Deleter:
         new: dict[str, Any] = orjson.loads(entry.value)
         write_options = WriteOptions(dry_run=options.dry_run, fence=options.fence)
         ctx = WriteContext(req, "DELETE", new, old, write_options, self._writer.lookup)
+        await self._writer.admission.mutate(ctx)
         await self._writer.admission.validate(ctx)
         metadata = new["metadata"]
         had_begun = "deletionTimestamp" in metadata

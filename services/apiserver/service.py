@@ -17,6 +17,7 @@ from machinery.component import grpc_server, metrics, tls
 from machinery.component.process import Context, Fatal
 from protos.cutaway.v1 import apiserver_pb2_grpc
 from services.apiserver.admission.plugins import build_chain
+from services.apiserver.admission.webhook_client import WebhookClient
 from services.apiserver.auth import rbac
 from services.apiserver.auth.authenticate import Authenticator
 from services.apiserver.auth.tokens import TokenIssuer
@@ -24,6 +25,7 @@ from services.apiserver.bootstrap import Bootstrap
 from services.apiserver.config import ApiServerConfig
 from services.apiserver.crd.definitions import DEFINITIONS, Definitions
 from services.apiserver.deletion import Deleter
+from services.apiserver.expiry import Expiry
 from services.apiserver.handlers import Handlers
 from services.apiserver.kubelet_proxy import KubeletProxy
 from services.apiserver.lookup import Lookup
@@ -54,13 +56,17 @@ class Core:
         self.registry = build_registry(services)
         self.cache = services.cache = WatchCache(store, self.registry)
         self.lookup = Lookup(self.cache)
+        self.webhooks = WebhookClient(self.lookup)
         self.tokens = self._token_issuer()
         self.authenticator = Authenticator(self.tokens)
         self.authorizer = rbac.Authorizer()
         parts = Parts(self.authenticator, self.authorizer, self.tokens)
         reader = Reader(self.cache)
         self.writer = Writer(
-            self.cache, self.lookup, build_chain(self.authorizer, self.registry), Special(parts, POSTS)
+            self.cache,
+            self.lookup,
+            build_chain(self.authorizer, self.registry, self.cache, self.webhooks),
+            Special(parts, POSTS),
         )
         self.deleter = Deleter(reader, self.writer)
         parts.writer, parts.deleter = self.writer, self.deleter
@@ -124,11 +130,15 @@ async def serve(ctx: Context[ApiServerConfig]) -> None:
     await core.start()
     ctx.tasks.create_task(_follow(ctx, core.cache), name="follow the log")
     ctx.tasks.create_task(core.definitions.run(core.writer, core.deleter), name="custom resource definitions")
+    expiry = Expiry(core.cache, config.event_ttl_seconds)
+    expiry.start()
+    ctx.tasks.create_task(expiry.run(), name="expire events")
     address, port = advertised(config)
     bootstrap = Bootstrap(core.registry, core.writer, config.service_cidr, address, port)
     await bootstrap.run()
     ctx.tasks.create_task(bootstrap.keep_published(), name="publish the kubernetes endpoints")
     ctx.on_stop(core.kubelets.close)
+    ctx.on_stop(core.webhooks.close)
     await _start_transports(ctx, core)
     ctx.log.info("apiserver serves", grpc=config.grpc_address, rest=config.rest_address, revision=core.cache.revision)
 

@@ -15,15 +15,19 @@ from services.apiserver.admission.pod_defaults import (
     TaintNodes,
 )
 from services.apiserver.admission.pod_security import PodSecurity
+from services.apiserver.admission.policies import ValidatingPolicies
 from services.apiserver.admission.priority import Priority
 from services.apiserver.admission.rbac_escalation import RbacEscalation
 from services.apiserver.admission.resource_quota import ResourceQuota
 from services.apiserver.admission.service_account import ServiceAccount
+from services.apiserver.admission.webhook_client import WebhookClient
+from services.apiserver.admission.webhooks import MutatingWebhooks, ValidatingWebhooks
 from services.apiserver.auth.rbac import Authorizer
 from services.apiserver.registry.resource import Registry
+from services.apiserver.watch_cache import WatchCache
 
 
-def build_chain(authorizer: Authorizer, registry: Registry) -> Chain:
+def build_chain(authorizer: Authorizer, registry: Registry, cache: WatchCache, webhooks: WebhookClient) -> Chain:
     """The admission chain of this apiserver. ResourceQuota is last: what it charges must not be refused afterwards."""
     return Chain(
         [
@@ -40,6 +44,9 @@ def build_chain(authorizer: Authorizer, registry: Registry) -> Chain:
             DefaultIngressClass(),
             OwnerReferences(authorizer, registry),
             RbacEscalation(authorizer),
+            MutatingWebhooks(registry, cache, webhooks),
+            ValidatingPolicies(registry, cache),
+            ValidatingWebhooks(registry, cache, webhooks),
             ResourceQuota(registry),
         ]
     )

@@ -1,0 +1,185 @@
+"""ValidatingAdmissionPolicy: rules about objects, written in CEL and bound to what they are for.
+
+    policy    which writes (matchConstraints, matchConditions), variables, validations, what kind of parameters
+    binding   where the policy holds (matchResources), with which parameters, and what a violation does: Deny, Warn, Audit
+
+https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from machinery.api import errors
+from machinery.api.selectors import from_label_selector
+from machinery.component import logs
+from services.apiserver import codec
+from services.apiserver.admission import rules
+from services.apiserver.admission.chain import Plugin
+from services.apiserver.admission.expressions import Bound, conditions_hold
+from services.apiserver.registry.resource import Registry, Resource
+from services.apiserver.watch_cache import WatchCache
+from services.apiserver.write_context import WriteContext
+
+log = logs.get("policies")
+
+POLICIES = f"validatingadmissionpolicies.{rules.GROUP}"
+BINDINGS = f"validatingadmissionpolicybindings.{rules.GROUP}"
+_ERRORS: dict[str, type[errors.ApiError]] = {
+    "Unauthorized": errors.Unauthorized,
+    "Forbidden": errors.Forbidden,
+    "RequestEntityTooLarge": errors.RequestTooLarge,
+}
+
+
+class ValidatingPolicies(Plugin):
+    """Judges writes by the policies that are bound to them."""
+
+    operations = frozenset(("CREATE", "UPDATE", "DELETE", "CONNECT"))
+
+    def __init__(self, registry: Registry, cache: WatchCache) -> None:
+        self._registry = registry
+        self._cache = cache
+        # (policy, its bindings); None when one of them has changed.
+        self._bound: list[tuple[dict[str, Any], list[dict[str, Any]]]] | None = None
+        self._following = False
+
+    def cares(self, ctx: WriteContext) -> bool:
+        return ctx.resource.storage not in rules.EXEMPT
+
+    def validate(self, ctx: WriteContext) -> None:
+        for policy, bindings in self._policies():
+            spec = policy["spec"]
+            row = rules.resources_match(spec.get("matchConstraints") or {}, ctx, self._registry)
+            if row is None:
+                continue
+            for binding in bindings:
+                if rules.resources_match(binding["spec"].get("matchResources"), ctx, self._registry) is not None:
+                    self._judge(ctx, row, policy, binding)
+
+    def _policies(self) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
+        if not self._following:
+            for storage in (POLICIES, BINDINGS):
+                self._cache.of(storage).listeners.append(self._forget)
+            self._following = True
+        if self._bound is None:
+            bindings = [codec.decode(entry.value) for entry in self._cache.of(BINDINGS).listed("")]
+            policies = (codec.decode(entry.value) for entry in self._cache.of(POLICIES).listed(""))
+            pairs = (
+                (policy, [item for item in bindings if item["spec"].get("policyName") == policy["metadata"]["name"]])
+                for policy in policies
+            )
+            self._bound = [(policy, own) for policy, own in pairs if own]
+        return self._bound
+
+    def _forget(self, _old: Any, _new: Any) -> None:
+        self._bound = None
+
+    def _judge(self, ctx: WriteContext, row: Resource, policy: dict[str, Any], binding: dict[str, Any]) -> None:
+        closed = policy["spec"].get("failurePolicy", "Fail") == "Fail"
+        name, bound_by = policy["metadata"]["name"], binding["metadata"]["name"]
+        try:
+            parameters = list(self._parameters(ctx, policy, binding))
+        except _NoParameters as err:
+            if closed:
+                raise _denied(name, bound_by, f"failed to configure binding: {err}", "Invalid") from err
+            return
+        for params in parameters:
+            for problem, reason in violations(policy["spec"], Bound(ctx, row, params), closed=closed):
+                self._act(ctx, name, bound_by, binding["spec"].get("validationActions") or ["Deny"], problem, reason)
+
+    def _act(self, ctx: WriteContext, name: str, bound_by: str, actions: list[str], problem: str, reason: str) -> None:
+        if "Deny" in actions:
+            raise _denied(name, bound_by, problem, reason)
+        if "Warn" in actions:
+            ctx.warnings.append(
+                f"Validation failed for ValidatingAdmissionPolicy '{name}' with binding '{bound_by}': {problem}"
+            )
+        if "Audit" in actions:
+            log.info(
+                "policy violated",
+                policy=name,
+                binding=bound_by,
+                resource=ctx.resource.plural,
+                name=ctx.name,
+                why=problem,
+            )
+
+    def _parameters(self, ctx: WriteContext, policy: dict[str, Any], binding: dict[str, Any]) -> Iterator[Any]:
+        """The parameter objects that a binding names; one None if the policy takes none. Raises _NoParameters."""
+        kind, ref = policy["spec"].get("paramKind"), binding["spec"].get("paramRef")
+        if not kind or not ref:
+            yield None
+            return
+        row = self._registry.by_kind(kind.get("apiVersion", ""), kind.get("kind", ""))
+        if row is None:
+            raise _NoParameters(
+                f"failed to find resource referenced by paramKind: '{kind.get('apiVersion')}, Kind={kind.get('kind')}'"
+            )
+        namespace = (ref.get("namespace") or ctx.namespace) if row.namespaced else ""
+        if ref.get("name"):
+            found = ctx.lookup.get(row.storage, namespace, ref["name"])
+            objects = [found] if found is not None else []
+        else:
+            selector = from_label_selector(ref.get("selector") or {})
+            objects = [
+                item
+                for item in ctx.lookup.list(row.storage, namespace)
+                if selector.matches(item["metadata"].get("labels") or {})
+            ]
+        if not objects and ref.get("parameterNotFoundAction", "Deny") == "Deny":
+            raise _NoParameters("no params found for policy binding with `Deny` parameterNotFoundAction")
+        yield from objects
+
+
+class _NoParameters(Exception):
+    """The binding's parameters do not exist."""
+
+
+def violations(spec: Mapping[str, Any], bound: Bound, *, closed: bool) -> Iterator[tuple[str, str]]:
+    """(what is wrong, reason) for each validation of a policy that does not hold."""
+    from services.apiserver.schema import cel
+
+    hold, problem = conditions_hold(spec.get("matchConditions") or (), bound)
+    if not hold:
+        if problem and closed:
+            yield problem, "Invalid"
+        return
+    broken: dict[str, str] = {}
+    for variable in spec.get("variables") or ():
+        try:
+            bound.values["variables"][variable["name"]] = bound.evaluate(variable["expression"])
+        except cel.CelError as err:
+            # It counts only where a validation uses it: evaluation is lazy upstream.
+            broken[variable["name"]] = str(err)
+    for validation in spec.get("validations") or ():
+        expression = validation["expression"]
+        reason = validation.get("reason") or "Invalid"
+        try:
+            holds = bound.evaluate(expression) is True
+        except cel.CelError as err:
+            why = next((text for name, text in broken.items() if f"variables.{name}" in expression), str(err))
+            if closed:
+                yield f"expression '{expression}' resulted in error: {why}", "Invalid"
+            continue
+        if not holds:
+            yield _message(validation, bound, expression), reason
+
+
+def _message(validation: Mapping[str, Any], bound: Bound, expression: str) -> str:
+    from services.apiserver.schema import cel
+
+    if validation.get("messageExpression"):
+        try:
+            text = bound.evaluate(validation["messageExpression"])
+        except cel.CelError:
+            text = ""
+        if isinstance(text, str) and text.strip() and "\n" not in text:
+            return text
+    return validation.get("message") or f"failed expression: {expression.strip()}"
+
+
+def _denied(name: str, binding: str, problem: str, reason: str) -> errors.ApiError:
+    text = f"ValidatingAdmissionPolicy '{name}' with binding '{binding}' denied request: {problem}"
+    return _ERRORS.get(reason, errors.Invalid)(text)
