@@ -57,6 +57,7 @@ CONTROLLERS: tuple[Entry, ...] = (
         "LoadBalancerController",
         lambda config: bool(config.load_balancer_addresses),
     ),
+    _entry("horizontal-pod-autoscaler", "horizontal_pod_autoscaler", "HorizontalPodAutoscalerController"),
     _entry("persistentvolume-binder", "persistent_volume", "PersistentVolumeBinder"),
     _entry("local-path-provisioner", "persistent_volume", "LocalPathProvisioner"),
     _entry("persistentvolume-expander", "persistent_volume", "VolumeExpander"),

@@ -1,0 +1,103 @@
+"""Looks at every autoscaler each fifteen seconds, and moves its target's scale subresource."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from machinery.api import errors, kinds, objects
+from machinery.api.kinds import Kind
+from machinery.api.selectors import parse_label_selector
+from services.controller_manager.actions import Plan
+from services.controller_manager.controllers.horizontal_pod_autoscaler import plan as planner
+from services.controller_manager.controllers.horizontal_pod_autoscaler.behavior import Memory
+from services.controller_manager.controllers.horizontal_pod_autoscaler.metrics import PodMetrics, usage
+from services.controller_manager.reconciler import OfKind
+from services.controller_manager.views.pod import Pod
+from services.controller_manager.views.workloads import HorizontalPodAutoscaler
+
+_PERIOD_SECONDS = 15.0
+_REMEMBER = timedelta(hours=1)
+
+
+class HorizontalPodAutoscalerController(OfKind):
+    """horizontal-pod-autoscaler"""
+
+    name = "horizontal-pod-autoscaler"
+    kind = kinds.HORIZONTAL_POD_AUTOSCALER
+
+    def watch(self) -> None:
+        """Autoscalers; pods and nodes are read."""
+        self._memory: dict[str, Memory] = {}
+        self._metrics = PodMetrics(self.env.client, self.env.config.tls)
+        self.on(self.kind, self._on_autoscaler)
+        for kind in (kinds.POD, kinds.NODE):
+            self.informers.of(kind)
+
+    def _on_autoscaler(self, old: HorizontalPodAutoscaler | None, new: HorizontalPodAutoscaler | None) -> None:
+        if new is None:
+            assert old is not None
+            self._memory.pop(old.metadata.uid, None)
+        elif old is None or old.spec != new.spec:
+            self.add(new.metadata.key)
+
+    async def reconcile(self, key: str) -> Plan | None:
+        """One look."""
+        hpa: HorizontalPodAutoscaler | None = self.lister(self.kind).by_key(key)
+        if hpa is None:
+            return None
+        verdict = await self._judge(hpa)
+        if verdict.scale_to is not None and not await self._scale(key, hpa, verdict):
+            return Plan(requeue_after=_PERIOD_SECONDS)
+        outcome = await self.apply(key, self.subject(key), verdict.actions)
+        if not isinstance(outcome.error, errors.Conflict):
+            outcome.check()
+        return Plan(requeue_after=_PERIOD_SECONDS)
+
+    async def _judge(self, hpa: HorizontalPodAutoscaler) -> planner.Verdict:
+        now = self.env.now()
+        try:
+            scale = await self._get_scale(hpa)
+        except errors.ApiError as err:
+            text = f"the HPA controller was unable to get the target's current scale: {err.message}"
+            return planner.failed(hpa, "AbleToScale", "FailedGetScale", text, now)
+        selector = scale["status"].get("selector") or ""
+        if not selector:
+            text = "the HPA target's scale is missing a selector"
+            return planner.failed(hpa, "ScalingActive", "InvalidSelector", text, now)
+        pods: list[Pod] = self.lister(kinds.POD).list(hpa.metadata.namespace, parse_label_selector(selector))
+        sample = await self._metrics.read(hpa.metadata.namespace, pods, self.lister(kinds.NODE))
+        memory = self._memory.setdefault(hpa.metadata.uid, Memory())
+        memory.forget(now - _REMEMBER)
+        current = int(scale["spec"].get("replicas") or 0)
+        verdict = planner.plan(
+            hpa, current, pods, lambda resource, container: usage(sample, resource, container), memory, now
+        )
+        if verdict.scale_to is not None:
+            memory.changes.append((now, verdict.scale_to - current))
+        return verdict
+
+    def _target(self, hpa: HorizontalPodAutoscaler) -> tuple[Kind, str]:
+        ref: dict[str, Any] = hpa.spec["scaleTargetRef"]
+        group, _, version = ref.get("apiVersion", "").rpartition("/")
+        kind = kinds.find(ref.get("apiVersion", ""), ref["kind"])
+        return kind or Kind(group, version, ref["kind"], ref["kind"].lower() + "s"), ref["name"]
+
+    async def _get_scale(self, hpa: HorizontalPodAutoscaler) -> dict[str, Any]:
+        kind, name = self._target(hpa)
+        scale = objects.to_dict(await self.env.client.get(kind, name, hpa.metadata.namespace, subresource="scale"))
+        scale.setdefault("spec", {})
+        scale.setdefault("status", {})
+        return scale
+
+    async def _scale(self, key: str, hpa: HorizontalPodAutoscaler, verdict: planner.Verdict) -> bool:
+        kind, name = self._target(hpa)
+        patch = {"spec": {"replicas": verdict.scale_to}}
+        try:
+            await self.env.client.patch(kind, name, hpa.metadata.namespace, patch, subresource="scale")
+        except errors.ApiError as err:
+            text = f"the HPA controller was unable to update the target scale: {err.message}"
+            said = planner.failed(hpa, "AbleToScale", "FailedUpdateScale", text, self.env.now())
+            await self.apply(key, self.subject(key), said.actions)
+            return False
+        return True
