@@ -37,7 +37,12 @@ class Manager:
     async def lead(self, fence: Fence | None) -> None:
         """Run the controllers until cancelled. Every write carries the fence."""
         client = self._client.fenced(fence)
-        recorder = EventRecorder(client, "controller-manager", self._host)
+        recorders: list[EventRecorder] = []
+
+        def recorder(component: str) -> EventRecorder:
+            recorders.append(EventRecorder(client, component, self._host))
+            return recorders[-1]
+
         env = Environment(self.config, client, Informers(client), recorder)
         controllers = registry.build(self._entries, env)
         for controller in controllers.values():
@@ -45,7 +50,8 @@ class Manager:
         self.controllers = controllers
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(recorder.run(), name="events")
+                for each in recorders:
+                    tasks.create_task(each.run(), name="events")
                 env.informers.start(tasks)
                 await env.informers.synced()
                 self.synced = True

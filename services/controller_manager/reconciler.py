@@ -41,7 +41,7 @@ class Environment:
     config: ControllerManagerConfig
     client: ApiClient
     informers: Informers
-    recorder: EventRecorder
+    recorder: Callable[[str], EventRecorder]
     now: Callable[[], datetime] = utc_now
 
 
@@ -49,6 +49,8 @@ class Reconciler(ABC):
     """One controller. Subclasses subscribe in `watch` and decide, by their plan, in `reconcile`."""
 
     name: ClassVar[str]
+    # Under which name its events are recorded, where upstream's differs from "NAME-controller".
+    component: ClassVar[str] = ""
     workers: ClassVar[int] = 2
 
     def __init__(self, env: Environment) -> None:
@@ -57,7 +59,8 @@ class Reconciler(ABC):
         self.log = logs.get("controller", controller=self.name)
         self.controller = Controller(self.name, self._reconcile, workers=self.workers)
         self.freshness = Freshness(env.informers)
-        self._applier = Applier(env.client, env.recorder, self.freshness)
+        component = self.component or f"{self.name.removesuffix('-controller')}-controller"
+        self._applier = Applier(env.client, env.recorder(component), self.freshness)
 
     # --- for subclasses -----------------------------------------------------------------------------------------------
 

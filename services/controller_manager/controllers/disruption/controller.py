@@ -20,6 +20,7 @@ class DisruptionController(OfKind):
     """disruption"""
 
     name = "disruption"
+    component = "controllermanager"
     kind = kinds.POD_DISRUPTION_BUDGET
 
     def watch(self) -> None:

@@ -17,6 +17,7 @@ class EndpointSliceController(OfKind):
     """endpointslice"""
 
     name = "endpointslice"
+    component = "endpoint-slice-controller"
     kind = kinds.SERVICE
     workers = 4
 

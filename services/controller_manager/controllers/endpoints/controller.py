@@ -14,6 +14,7 @@ class EndpointsController(OfKind):
     """endpoints"""
 
     name = "endpoints"
+    component = "endpoint-controller"
     kind = kinds.SERVICE
     workers = 4
 

@@ -24,6 +24,7 @@ class HorizontalPodAutoscalerController(OfKind):
     """horizontal-pod-autoscaler"""
 
     name = "horizontal-pod-autoscaler"
+    component = "horizontal-pod-autoscaler"
     kind = kinds.HORIZONTAL_POD_AUTOSCALER
 
     def watch(self) -> None:

@@ -13,6 +13,7 @@ class LoadBalancerController(OfKind):
     """service-lb-controller"""
 
     name = "service-lb-controller"
+    component = "service-controller"
     kind = kinds.SERVICE
     workers = 1
 

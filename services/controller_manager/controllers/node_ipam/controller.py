@@ -15,6 +15,7 @@ class NodeIpamController(OfKind):
     """node-ipam"""
 
     name = "node-ipam"
+    component = "cidrAllocator"
     kind = kinds.NODE
     workers = 1
 

@@ -19,6 +19,7 @@ class NodeLifecycleController(OfKind):
     """node-lifecycle"""
 
     name = "node-lifecycle"
+    component = "node-controller"
     kind = kinds.NODE
     workers = 2
 

@@ -28,6 +28,7 @@ class PersistentVolumeBinder(Reconciler):
     """persistentvolume-binder"""
 
     name = "persistentvolume-binder"
+    component = "persistentvolume-controller"
 
     # One pass at a time: two claims must not be promised the same volume.
     workers = 1
@@ -106,6 +107,7 @@ class LocalPathProvisioner(OfKind):
     """local-path-provisioner"""
 
     name = "local-path-provisioner"
+    component = "cutaway.dev/local-path"
     kind: ClassVar[Kind] = kinds.PERSISTENT_VOLUME_CLAIM
 
     def watch(self) -> None:
@@ -159,6 +161,7 @@ class VolumeExpander(OfKind):
     """persistentvolume-expander"""
 
     name = "persistentvolume-expander"
+    component = "volume_expand"
     kind = kinds.PERSISTENT_VOLUME_CLAIM
 
     def watch(self) -> None:

@@ -95,5 +95,6 @@ class ReplicationControllerController(ReplicaSetController):
     """replicationcontroller"""
 
     name = "replicationcontroller"
+    component = "replication-controller"
     kind = kinds.REPLICATION_CONTROLLER
     workers = 2
