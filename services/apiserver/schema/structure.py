@@ -130,8 +130,9 @@ def _object_schema(node: Node, pending: list[str], relaxed: bool) -> Any:
     properties: dict[str, Any] = {}
     for name, field in node.fields.items():
         schema = _schema(field, pending, relaxed)
-        if name in wanted and field.type in ("string", "array"):
-            schema = {**schema, "minLength" if field.type == "string" else "minItems": 1}
+        if name in wanted and isinstance(schema, dict) and "$ref" not in schema:
+            # Each says something of its own type alone: the empty string and the empty list are absent, as in Go.
+            schema = {**schema, "minLength": 1, "minItems": 1}
         if name in limits:
             schema = {"allOf": [schema, limits[name].fragment]}
         properties[name] = schema
