@@ -26,6 +26,8 @@ from machinery.client.api_client import ApiClient, Fence
 from machinery.component import logs, metrics
 from machinery.component.process import Ended
 
+_UNREACHABLE_SECONDS = 0.25
+
 log = logs.get("leader_election")
 
 
@@ -103,6 +105,7 @@ class LeaderElector:
         log.info("waiting for leadership", lease=self.lease_name, identity=self.identity)
         announced = ""
         while True:
+            pause = self._retry_period
             try:
                 fence = await self._try_acquire()
             except (Conflict, AlreadyExists):
@@ -110,6 +113,8 @@ class LeaderElector:
             except ApiError as err:
                 log.info("lease can't be read or taken, trying again", lease=self.lease_name, error=err.message)
                 fence = None
+                # Nobody leads while there is no apiserver: ask soon, so that a cluster that starts is not kept waiting.
+                pause = min(pause, _UNREACHABLE_SECONDS)
             if fence is not None:
                 self._fence = fence
                 self.leader = self.identity
@@ -120,7 +125,7 @@ class LeaderElector:
                 announced = self.leader
                 log.info("another process leads", lease=self.lease_name, leader=self.leader)
             # Jitter as upstream's: candidates that started together shall not ask together for ever.
-            await asyncio.sleep(self._retry_period * (1 + 0.2 * random.random()))  # noqa: S311
+            await asyncio.sleep(pause * (1 + 0.2 * random.random()))  # noqa: S311
 
     async def _try_acquire(self) -> Fence | None:
         lease = await self._observe()

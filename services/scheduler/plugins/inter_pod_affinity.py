@@ -193,7 +193,7 @@ def _counter(term: Term, state: ClusterState) -> PodCounter:
 def _near(term: Term, counts: Array, state: ClusterState) -> Array:
     """For each row, how many are in its domain; 0 for a row without the label."""
     ids = state.column(term.topology_key).ids[: state.size]
-    bins = np.bincount(ids + 1, weights=counts[: state.size]).astype(np.int64)
+    bins = np.bincount(ids + 1, weights=counts[: state.size], minlength=1).astype(np.int64)
     bins[0] = 0
     out: Array = bins[ids + 1]
     return out
