@@ -81,6 +81,16 @@ class World:
     async def add_pod(self, *args: Any, **kwargs: Any) -> None:
         await self.client.create(kinds.POD, pod(*args, **kwargs), "default")
 
+    async def add_pod_with(self, name: str, **metadata: Any) -> None:
+        body = pod(name)
+        body["metadata"] |= metadata
+        await self.client.create(kinds.POD, body, "default")
+
+    def message(self, name: str) -> str:
+        """What the pod's PodScheduled condition says."""
+        found = self.server.state.get(kinds.POD, "default", name).get("status", {}).get("conditions", [])
+        return next((c.get("message", "") for c in found if c["type"] == "PodScheduled"), "")
+
     def placements(self) -> dict[str, str]:
         pods = self.server.state.list(kinds.POD, "", lambda obj: True)
         return {p["metadata"]["name"]: p["spec"].get("nodeName", "") for p in pods}

@@ -71,10 +71,9 @@ async def test_a_lost_answer_neither_loses_nor_doubles_a_pod(world: Any) -> None
     lost = []
 
     def lose(method: str, request: Any) -> errors.ApiError | None:
-        if method == "Batch" and request.mutations[0].WhichOneof("mutation") == "create" and not lost:
-            if request.mutations[0].create.subresource == "binding":
-                lost.append(request)
-                return errors.Timeout("the answer is lost")
+        if method == "Batch" and request.mutations[0].create.subresource == "binding" and not lost:
+            lost.append(request)
+            return errors.Timeout("the answer is lost")
         return None
 
     world.server.intercept = lose
@@ -137,6 +136,6 @@ async def test_preemption_that_cannot_help_is_said_so(world: Any) -> None:
     await world.add_pod("big", cpu="2")
     await world.until(lambda: condition(world, "big").get("status") == "False")
     assert condition(world, "big")["message"] == (
-        "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) were unschedulable. preemption: 0/2 nodes are available: "
-        "1 No preemption victims found for incoming pod, 1 Preemption is not helpful for scheduling."
+        "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) were unschedulable. "
+        "preemption: 0/2 nodes are available: 1 No preemption victims found for incoming pod, 1 Preemption is not helpful for scheduling."
     )

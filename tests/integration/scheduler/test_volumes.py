@@ -1,4 +1,4 @@
-"""Pods whose claims wait for their first consumer: the scheduler names the node, a controller binds, then the pod is bound."""
+"""Pods whose claims wait for a consumer: the scheduler names the node, a controller binds the claim, then the pod goes."""
 
 from __future__ import annotations
 
