@@ -121,6 +121,13 @@ class Handlers:
         self.authorize(req)
         return await self._deleter.delete(req, options)
 
+    async def admit_connect(self, req: Request, body: dict[str, Any]) -> None:
+        """Judge a stream into a pod, Service or node (exec, attach, portforward, proxy), once it is authorized and before it begins.
+
+        `body` is the options object of the subresource, such as a PodExecOptions. Raises what admission refuses with.
+        """
+        await self._writer.admit_connect(req, body)
+
     async def delete_collection(
         self, req: Request, options: ListOptions, delete_options: DeleteOptions
     ) -> list[DeleteResult]:

@@ -263,6 +263,13 @@ class Writer:
             event = await self.committer.replace(resource, entry, ctx.obj, tail, ctx.options.fence, ctx.extra)
         return self._result(resource, event.value, event.revision, ctx)
 
+    async def admit_connect(self, req: Request, body: dict[str, Any]) -> None:
+        """Ask admission about a stream."""
+        body.setdefault("metadata", {})
+        ctx = WriteContext(req, "CONNECT", body, None, WriteOptions(), self.lookup)
+        await self.admission.mutate(ctx)
+        await self.admission.validate(ctx)
+
     # --- shared steps
 
     def take_in(self, resource: Resource, body: dict[str, Any], options: WriteOptions) -> list[str]:
