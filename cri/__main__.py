@@ -1,32 +1,28 @@
 """`python -m cri --config FILE`: the CRI runtime as a process."""
 
 import asyncio
-import logging
+import contextlib
+import ctypes
 import signal
 import sys
 
-import structlog
-
+from cri import logs
 from cri.config import load
 
+# Threads here live for one call. An arena for each that glibc happens to run at once would never be given back.
+_M_ARENA_MAX, _ARENAS = -8, 2
 
-def _configure_logs(level: str) -> None:
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.dict_tracebacks,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper(), logging.INFO)),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
-        cache_logger_on_first_use=True,
-    )
+
+def _bound_arenas() -> None:
+    """Keeps the memory of short-lived threads in few places; where there is no glibc, nothing."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _ARENAS)
 
 
 async def _main() -> int:
     config = load(sys.argv[1:])
-    _configure_logs(config.log_level)
+    logs.configure(config.log_level)
+    _bound_arenas()
     from cri.errors import CriError
     from cri.server import serving
 

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import structlog
 from cri_api.v1 import api_pb2 as cri
 
 from cri import config as settings
 from cri import namespaces, records
 from cri.errors import CriError, Internal, InvalidArgument, Unavailable
+from cri.logs import log
 
 INTERFACE = "eth0"
 GENERATED = "10-cutaway.conflist"
@@ -31,8 +31,6 @@ _SUFFIXES = (".conf", ".conflist", ".json")
 # Plugins take iptables' and the bridge's locks; more at once only wait there.
 _MAX_CONCURRENT = 8
 _BURST_BITS = 2**31 - 1
-
-log = structlog.get_logger()
 
 
 class NetworkList(msgspec.Struct, kw_only=True):

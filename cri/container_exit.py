@@ -2,20 +2,18 @@
 
 import contextlib
 
-import structlog
 from cri_api.v1 import api_pb2 as cri
 
 from cri import containerd_api as api
 from cri import status
 from cri.errors import CriError, NotFound
+from cri.logs import log
 from cri.runtime import Runtime
 from cri.state import Container, now
 
 # Exit codes that a wait status has no room for.
 UNKNOWN_EXIT_CODE = 255
 START_FAILED_EXIT_CODE = 128
-
-log = structlog.get_logger()
 
 
 async def container_exited(runtime: Runtime, container: Container, exit_code: int, exited_at: int) -> None:

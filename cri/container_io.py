@@ -13,10 +13,9 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-import structlog
-
 from cri.errors import InvalidArgument
 from cri.log_format import LineSplitter
+from cri.logs import log
 from cri.state import now
 
 _CHUNK_BYTES = 64 * 1024
@@ -25,8 +24,6 @@ EOF_WAIT_SECONDS = 2.0
 
 Listener = Callable[[bytes | None], None]
 """Gets each chunk, then None at the end of the stream."""
-
-log = structlog.get_logger()
 
 
 class LogFile:

@@ -3,18 +3,16 @@
 import asyncio
 import contextlib
 
-import structlog
 from cri_api.v1 import api_pb2 as cri
 
 from cri import container_exit, status
 from cri import containerd_api as api
 from cri.container_io import ContainerIO, LogFile
 from cri.errors import CriError, FailedPrecondition, Internal, Unavailable
+from cri.logs import log
 from cri.pause import runc_options
 from cri.runtime import Runtime
 from cri.state import Container, Sandbox, now
-
-log = structlog.get_logger()
 
 # The shim process of a pod ends with its last task; a task that is created at that moment finds its socket closing.
 _SHIM_ATTEMPTS = 3

@@ -4,18 +4,16 @@ import asyncio
 import contextlib
 import signal
 
-import structlog
 from cri_api.v1 import api_pb2 as cri
 
 from cri import containerd_api as api
 from cri.errors import DeadlineExceeded, FailedPrecondition, NotFound
+from cri.logs import log
 from cri.runtime import Runtime
 from cri.state import Container
 
 # A killed process that the kernel can't end (stuck in I/O): the caller is told, and tries again.
 _KILL_WAIT_SECONDS = 30.0
-
-log = structlog.get_logger()
 
 
 async def stop_container(runtime: Runtime, request: cri.StopContainerRequest) -> cri.StopContainerResponse:

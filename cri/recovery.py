@@ -14,7 +14,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import grpc
-import structlog
 from cri_api.v1 import api_pb2 as cri
 
 from cri import container_exit, namespaces, records, status
@@ -23,14 +22,13 @@ from cri.container_create import CONTAINER_LABEL
 from cri.container_io import ContainerIO, LogFile, exists
 from cri.container_remove import remove_snapshot
 from cri.errors import CriError, from_grpc
+from cri.logs import log
 from cri.records import ContainerRecord, SandboxRecord, StatusRecord
 from cri.runtime import Runtime
 from cri.state import Container, Sandbox, container_name, now
 
 # containerd.v1.types.Status
 _STOPPED = 3
-
-log = structlog.get_logger()
 
 
 async def load(runtime: Runtime) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 
-import structlog
 from cri_api.v1 import api_pb2 as cri
 from cri_api.v1 import api_pb2_grpc
 
@@ -22,10 +21,9 @@ from cri import (
     stats,
 )
 from cri.errors import FailedPrecondition, Unimplemented
+from cri.logs import log
 from cri.runtime import Runtime
 from cri.streaming import requests
-
-log = structlog.get_logger()
 
 
 class RuntimeService(api_pb2_grpc.RuntimeServiceServicer):

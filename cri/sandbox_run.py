@@ -10,12 +10,12 @@ import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import structlog
 from cri_api.v1 import api_pb2 as cri
 
 from cri import kernel, namespaces, pause, status
 from cri.cni import resolv_conf
 from cri.errors import CriError, Internal, InvalidArgument, Unimplemented
+from cri.logs import log
 from cri.records import SandboxRecord
 from cri.runtime import Runtime
 from cri.sandbox_stop import release
@@ -23,8 +23,6 @@ from cri.state import Sandbox, new_id, now, sandbox_name
 
 SHM_BYTES = 64 * 1024 * 1024
 _HANDLERS = ("", "runc")
-
-log = structlog.get_logger()
 
 
 async def run_pod_sandbox(runtime: Runtime, request: cri.RunPodSandboxRequest) -> cri.RunPodSandboxResponse:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import structlog
 from cri_api.v1 import api_pb2_grpc
 
 from cri import container_exit, recovery
@@ -25,6 +24,7 @@ from cri.errors import CriError, Unavailable
 from cri.events import EventHub
 from cri.image_service import ImageService
 from cri.images.store import ImageStore
+from cri.logs import log
 from cri.runtime import Runtime
 from cri.runtime_service import RuntimeService
 from cri.state import Store
@@ -33,8 +33,6 @@ from cri.task_events import ProcessExits, TaskEvents
 
 _MAX_MESSAGE_BYTES = 16 * 1024 * 1024 * 2 + 1024 * 1024  # two full ExecSync outputs
 _STOP_GRACE_SECONDS = 2.0
-
-log = structlog.get_logger()
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]

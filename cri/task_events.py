@@ -12,16 +12,14 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
-import structlog
 
 from cri import containerd_api as api
 from cri.errors import CriError
+from cri.logs import log
 
 _RETRY_SECONDS = 0.25
 _RETRY_SECONDS_MAX = 5.0
 _MARKER_TOPIC = "/cutaway/cri/subscribed"
-
-log = structlog.get_logger()
 
 
 class ProcessExits:

@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-import structlog
 from cri_api.v1 import api_pb2 as cri
 
 from cri import containerd_api as api
@@ -20,11 +19,10 @@ from cri.images.load import name_image
 from cri.images.reference import Reference
 from cri.images.registry import RegistryClient, credentials
 from cri.images.unpack import unpack
+from cri.logs import log
 
 _ATTEMPTS = 3
 _LAYERS_MAX = 256
-
-log = structlog.get_logger()
 
 
 class Puller:

@@ -9,11 +9,8 @@ from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
 import msgspec
-import structlog
 
 from cri.streaming.websocket import ProtocolError, WebSocket
-
-log = structlog.get_logger()
 
 V5, V4, V1 = "v5.channel.k8s.io", "v4.channel.k8s.io", "channel.k8s.io"
 WEBSOCKET_PROTOCOLS = (V5, V4, V1)

@@ -11,7 +11,6 @@ import struct
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-import structlog
 from cri_api.v1 import api_pb2 as cri
 
 from cri import kernel
@@ -22,8 +21,6 @@ from cri.streaming.websocket import ProtocolError, WebSocket
 WEBSOCKET_PROTOCOLS = ("v4.channel.k8s.io", "portforward.k8s.io")
 _CHUNK_BYTES = 32 * 1024
 _CONNECT_SECONDS = 10.0
-
-log = structlog.get_logger()
 
 
 async def connect(runtime: Runtime, sandbox_id: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

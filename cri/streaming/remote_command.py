@@ -9,7 +9,6 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import structlog
 from cri_api.v1 import api_pb2 as cri
 
 from cri import containerd_api as api
@@ -23,8 +22,6 @@ _HIGH_BYTES, _LOW_BYTES = 512 * 1024, 128 * 1024
 _ATTACH_BYTES_MAX = 4 * 1024 * 1024
 # Output of a background child after the command has ended is not waited for longer.
 _DRAIN_SECONDS = 2.0
-
-log = structlog.get_logger()
 
 
 class Outbox:

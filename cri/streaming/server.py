@@ -4,9 +4,9 @@ import asyncio
 import contextlib
 from typing import Any
 
-import structlog
 from cri_api.v1 import api_pb2 as cri
 
+from cri.logs import log
 from cri.runtime import Runtime
 from cri.streaming import port_forward, remote_command, spdy_session, websocket
 from cri.streaming.channels import WEBSOCKET_PROTOCOLS, WebSocketChannels
@@ -15,7 +15,6 @@ from cri.streaming.requests import Waiting
 
 _HEAD_SECONDS = 10.0
 
-log = structlog.get_logger()
 
 StreamRequest = cri.ExecRequest | cri.AttachRequest | cri.PortForwardRequest
 _KINDS: dict[str, type] = {"exec": cri.ExecRequest, "attach": cri.AttachRequest, "portforward": cri.PortForwardRequest}

@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
-import structlog
 from cri_api.v1 import api_pb2 as cri
 
 from cri.errors import CriError
+from cri.logs import log
 from cri.runtime import Runtime
 from cri.streaming import port_forward, remote_command
 from cri.streaming.channels import V1, V4, Event, Input, InputEnd, parse_resize
@@ -24,8 +24,6 @@ _COMMAND_PROTOCOLS = (V4, "v3.channel.k8s.io", "v2.channel.k8s.io", V1)
 _FORWARD_PROTOCOLS = ("portforward.k8s.io",)
 # A client that has upgraded opens its streams at once.
 _STREAMS_SECONDS = 30.0
-
-log = structlog.get_logger()
 
 
 def wanted(request: Request) -> bool:
