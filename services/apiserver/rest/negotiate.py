@@ -1,7 +1,7 @@
 """In which form an answer goes: what the Accept header allows, best first.
 
-client-go asks for protobuf before JSON and takes either: the answer is JSON. A client that takes nothing but protobuf
-gets 406.
+client-go asks for protobuf before JSON and takes either: the answer is JSON. Only a client that takes nothing but
+protobuf gets that.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from machinery.api import errors
 
 JSON = "application/json"
 YAML = "application/yaml"
+PROTOBUF = "application/vnd.kubernetes.protobuf"
 _MEDIA_TYPES = {
     "application/json": JSON,
     "application/*": JSON,
@@ -87,13 +88,23 @@ WATCH_TRANSFORMS = frozenset({TABLE, PARTIAL})
 DISCOVERY_TRANSFORMS = frozenset({DISCOVERY})
 
 
-def choose(accept: str, transforms: frozenset[str] = _NONE) -> Representation:
-    """The best form for this request. Raises NotAcceptable."""
+_PROTOBUF = Representation(PROTOBUF)
+
+
+def choose(accept: str, transforms: frozenset[str] = _NONE, *, protobuf: bool = True) -> Representation:
+    """The best form for this request; `protobuf`: whether that is one, if nothing else is taken. Raises
+    NotAcceptable.
+    """
     if not accept or accept in (JSON, "*/*"):
         return PLAIN
     for form in candidates(accept):
         if _fits(form, transforms):
             return form
-    raise errors.NotAcceptable(
-        f"only the following media types are accepted: {JSON}, {YAML}; protobuf and CBOR are not served"
-    )
+    if protobuf and any(_is_plain_protobuf(clause) for clause in accept.split(",")):
+        return _PROTOBUF
+    raise errors.NotAcceptable(f"only the following media types are accepted: {JSON}, {YAML}, {PROTOBUF}")
+
+
+def _is_plain_protobuf(clause: str) -> bool:
+    media, *parameters = (part.strip() for part in clause.split(";"))
+    return media == PROTOBUF and not any(part.startswith(("as=", "stream=", "q=0")) for part in parameters)

@@ -12,7 +12,8 @@ import yaml
 from aiohttp import web
 
 from machinery.api import errors
-from services.apiserver.rest.negotiate import JSON, YAML
+from services.apiserver.rest import protobuf
+from services.apiserver.rest.negotiate import JSON, PROTOBUF, YAML
 
 GZIP_BYTES_MIN = 128 * 1024
 # The fastest level: compressing is for slow links, and it must not cost more than it saves on fast ones.
@@ -43,7 +44,9 @@ def text_response(text: str, status: int = 200) -> web.Response:
 
 
 def represented(body: bytes, media_type: str) -> bytes:
-    """JSON bytes in the wanted media type."""
+    """JSON bytes in the wanted media type. Raises NotAcceptable for kinds that protobuf has no message for."""
+    if media_type == PROTOBUF:
+        return protobuf.encode(orjson.loads(body))
     if media_type == YAML:
         dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
         text: str = yaml.dump(orjson.loads(body), Dumper=dumper, sort_keys=True, allow_unicode=True)

@@ -133,7 +133,7 @@ class Verbs:
 
     async def watch(self, call: Call, resource: Resource) -> web.StreamResponse:
         """GET with watch=true."""
-        form = negotiate.choose(call.accept, negotiate.WATCH_TRANSFORMS)
+        form = negotiate.choose(call.accept, negotiate.WATCH_TRANSFORMS, protobuf=False)
         events = self.handlers.watch(self.request(call, resource), options.watch_options(call.query))
         transform: Transform | None = None
         if form.transform == TABLE:

@@ -2,7 +2,8 @@
 and JSON inside of a message.
 
 A reader takes the bytes, where the message starts and ends, and what counts fields; it gives the JSON value, or None
-for "not set". A writer takes the JSON value and gives the message's bytes; it raises ValueError or TypeError for one that can't be.
+for "not set". A writer takes the JSON value and gives the message's bytes; it raises ValueError or TypeError for one
+that can't be.
 """
 
 from __future__ import annotations

@@ -29,7 +29,16 @@ def test_the_best_form_that_we_have(accept: str, media_type: str, transform: str
     assert (form.media_type, form.transform) == (media_type, transform)
 
 
-@pytest.mark.parametrize("accept", ["application/vnd.kubernetes.protobuf", "text/html", "application/json;q=0", ";;;"])
+def test_protobuf_only_for_who_takes_nothing_else() -> None:
+    form = negotiate.choose("application/vnd.kubernetes.protobuf")
+    assert form.media_type == negotiate.PROTOBUF
+    with pytest.raises(errors.NotAcceptable):
+        negotiate.choose("application/vnd.kubernetes.protobuf", protobuf=False)
+
+
+@pytest.mark.parametrize(
+    "accept", ["application/vnd.kubernetes.protobuf;stream=watch", "text/html", "application/json;q=0", ";;;"]
+)
 def test_nothing_that_we_have(accept: str) -> None:
     with pytest.raises(errors.NotAcceptable):
         negotiate.choose(accept)
