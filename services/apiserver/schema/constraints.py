@@ -73,7 +73,7 @@ def matches(syntax: names.Check, pattern: str, length_max: int) -> Constraint:
     def check(value: Any, path: str) -> list[Cause]:
         return [causes.invalid(path, value, problem) for problem in syntax(value)] if value else []
 
-    return Constraint({"anyOf": [{"const": ""}, {"pattern": pattern, "maxLength": length_max}]}, check)
+    return Constraint({"anyOf": [{"enum": [""]}, {"pattern": pattern, "maxLength": length_max}]}, check)
 
 
 def _absolute(value: Any, path: str) -> list[Cause]:
@@ -100,7 +100,7 @@ CONFIG_KEY = Constraint(
     {
         "pattern": r"^(|\.|[-_a-zA-Z0-9][-._a-zA-Z0-9]*|\.[-_a-zA-Z0-9][-._a-zA-Z0-9]*)$",
         "maxLength": 253,
-        "not": {"const": "."},
+        "not": {"enum": ["."]},
     },
     lambda value, path: [causes.invalid(path, value, problem) for problem in names.config_key(value)] if value else [],
 )
@@ -111,21 +111,26 @@ ENV_NAME = Constraint(
 PORT_NAME = Constraint(
     {
         "anyOf": [
-            {"const": ""},
+            {"enum": [""]},
             {"pattern": "^[a-z0-9]+(-[a-z0-9]+)*$", "maxLength": 15, "allOf": [{"pattern": "[a-z]"}]},
         ]
     },
     lambda value, path: [causes.invalid(path, value, problem) for problem in names.port_name(value)] if value else [],
 )
+# A key's prefix may have 253 characters, which these patterns don't say: `rules/metadata` looks at keys that are longer.
 LABELS = Constraint(
     {
-        "propertyNames": {"pattern": names.QUALIFIED_PATTERN, "maxLength": 317},
-        "additionalProperties": {"type": "string", "pattern": names.LABEL_VALUE_PATTERN},
+        "patternProperties": {names.QUALIFIED_PATTERN: {"type": "string", "pattern": names.LABEL_VALUE_PATTERN}},
+        "additionalProperties": False,
     },
     _labels,
 )
 ANNOTATIONS = Constraint(
-    {"propertyNames": {"pattern": names.QUALIFIED_PATTERN.replace("a-z0-9", "a-zA-Z0-9")}}, _qualified_keys
+    {
+        "patternProperties": {names.QUALIFIED_PATTERN.replace("a-z0-9", "a-zA-Z0-9"): {}},
+        "additionalProperties": False,
+    },
+    _qualified_keys,
 )
 ABSOLUTE_PATH = Constraint({"pattern": "^(/|$)"}, _absolute)
 PORT = between(1, 65535)

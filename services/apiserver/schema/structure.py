@@ -43,7 +43,7 @@ _SCALARS: dict[str, Any] = {
     "time": {"type": "string", "pattern": TIME_PATTERN},
     "micro-time": {"type": "string", "pattern": TIME_PATTERN},
     "open": {"type": "object"},
-    "any": True,
+    "any": {},
 }
 
 
@@ -103,11 +103,12 @@ def compile_definition(name: str) -> Any:
             node = definitions.node_named(current.removesuffix(_RELAXED))
             reached[current] = _object_schema(node, pending, relaxed or is_observed(node.definition))
     document = {
-        "$schema": "http://json-schema.org/draft-07/schema#",
+        # Draft 4, where 1.0 is no integer: neither is it to Go's decoder.
+        "$schema": "http://json-schema.org/draft-04/schema#",
         "$ref": f"#/definitions/{name}",
         "definitions": reached,
     }
-    return jsonschema_rs.Draft7Validator(document)
+    return jsonschema_rs.Draft4Validator(document)
 
 
 _RELAXED = "~"
@@ -262,8 +263,7 @@ def _walk_scalar(node: Node, value: Any, field: str, go_path: str, struct: str) 
             wrong = sort != "number"
         case "integer":
             bits = 63 if node.format == "int64" else 31
-            whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
-            wrong = sort != "number" or not whole or not -(2**bits) <= value < 2**bits
+            wrong = sort != "number" or not isinstance(value, int) or not -(2**bits) <= value < 2**bits
         case "int-or-string":
             wrong = not (sort == "string" or (sort == "number" and isinstance(value, int)))
         case "quantity":

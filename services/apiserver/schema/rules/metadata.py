@@ -58,6 +58,10 @@ def _namespace(metadata: Obj, namespaced: bool) -> list[Cause]:
 def _common(metadata: Obj) -> list[Cause]:
     found: list[Cause] = []
     annotations = metadata.get("annotations")
+    for field in ("labels", "annotations"):
+        for key in metadata.get(field) or ():
+            if len(key) > 253:
+                found += [causes.invalid(f"metadata.{field}", key, why) for why in names.qualified_name(key.lower())]
     if annotations:
         size = sum(len(key) + len(value) for key, value in annotations.items())
         if size > ANNOTATIONS_BYTES_MAX // 4:  # only then can the bytes of UTF-8 matter

@@ -106,6 +106,11 @@ def test_every_built_in_kind_compiles_and_accepts_an_object_of_nothing_but_its_i
             "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32",
         ),
         (
+            kinds.DEPLOYMENT,
+            {"spec": {"replicas": 3.0}},
+            "json: cannot unmarshal number 3.0 into Go struct field DeploymentSpec.spec.replicas of type int32",
+        ),
+        (
             kinds.POD,
             {"spec": {"containers": {"name": "a"}}},
             "json: cannot unmarshal object into Go struct field PodSpec.spec.containers of type []v1.Container",
