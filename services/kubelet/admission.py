@@ -33,7 +33,9 @@ def refuse(
         for name, milli in qos.pod_requests(other).items():
             used[name] = used.get(name, 0) + milli
     for name, milli in wanted.items():
-        if milli <= 0:
+        # An extended resource that this node does not list is the cluster's own business, or the node's object is older
+        # than the scheduler's.
+        if milli <= 0 or (name not in allocatable and is_extended(name)):
             continue
         capacity = parse_quantity(str(allocatable.get(name, "0"))).milli_value
         if used.get(name, 0) + milli > capacity and allocatable:
@@ -44,3 +46,9 @@ def refuse(
             )
             return Refusal(f"OutOf{name}", message)
     return None
+
+
+def is_extended(name: str) -> bool:
+    """Whether a resource's name has a domain that is not Kubernetes' own."""
+    domain, slash, _ = name.rpartition("/")
+    return bool(slash) and domain != "kubernetes.io"

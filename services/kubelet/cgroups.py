@@ -68,6 +68,7 @@ class Cgroups:
         self._mount = mount
         self._pids_limit = pods_pids_limit
         self._enabled = enabled
+        self._quiet = False
 
     def pod_path(self, pod: core_v1.Pod) -> str:
         """The pod's cgroup as the runtime takes it for `cgroup_parent`."""
@@ -104,8 +105,12 @@ class Cgroups:
             self._make(self.root + path)
         self._write_cpu(f"{self.root}/kubepods/besteffort", 2, -1)
 
-    def set_up_pod(self, pod: core_v1.Pod) -> str:
-        """The pod's cgroup with its limits; what the sandbox takes as its parent."""
+    def set_up_pod(self, pod: core_v1.Pod, *, quiet: bool = False) -> str:
+        """The pod's cgroup with its limits; what the sandbox takes as its parent.
+
+        `quiet` is for the first of two tries around a resize: a parent can't shrink below what its children still have.
+        """
+        self._quiet = quiet
         path = self.pod_path(pod)
         if self._enabled and self.driver != "systemd":
             self._make(path)
@@ -180,6 +185,8 @@ class Cgroups:
         try:
             (directory / name).write_text(value)
         except OSError as error:
+            if self._quiet:
+                return
             log.warning("cgroup setting can not be written", setting=name, cgroup=path, error=str(error))
 
     def _write_cpu(self, path: str, shares: int, quota_us: int | None) -> None:

@@ -20,6 +20,7 @@ from services.kubelet.config import KubeletConfig
 from services.kubelet.container_config import NodeSettings
 from services.kubelet.handlers import Handlers
 from services.kubelet.heartbeat import Heartbeats
+from services.kubelet.housekeeping import Housekeeping
 from services.kubelet.images import Images
 from services.kubelet.node import Node
 from services.kubelet.node_status import NodeStatus
@@ -89,6 +90,7 @@ class Kubelet:
         self.pleg = PodEvents(self.runtime, self.pods.changed, self.pods.seen)
         self.stats = StatsCollector(self.node)
         self.service = KubeletService(self.node, self.pods, self.stats)
+        self.housekeeping = Housekeeping(config, self.node, self.pods)
         self.node_status: NodeStatus | None = None
 
     def _wake(self, uid: str) -> None:
@@ -108,6 +110,7 @@ class Kubelet:
             ips=self.ips,
             https_port=https_port,
             grpc_address=grpc_address,
+            pressures=self.housekeeping.pressures,
         )
         self.node.allocatable = status.allocatable
         services: Informer[Any] = Informer(client, kinds.SERVICE)
@@ -126,6 +129,7 @@ class Kubelet:
             ("pods", pod_informer.run),
             ("node status", status.run),
             ("lease", heartbeats.run),
+            ("housekeeping", self.housekeeping.run),
         ):
             self._tasks.create_task(run(), name=what)
         existing = await self._wait_runtime()

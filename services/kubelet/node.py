@@ -44,6 +44,8 @@ class Node:
     allocatable: dict[str, str] = field(default_factory=dict)
     services: Callable[[], Iterable[core_v1.Service]] = lambda: ()
     wait_services: Callable[[], object] | None = None
+    # The pods that hold resources of this node.
+    active_pods: Callable[[], Iterable[core_v1.Pod]] = lambda: ()
     clock: Callable[[], float] = time.time
     # How long a ready pod goes on serving after its deletion began.
     endpoint_drain_seconds: float = 0.0

@@ -11,6 +11,7 @@ from pathlib import Path
 from cri_api.v1 import api_pb2 as cri
 from lightkube.models import core_v1
 
+from machinery.api import kinds
 from services.kubelet import container_config, environment, etc_hosts, pod_spec
 from services.kubelet.container_config import ContainerParts, InvalidConfig, MountSpec
 from services.kubelet.environment import MissingReference, Sources, expand
@@ -69,7 +70,7 @@ class PodStarter:
         if self._node.real_files:
             self._make_directories(pod)
             self._node.cgroups.set_up_pod(pod)
-        handler = pod.spec.runtimeClassName or ""
+        handler = await self._handler(pod)
         sandbox = asyncio.ensure_future(self._node.runtime.run_sandbox(self.sandbox_config(pod, attempt), handler))
         try:
             await self.prepare(pod)
@@ -79,6 +80,16 @@ class PodStarter:
                 await sandbox
             raise
         await sandbox
+
+    async def _handler(self, pod: core_v1.Pod) -> str:
+        """The runtime's handler that the pod's RuntimeClass names."""
+        name = pod.spec.runtimeClassName
+        if not name:
+            return ""
+        found = await self._node.objects.get(kinds.RUNTIME_CLASS, "", name)
+        if found is None:
+            raise RuntimeFailure(f'failed to get sandbox runtime: RuntimeClass.node.k8s.io "{name}" not found')
+        return found.handler
 
     # --- containers
 

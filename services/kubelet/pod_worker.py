@@ -21,7 +21,7 @@ from lightkube.models import core_v1
 from machinery.api import errors, kinds
 from machinery.api.objects import parse_time
 from machinery.component import logs
-from services.kubelet import pod_spec
+from services.kubelet import container_config, pod_spec, resize
 from services.kubelet.back_off import BackOff
 from services.kubelet.node import Node
 from services.kubelet.pod_cleanup import PodCleanup
@@ -82,6 +82,8 @@ class PodWorker:
         self._verdict: Verdict | None = None
         self._verdict_grace: int | None = None
         self._gone_from_api = False
+        self._applied: dict[str, Json] = {}
+        self._resize: resize.Pending | None = None
         self._settled = False
         self._drained = False
         self._refresh_due = True
@@ -224,6 +226,7 @@ class PodWorker:
         if plan.over:
             await self._settle()
         else:
+            await self._resize_containers()
             await self._maintain()
         self._report()
         return self._next_look(plan)
@@ -299,6 +302,9 @@ class PodWorker:
             return
         self._waiting.pop(action.name, None)
         self._held_until.pop(action.name, None)
+        started = pod_spec.find_container(self.pod, action.name)
+        if started is not None:
+            self._applied[action.name] = resize.resources_of(started)
 
     def _held_back(self, action: StartContainer) -> bool:
         """A container whose start has just failed is not tried again in the same moment."""
@@ -325,6 +331,50 @@ class PodWorker:
             self.pod, running, self._node.ips if self.pod.spec.hostNetwork else self.runtime.ips, adopted=self._adopted
         )
         self._adopted = False
+
+    # --- resizing in place
+
+    async def _resize_containers(self) -> None:
+        """Give running containers what their spec now asks for, the pod's own cgroup growing before them and
+        shrinking after.
+        """
+        due = []
+        for container in [*self.pod.spec.containers, *pod_spec.sidecars(self.pod)]:
+            record = self.runtime.latest(container.name)
+            if record is None or not record.running:
+                continue
+            applied = self._applied.setdefault(container.name, self._known_resources(container, record.id))
+            names = resize.changed(container, applied)
+            if names:
+                due.append((container, record, names))
+        if not due:
+            self._resize = None
+            return
+        self._resize = resize.obstacle(self.pod, self._node.active_pods(), self._node.allocatable)
+        if self._resize is not None:
+            return
+        node = self._node
+        node.cgroups.set_up_pod(self.pod, quiet=True)
+        for container, record, names in due:
+            if resize.needs_restart(container, names):
+                message = f"Container {container.name} resize requires restart"
+                await self._starter.kill(
+                    self.pod, record, pod_spec.grace_period_seconds(self.pod), message, self.runtime.ips
+                )
+                self.refresh()
+            else:
+                resources = container_config.linux_resources(self.pod, container, node.settings)
+                await node.runtime.update_resources(record.id, resources)
+                self._applied[container.name] = resize.resources_of(container)
+        node.cgroups.set_up_pod(self.pod)
+
+    def _known_resources(self, container: core_v1.Container, container_id: str) -> Json:
+        """What an adopted container was given, as the status that an earlier kubelet wrote says."""
+        for group in ("containerStatuses", "initContainerStatuses"):
+            for entry in self.status.get(group) or ():
+                if entry["name"] == container.name and entry.get("containerID") == f"containerd://{container_id}":
+                    return entry.get("resources") or resize.resources_of(container)
+        return resize.resources_of(container)
 
     async def _maintain(self) -> None:
         """What a running pod needs besides: fresh volumes, and no more dead containers than one a name."""
@@ -358,6 +408,8 @@ class PodWorker:
             host_ips=self._node.ips,
             verdict=self._verdict,
             terminated=terminated,
+            applied=self._applied,
+            resize=self._resize,
         )
         self.status = without_none(compute_status(observed))
         return self._node.statuses.submit(self.pod, self.status, api_status=api_status, lazy=lazy)

@@ -27,6 +27,7 @@ class Pods:
 
     def __init__(self, node: Node, max_pods: int = 110) -> None:
         self._node = node
+        node.active_pods = self.active
         self._max_pods = max_pods
         self.workers: dict[str, PodWorker] = {}
         self._pods: dict[str, core_v1.Pod] = {}

@@ -16,11 +16,15 @@ from lightkube.models import core_v1
 
 from services.kubelet import pod_spec, qos
 from services.kubelet.pod_plan import ProbeView, Waiting
+from services.kubelet.resize import Pending, resources_of
 from services.kubelet.runtime_state import ContainerRecord, PodRuntime, State
 
 Json = dict[str, Any]
 
-OWNED_CONDITIONS = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
+OWNED_CONDITIONS = (
+    "PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled", "PodResizePending",
+    "PodResizeInProgress",
+)  # fmt: skip
 _UNKNOWN_MESSAGE = "The container could not be located when the pod was terminated"
 
 
@@ -46,6 +50,9 @@ class Observed:
     waiting: Mapping[str, Waiting] = field(default_factory=dict)
     host_ips: tuple[str, ...] = ()
     verdict: Verdict | None = None
+    # What each running container was given, by name; what is not listed has what its spec says.
+    applied: Mapping[str, Json] = field(default_factory=dict)
+    resize: Pending | None = None
     # Containers will not run again: the worker has ended them all.
     terminated: bool = False
 
@@ -161,7 +168,7 @@ def _container_status(observed: Observed, container: pod_spec.AnyContainer, defa
             status["lastState"] = status["state"]
         status["state"] = _waiting(waiting)
     status["ready"] = _is_ready(observed, container, latest)
-    _add_resources(container, status)
+    _add_resources(observed, container, status)
     _add_mounts(container, status)
     if latest.user is not None:
         uid, gid, groups = latest.user
@@ -238,16 +245,13 @@ def _state(record: ContainerRecord) -> Json:
     return {"terminated": body}
 
 
-def _add_resources(container: pod_spec.AnyContainer, status: Json) -> None:
-    """What the container got. Resizes in place are applied by the worker before they show here."""
-    limits, requests = qos.limits(container), qos.requests(container)
-    resources: Json = {}
-    if limits:
-        resources["limits"] = dict(limits)
-    if requests:
-        resources["requests"] = dict(requests)
-        status["allocatedResources"] = dict(requests)
-    status["resources"] = resources
+def _add_resources(observed: Observed, container: pod_spec.AnyContainer, status: Json) -> None:
+    """What the container has been given."""
+    resources = observed.applied.get(container.name)
+    resources = resources_of(container) if resources is None else resources
+    status["resources"] = dict(resources)
+    if resources.get("requests"):
+        status["allocatedResources"] = dict(resources["requests"])
 
 
 def _add_mounts(container: pod_spec.AnyContainer, status: Json) -> None:
@@ -337,6 +341,9 @@ def _conditions(observed: Observed, status: Json) -> list[Json]:
         {**containers_ready, "type": "ContainersReady"},
         {"type": "PodScheduled", "status": "True"},
     ]
+    if observed.resize:
+        pending = {"reason": observed.resize.reason, "message": observed.resize.message}
+        fresh.append({"type": "PodResizePending", "status": "True", **pending})
     if observed.verdict and observed.verdict.condition:
         fresh.append(dict(observed.verdict.condition))
     old = {entry["type"]: entry for entry in observed.previous.get("conditions") or ()}
@@ -350,7 +357,7 @@ def _conditions(observed: Observed, status: Json) -> list[Json]:
         if pod.metadata.generation:
             condition["observedGeneration"] = pod.metadata.generation
         out.append(condition)
-    return [*old.values(), *out]
+    return [*(c for kind, c in old.items() if kind not in OWNED_CONDITIONS), *out]
 
 
 def _initialized(observed: Observed, status: Json) -> Json:

@@ -17,6 +17,7 @@ from lightkube.models import core_v1
 from machinery.api import errors, kinds
 from machinery.client.api_client import ApiClient, Mutation, PatchType
 from machinery.component import logs
+from services.kubelet.status import OWNED_CONDITIONS
 
 Json = dict[str, Any]
 log = logs.get("kubelet")
@@ -58,10 +59,12 @@ def patch_for(uid: str, sent: Json, wanted: Json) -> Json | None:
             continue
         if name == "conditions":
             before = {c["type"]: c for c in old or ()}
+            gone = before.keys() - {c["type"] for c in new or ()}
             # A member that is gone has to be named, or the merge keeps it.
             changed[name] = [
                 {**dict.fromkeys(before.get(c["type"], {})), **c} for c in new or () if before.get(c["type"]) != c
             ]
+            changed[name] += [{"type": kind, "$patch": "delete"} for kind in gone if kind in OWNED_CONDITIONS]
         elif name in ("podIPs", "hostIPs") and old and new is not None:
             changed[name] = [{"$patch": "replace"}, *new]
         else:
