@@ -25,6 +25,7 @@ class ExecProcess:
         self.container = container
         self.id = f"exec-{secrets.token_hex(8)}"
         self.io = io
+        self.may_run = False
         self.exit_code: asyncio.Future[int] = runtime.exits.expect(container.id, self.id)
 
     async def create(self, process: dict[str, Any]) -> None:
@@ -42,7 +43,13 @@ class ExecProcess:
 
     async def start(self) -> None:
         request = api.tasks.StartRequest(container_id=self.container.id, exec_id=self.id)
-        await self._runtime.containerd.tasks.Start(request)
+        # Unless containerd says that it has not, it may have started: also when we are cancelled meanwhile.
+        self.may_run = True
+        try:
+            await self._runtime.containerd.tasks.Start(request)
+        except CriError:
+            self.may_run = False
+            raise
 
     async def kill(self) -> None:
         request = api.tasks.KillRequest(container_id=self.container.id, exec_id=self.id, signal=9)
@@ -100,7 +107,7 @@ async def executed(
 
 
 async def _end(runtime: Runtime, process: ExecProcess) -> None:
-    if not process.exit_code.done():
+    if process.may_run and not process.exit_code.done():
         await process.kill()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(5):
