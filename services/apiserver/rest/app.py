@@ -116,7 +116,7 @@ class RestServer:
             path, query = paths.split_target(http.raw_path)
             call = Call(http, paths.parse(http.method, path, query), query, ANONYMOUS, audit_id)
             call.user = await self._user(http)
-            if any(name.startswith("Impersonate-") for name in http.headers):
+            if any(name[:12].lower() == "impersonate-" for name in http.headers):
                 call.user = impersonated(call.user, http.headers.items(), self._authorizer)
             response = await self._flow.run(call, self._answer)
         except errors.ApiError as error:

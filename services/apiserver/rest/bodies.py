@@ -154,6 +154,7 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 def decode_yaml(body: bytes) -> Any:
     """A YAML document. Raises BadRequest that names the line."""
     try:
+        _refuse_depth(body)
         loader = _Loader(body)
         try:
             node = loader.get_single_node()
@@ -177,6 +178,21 @@ def _one_line(error: Exception) -> str:
     if mark is not None:
         return f"line {mark.line + 1}: {getattr(error, 'problem', error)}"
     return " ".join(str(error).split())
+
+
+def _refuse_depth(body: bytes) -> None:
+    """Raise BadRequest if the document nests too deeply or has too many nodes. Events come one by one, whereas the
+    composer in C recurses: a hundred thousand brackets would end the process."""
+    depth = 0
+    for nodes, event in enumerate(yaml.parse(body, Loader=_Loader)):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > YAML_DEPTH_MAX:
+            raise errors.BadRequest("error converting YAML to JSON: yaml: exceeded max depth of 1000")
+        if nodes > 2 * YAML_NODES_MAX:
+            raise errors.BadRequest("error converting YAML to JSON: yaml: document has too many nodes")
 
 
 def _refuse_bombs(root: yaml.Node) -> None:

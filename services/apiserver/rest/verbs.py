@@ -74,6 +74,12 @@ class Verbs:
             raise self._refusal(call, resource, unknown_path())
         return await verb(call, resource)
 
+    def _allowed(self, call: Call, resource: Resource) -> Request:
+        """The request of a caller who may make it: nobody else's body is read."""
+        request = self.request(call, resource)
+        self.handlers.authorize(request)
+        return request
+
     def _refusal(self, call: Call, resource: Resource, error: errors.ApiError) -> errors.ApiError:
         """What to raise for a path or method that does not exist: who may not ask anyway is told only that."""
         self.handlers.authorize(self.request(call, resource))
@@ -148,9 +154,10 @@ class Verbs:
     async def create(self, call: Call, resource: Resource) -> web.StreamResponse:
         """POST."""
         form = negotiate.choose(call.accept, negotiate.OBJECT_TRANSFORMS)
+        request = self._allowed(call, resource)
         document, duplicates = bodies.decode_object(await call.http.read(), call.content_type)
         write = options.write_options(call.query, call.user_agent, duplicates)
-        result = await self.handlers.create(self.request(call, resource), document, write)
+        result = await self.handlers.create(request, document, write)
         body = self._transformed(call, resource, form, result.json)
         return responses.json_response(
             responses.represented(body, form.media_type), 201, content_type=form.content_type, warnings=result.warnings
@@ -159,14 +166,16 @@ class Verbs:
     async def update(self, call: Call, resource: Resource) -> web.StreamResponse:
         """PUT."""
         form = negotiate.choose(call.accept, negotiate.OBJECT_TRANSFORMS)
+        request = self._allowed(call, resource)
         document, duplicates = bodies.decode_object(await call.http.read(), call.content_type)
         write = options.write_options(call.query, call.user_agent, duplicates)
-        result = await self.handlers.update(self.request(call, resource), document, write)
+        result = await self.handlers.update(request, document, write)
         return self._written(call, resource, form, result.json, result.created, result.warnings)
 
     async def patch(self, call: Call, resource: Resource) -> web.StreamResponse:
         """PATCH in its four forms."""
         form = negotiate.choose(call.accept, negotiate.OBJECT_TRANSFORMS)
+        request = self._allowed(call, resource)
         patch_type, document, duplicates = bodies.decode_patch(await call.http.read(), call.content_type)
         write = options.write_options(call.query, call.user_agent, duplicates)
         if patch_type == "apply" and not options.first(call.query, "fieldManager"):
@@ -177,14 +186,15 @@ class Verbs:
                 errors.Cause("FieldValueForbidden", "Forbidden: may not be specified for non-apply patch", "force")
             ]
             raise errors.invalid("meta.k8s.io", "PatchOptions", "", causes)
-        result = await self.handlers.patch(self.request(call, resource), patch_type, document, write)  # type: ignore[arg-type]
+        result = await self.handlers.patch(request, patch_type, document, write)  # type: ignore[arg-type]
         return self._written(call, resource, form, result.json, result.created, result.warnings)
 
     async def delete(self, call: Call, resource: Resource) -> web.StreamResponse:
         """DELETE one object."""
         form = negotiate.choose(call.accept, negotiate.OBJECT_TRANSFORMS)
+        request = self._allowed(call, resource)
         wanted = options.delete_options(call.query, await _options_body(call))
-        result = await self.handlers.delete(self.request(call, resource), wanted)
+        result = await self.handlers.delete(request, wanted)
         status = 200
         if not result.gone and (wanted.orphan_dependents is False or wanted.propagation_policy == "Foreground"):
             status = 202
@@ -198,10 +208,9 @@ class Verbs:
 
     async def delete_collection(self, call: Call, resource: Resource) -> web.StreamResponse:
         """DELETE what selectors choose."""
+        request = self._allowed(call, resource)
         wanted = options.delete_options(call.query, await _options_body(call))
-        results = await self.handlers.delete_collection(
-            self.request(call, resource), options.list_options(call.query), wanted
-        )
+        results = await self.handlers.delete_collection(request, options.list_options(call.query), wanted)
         revision = max((result.revision for result in results), default=0)
         body = responses.list_bytes(
             responses.list_kind(resource.kind.kind),

@@ -1,0 +1,195 @@
+"""Hostile requests get a 4xx, cost little, and everyone else is served meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import ssl
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.security.conftest import Target
+
+CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"
+MERGE = "application/merge-patch+json"
+
+
+async def send(target: Target, method: str, path: str, body: bytes, content_type: str, **headers: str) -> int:
+    async with target.session(target.process.admin) as session:
+        all_headers = {"Content-Type": content_type, **headers}
+        async with session.request(method, path, data=body, headers=all_headers) as answer:
+            return answer.status
+
+
+def bomb() -> bytes:
+    lines = ["apiVersion: v1", "kind: ConfigMap", "metadata: {name: x}", "a0: &a0 [x,x,x,x,x,x,x,x,x,x]"]
+    lines += [f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
+    return "\n".join(lines).encode()
+
+
+HEAD = b'{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"x"},"data":'
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "allowed"),
+    [
+        (bomb(), "application/yaml", {400}),
+        (HEAD + b"[" * 100_000, "application/json", {400}),
+        (HEAD + b'{"a":' * 100_000, "application/json", {400}),
+        (b"[" * 100_000, "application/yaml", {400}),
+        (HEAD + b'{"a":"' + b"x" * 4_000_000 + b'"}}', "application/json", {413}),
+        (HEAD + b'{"a":"\xff\xfe"}}', "application/json", {400}),
+        (HEAD + b'{"a":"\xed\xa0\x80"}}', "application/json", {400}),
+        (b"\x00" * 1000, "application/json", {400}),
+        (b"k8s\x00" + b"\xff" * 1000, "application/vnd.kubernetes.protobuf", {400, 415}),
+        (b"k8s\x00\x0a\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01", "application/vnd.kubernetes.protobuf", {400, 415}),
+        (b"a" * 1000, "text/html", {415}),
+    ],
+    ids=[
+        "yaml bomb",
+        "deep list",
+        "deep map",
+        "deep yaml",
+        "large",
+        "not utf-8",
+        "surrogate",
+        "nul",
+        "pb",
+        "pb2",
+        "html",
+    ],
+)
+async def test_a_hostile_body(target: Target, body: bytes, content_type: str, allowed: set[int]) -> None:
+    began = time.monotonic()
+    assert await send(target, "POST", CONFIG_MAPS, body, content_type) in allowed
+    assert time.monotonic() - began < 5
+
+
+async def test_a_gzip_bomb_is_cut_off_at_the_limit(target: Target) -> None:
+    body = gzip.compress(b'{"a":"' + b"x" * 200_000_000 + b'"}')
+    before = resident(target)
+    status = await send(target, "POST", CONFIG_MAPS, body, "application/json", **{"Content-Encoding": "gzip"})
+    assert status in (400, 413, 415)
+    assert resident(target) - before < 60
+
+
+async def test_patches_have_limits(target: Target) -> None:
+    await target.create(CONFIG_MAPS, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "p"}})
+    operations = b",".join(b'{"op":"add","path":"/data","value":{}}' for _ in range(10_001))
+    path = f"{CONFIG_MAPS}/p"
+    assert await send(target, "PATCH", path, b"[" + operations + b"]", "application/json-patch+json") in (413, 422)
+    # Copies that double: 2^40 at the end if nobody stopped them.
+    doubling = b'[{"op":"add","path":"/data","value":{"a":"' + b"x" * 1000 + b'"}}'
+    for number in range(40):
+        doubling += b',{"op":"copy","from":"/data","path":"/data/k%d"}' % number
+    status = await send(target, "PATCH", path, doubling + b"]", "application/json-patch+json")
+    assert 400 <= status < 500
+    assert await send(target, "PATCH", path, b'{"data":' * 50_000, MERGE) == 400
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "labelSelector=" + "a%3Db%2C" * 20_000,
+        "labelSelector=((((",
+        "fieldSelector=nonsense%3D1",
+        "limit=-1&continue=garbage",
+        "continue=" + "x" * 5000,
+        "resourceVersion=nonsense",
+        "watch=1&resourceVersion=99999999999999999999",
+        "watch=1&resourceVersion=-5",
+        "&".join(f"a{n}=1" for n in range(5000)),
+        "timeoutSeconds=nonsense&watch=1",
+    ],
+)
+async def test_nonsense_in_a_query(target: Target, query: str) -> None:
+    import yarl
+
+    url = yarl.URL(f"{target.process.url}{CONFIG_MAPS}?{query}", encoded=True)
+    async with target.session(target.process.admin) as session, session.get(url) as answer:
+        assert 400 <= answer.status < 500 or answer.status in (200, 504), answer.status
+
+
+def resident(target: Target) -> float:
+    """The server's resident memory in MB."""
+    assert target.process.process is not None
+    pages = int(Path(f"/proc/{target.process.process.pid}/statm").read_text().split()[1])
+    return pages * 4096 / 1e6
+
+
+async def test_a_thousand_idle_and_slow_connections_leave_others_served(target: Target) -> None:
+    context: ssl.SSLContext = target.context(target.process.admin)
+    before = resident(target)
+    writers: list[asyncio.StreamWriter] = []
+
+    async def open_one(number: int) -> None:
+        _, writer = await asyncio.open_connection("127.0.0.1", target.process.rest_port, ssl=context)
+        if number % 2:
+            # A request that never ends.
+            writer.write(b"POST /api/v1/namespaces HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
+        writers.append(writer)
+
+    try:
+        for begin in range(0, 1000, 50):
+            await asyncio.gather(*(open_one(begin + n) for n in range(50)))
+        began = time.monotonic()
+        async with target.session(target.process.admin) as session, session.get("/api/v1/namespaces") as answer:
+            assert answer.status == 200
+        assert time.monotonic() - began < 1
+        assert resident(target) - before < 250
+    finally:
+        for writer in writers:
+            writer.transport.abort()
+
+
+async def test_five_hundred_watches_are_all_told_and_others_served(target: Target) -> None:
+    async with target.session(target.process.admin) as session:
+        watches: list[Any] = []
+        for _ in range(500):
+            watches.append(
+                await session.get(f"{CONFIG_MAPS}?watch=1&resourceVersion=0&fieldSelector=metadata.name%3Dw")
+            )
+        await target.create(CONFIG_MAPS, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "w"}})
+        lines = await asyncio.wait_for(asyncio.gather(*(watch.content.readline() for watch in watches)), 10)
+        assert all(b'"ADDED"' in line for line in lines)
+        began = time.monotonic()
+        async with session.get("/api/v1/namespaces") as answer:
+            assert answer.status == 200
+        assert time.monotonic() - began < 1
+        for watch in watches:
+            watch.close()
+
+
+async def test_too_many_at_once_are_told_to_wait_and_nodes_are_not(target: Target) -> None:
+    """Requests that hang in their body hold their place; the next ones hear 429 with Retry-After."""
+    from tests.integration.security.test_what import grant, rule
+
+    await grant(target, "flood", rule("create,get,list", "configmaps"))
+    context = target.context(target.user("flood"))
+    writers: list[asyncio.StreamWriter] = []
+    head = f"POST {CONFIG_MAPS} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
+    try:
+        for begin in range(0, 200, 40):
+            opened = await asyncio.gather(
+                *(asyncio.open_connection("127.0.0.1", target.process.rest_port, ssl=context) for _ in range(40))
+            )
+            for _, writer in opened:
+                writer.write(head.encode() + b"{")
+                await writer.drain()
+                writers.append(writer)
+            assert begin < 200
+        body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "flood"}}
+        async with target.session(target.user("flood")) as session, session.post(CONFIG_MAPS, json=body) as answer:
+            assert answer.status == 429
+            assert int(answer.headers["Retry-After"]) >= 1
+            assert (await answer.json())["reason"] == "TooManyRequests"
+        async with target.session(target.user("flood")) as session, session.get(CONFIG_MAPS) as answer:
+            assert answer.status == 200
+        async with target.session(target.process.admin) as session, session.post(CONFIG_MAPS, json=body) as answer:
+            assert answer.status == 201
+    finally:
+        for writer in writers:
+            writer.transport.abort()
