@@ -129,6 +129,7 @@ def webhooks(obj: Obj) -> list[Cause]:
             found += selectors.label_selector(webhook.get(field), f"{here}.{field}")
         found += _client(webhook.get("clientConfig") or {}, f"{here}.clientConfig")
         found += _rules(webhook.get("rules") or [], f"{here}.rules")
+        found += match_conditions(webhook.get("matchConditions") or [], f"{here}.matchConditions")
         known = webhook.get("admissionReviewVersions") or []
         if known and not {"v1", "v1beta1"} & set(known):
             detail = "must include at least one of v1, v1beta1"
@@ -163,20 +164,69 @@ def _rules(rules: list[Obj], path: str) -> list[Cause]:
     return found
 
 
+ADMISSION_VARIABLES = ("authorizer", "namespaceObject", "object", "oldObject", "params", "request", "variables")
+"""What the expressions of admission policies and match conditions may name."""
+
+
 def admission_policy(obj: Obj) -> list[Cause]:
-    """A ValidatingAdmissionPolicy; its expressions are compiled where CEL is at hand."""
+    """A ValidatingAdmissionPolicy: it judges something, on something, by expressions that compile."""
     spec = obj.get("spec") or {}
     found: list[Cause] = []
     if not spec.get("validations") and not spec.get("auditAnnotations"):
-        detail = "validations or auditAnnotations must be non-empty"
-        found.append(causes.required("spec.validations", detail + "; at least one of them must be specified"))
+        detail = "validations or auditAnnotations must be non-empty; at least one of them must be specified"
+        found.append(causes.required("spec.validations", detail))
     if spec.get("matchConstraints") is None:
         found.append(causes.required("spec.matchConstraints"))
     elif not spec["matchConstraints"].get("resourceRules"):
         found.append(causes.required("spec.matchConstraints.resourceRules"))
     else:
         found += _rules(spec["matchConstraints"]["resourceRules"], "spec.matchConstraints.resourceRules")
+    parameters = spec.get("paramKind")
+    if parameters is not None:
+        for field in ("apiVersion", "kind"):
+            if not parameters.get(field):
+                found.append(causes.required(f"spec.paramKind.{field}"))
+    for index, one in enumerate(spec.get("validations") or ()):
+        here = f"spec.validations[{index}]"
+        found += _expression(one.get("expression"), f"{here}.expression", "bool")
+        found += _expression(one.get("messageExpression"), f"{here}.messageExpression", "string")
+    for index, one in enumerate(spec.get("variables") or ()):
+        found += _expression(one.get("expression"), f"spec.variables[{index}].expression", "dyn")
+    for index, one in enumerate(spec.get("auditAnnotations") or ()):
+        found += _expression(one.get("valueExpression"), f"spec.auditAnnotations[{index}].valueExpression", "string")
+    return found + match_conditions(spec.get("matchConditions") or [], "spec.matchConditions")
+
+
+def match_conditions(conditions: list[Obj], path: str) -> list[Cause]:
+    """When a webhook or policy is asked at all: at most 64, each named once, each an expression that compiles."""
+    found: list[Cause] = []
+    if len(conditions) > 64:
+        found.append(causes.too_many(path, len(conditions), 64))
+    taken: set[str] = set()
+    for index, one in enumerate(conditions[:64]):
+        here, name = f"{path}[{index}]", one.get("name") or ""
+        if name:
+            found += [causes.invalid(f"{here}.name", name, why) for why in names.qualified_name(name)]
+        if name in taken:
+            found.append(causes.duplicate(f"{here}.name", name))
+        taken.add(name)
+        found += _expression(one.get("expression"), f"{here}.expression", "bool")
     return found
+
+
+def _expression(source: str | None, path: str, wanted: str) -> list[Cause]:
+    if not source:
+        return []
+    # CEL is loaded only where there are expressions: it takes time and memory that most clusters never need.
+    from services.apiserver.schema import cel
+
+    try:
+        kind = cel.compile(source, ADMISSION_VARIABLES).type_name.lower()
+    except cel.CelError as error:
+        return [causes.invalid(path, source, str(error))]
+    if wanted != "dyn" and kind not in (wanted, "dyn"):
+        return [causes.invalid(path, source, f"must evaluate to {wanted}")]
+    return []
 
 
 def admission_policy_binding(obj: Obj) -> list[Cause]:

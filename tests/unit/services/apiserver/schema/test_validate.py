@@ -494,3 +494,27 @@ def test_ephemeral_containers_may_only_be_added(valid: Valid) -> None:
     gone = validate.validate_ephemeral_containers(kind, old, new)
     assert gone[0].field == "spec.ephemeralContainers"
     assert gone[0].reason == "FieldValueForbidden"
+
+
+def test_admission_policies_need_something_to_judge_and_expressions_that_compile() -> None:
+    rule = {"operations": ["CREATE"], "apiGroups": ["apps"], "apiVersions": ["v1"], "resources": ["deployments"]}
+    policy: Obj = {
+        "metadata": {"name": "few"},
+        "spec": {
+            "matchConstraints": {"resourceRules": [rule]},
+            "validations": [{"expression": "object.spec.replicas <= 5", "messageExpression": "'too many'"}],
+            "matchConditions": [{"name": "not-kubelets", "expression": "!request.userInfo.username.startsWith('x')"}],
+        },
+    }
+    assert judged(kinds.VALIDATING_ADMISSION_POLICY, copy.deepcopy(policy)) == []
+    policy["spec"]["validations"][0] = {"expression": "object.spec.replicas <", "messageExpression": "1"}
+    policy["spec"]["matchConditions"].append(policy["spec"]["matchConditions"][0])
+    found = judged(kinds.VALIDATING_ADMISSION_POLICY, copy.deepcopy(policy))
+    assert found[0].startswith("spec.validations[0].expression: Invalid value: ")
+    assert found[1] == 'spec.validations[0].messageExpression: Invalid value: "1": must evaluate to string'
+    assert found[2] == 'spec.matchConditions[1].name: Duplicate value: "not-kubelets"'
+    del policy["spec"]["validations"]
+    assert any(
+        line.startswith("spec.validations: Required value")
+        for line in judged(kinds.VALIDATING_ADMISSION_POLICY, policy)
+    )
