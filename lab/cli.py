@@ -175,6 +175,24 @@ def _command(home: Path, verb: str, name: str) -> None:
     print(f"cutaway: {name}: {verb} done")
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def swap(
+    context: typer.Context,
+    component: Annotated[str, typer.Argument(help="scheduler, kubelet … or one process: kubelet-node1.")],
+    home: Home,
+    undo: Annotated[bool, typer.Option("--undo", help="Put Cutaway's own component back.")] = False,
+) -> None:
+    """Run another program in a component's place: `cutaway swap scheduler -- my-scheduler --kubeconfig
+    {kubeconfig}`."""
+    from lab import swap as swapping
+
+    command = list(context.args)
+    if undo == bool(command):
+        raise LabError("give a command after --, or --undo", "cutaway swap scheduler -- my-scheduler --config {config}")
+    names = swapping.undo(home, component) if undo else swapping.swap(home, component, command)
+    print(f"cutaway: {', '.join(names)}: {'ours again' if undo else 'swapped'}")
+
+
 @app.command()
 def doctor(home: Home) -> None:
     """Look whether this machine can run real nodes; exit code 1 if it can't."""

@@ -27,6 +27,8 @@ class Component:
 
     spec: ProcessSpec
     config: dict[str, Any] | None = None
+    # Who it is towards the apiserver; written as a kubeconfig too, for a program of somebody else in its place.
+    identity: Identity | None = None
 
 
 def control_plane(cluster: Cluster, pki: Pki) -> list[Component]:
@@ -56,12 +58,22 @@ def _ours(
     *,
     node: str = "",
     network_namespace: str = "",
+    identity: Identity | None = None,
     health: str,
     address: str,
     stop_seconds: float = 10.0,
 ) -> Component:
     path = cluster.home / "config" / f"{name}.yaml"
-    argv = cluster.swaps.get(component) or [sys.executable, "-m", module, "--config", str(path)]
+    kubeconfig = path.with_suffix(".kubeconfig")
+    environment = ENVIRONMENT | {"PYTHONPATH": str(PROJECT_ROOT), "CUTAWAY_CONFIG": str(path)}
+    if identity is not None:
+        environment["KUBECONFIG"] = str(kubeconfig)
+    argv = [sys.executable, "-m", module, "--config", str(path)]
+    swapped = cluster.swaps.get(name) or cluster.swaps.get(component)
+    if swapped:
+        argv = [word.replace("{config}", str(path)).replace("{kubeconfig}", str(kubeconfig)) for word in swapped]
+        # Another program answers no health question of ours: that it runs is what can be said of it.
+        health = ""
     spec = ProcessSpec(
         name=name,
         component=component,
@@ -69,14 +81,14 @@ def _ours(
         log=str(cluster.home / "logs" / f"{name}.log"),
         node=node,
         network_namespace=network_namespace,
-        environment=ENVIRONMENT | {"PYTHONPATH": str(PROJECT_ROOT)},
+        environment=environment,
         health=health,
         address=address,
         stop_seconds=stop_seconds,
     )
     # The shim can run without the rest of Cutaway, so its configuration is its own.
     common = {} if component == "cri" else {"name": name, "log_format": "json"}
-    return Component(spec, {**common, **config})
+    return Component(spec, {**common, **config}, identity)
 
 
 def _apiserver(cluster: Cluster, pki: Pki) -> Component:
@@ -110,15 +122,16 @@ def client_of_apiserver(cluster: Cluster, identity: Identity) -> dict[str, Any]:
 
 def _scheduler(cluster: Cluster, pki: Pki) -> Component:
     grpc, web = cluster.port(10359), cluster.port(10259)
+    identity = pki.client("scheduler", "system:kube-scheduler")
     config = {
-        **client_of_apiserver(cluster, pki.client("scheduler", "system:kube-scheduler")),
+        **client_of_apiserver(cluster, identity),
         "serving": tls(pki.server("scheduler", "system:kube-scheduler", _hosts(cluster))),
         "grpc_address": f"127.0.0.1:{grpc}",
         "http_address": f"127.0.0.1:{web}",
     }
     return _ours(
         cluster, "scheduler", "scheduler", "services.scheduler", config,
-        health=f"https://127.0.0.1:{web}/readyz", address=f"127.0.0.1:{grpc}",
+        identity=identity, health=f"https://127.0.0.1:{web}/readyz", address=f"127.0.0.1:{grpc}",
     )  # fmt: skip
 
 
@@ -138,7 +151,7 @@ def _controller_manager(cluster: Cluster, pki: Pki) -> Component:
     }
     return _ours(
         cluster, "controller-manager", "controller-manager", "services.controller_manager", config,
-        health=f"https://127.0.0.1:{web}/readyz", address=f"127.0.0.1:{grpc}",
+        identity=identity, health=f"https://127.0.0.1:{web}/readyz", address=f"127.0.0.1:{grpc}",
     )  # fmt: skip
 
 
@@ -213,14 +226,15 @@ def _kubelet(cluster: Cluster, node: Node, pki: Pki, network_namespace: str) -> 
     return _ours(
         cluster, f"kubelet-{node.name}", "kubelet", "services.kubelet", config,
         node=node.name, network_namespace=network_namespace,
-        health=f"https://{ip}:10250/healthz", address=f"{ip}:10250",
+        identity=identity, health=f"https://{ip}:10250/healthz", address=f"{ip}:10250",
     )  # fmt: skip
 
 
 def _kube_proxy(cluster: Cluster, node: Node, pki: Pki, network_namespace: str) -> Component:
     ip = cluster.node_ip(node)
+    identity = pki.client("kube-proxy", "system:kube-proxy")
     config = {
-        **client_of_apiserver(cluster, pki.client("kube-proxy", "system:kube-proxy")),
+        **client_of_apiserver(cluster, identity),
         "serving": tls(pki.server(f"kube-proxy-{node.name}", "system:kube-proxy", ["localhost", "127.0.0.1", ip])),
         "grpc_address": f"{ip}:10349",
         "http_address": f"{ip}:10249",
@@ -230,14 +244,15 @@ def _kube_proxy(cluster: Cluster, node: Node, pki: Pki, network_namespace: str) 
     return _ours(
         cluster, f"kube-proxy-{node.name}", "kube-proxy", "services.kube_proxy", config,
         node=node.name, network_namespace=network_namespace,
-        health=f"https://{ip}:10249/readyz", address=f"{ip}:10349",
+        identity=identity, health=f"https://{ip}:10249/readyz", address=f"{ip}:10349",
     )  # fmt: skip
 
 
 def _dns(cluster: Cluster, node: Node, pki: Pki, network_namespace: str) -> Component:
     ip = cluster.node_ip(node)
+    identity = pki.client("dns", "system:kube-dns")
     config = {
-        **client_of_apiserver(cluster, pki.client("dns", "system:kube-dns")),
+        **client_of_apiserver(cluster, identity),
         "serving": tls(pki.server(f"dns-{node.name}", "system:kube-dns", ["localhost", "127.0.0.1", ip])),
         "grpc_address": f"{ip}:10353",
         "http_address": f"{ip}:9153",
@@ -248,5 +263,5 @@ def _dns(cluster: Cluster, node: Node, pki: Pki, network_namespace: str) -> Comp
     return _ours(
         cluster, f"dns-{node.name}", "dns", "services.dns", config,
         node=node.name, network_namespace=network_namespace,
-        health=f"https://{ip}:9153/readyz", address=f"{ip}:53",
+        identity=identity, health=f"https://{ip}:9153/readyz", address=f"{ip}:53",
     )  # fmt: skip

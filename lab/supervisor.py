@@ -183,13 +183,13 @@ class Supervisor:
             await self.processes.pop(name).stop()
         for name, spec in specs.items():
             known = self.processes.get(name)
-            if known is not None and known.spec != spec:
-                await known.stop()
-                known = None
-            if known is None:
-                known = self.processes[name] = Supervised(self.components, spec, self.tasks)
-                if known.state.stopped:
-                    continue
+            if known is None or known.spec != spec:
+                fresh = Supervised(self.components, spec, self.tasks)
+                if known is not None:
+                    # A changed spec restarts a process; one that somebody stopped stays stopped.
+                    fresh.state.stopped = known.state.stopped
+                    await known.stop()
+                known = self.processes[name] = fresh
             if not known.state.stopped:
                 known.start()
 

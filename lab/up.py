@@ -164,6 +164,14 @@ def write(cluster: Cluster, parts: list[Component]) -> bool:
             text = yaml.safe_dump(part.config, sort_keys=False)
             spec = replace(spec, config_digest=hashlib.sha256(text.encode()).hexdigest()[:16])
             (cluster.home / "config" / f"{spec.name}.yaml").write_text(text)
+        if part.identity is not None:
+            kubeconfig.write(
+                cluster.home / "config" / f"{spec.name}.kubeconfig",
+                cluster=cluster.name,
+                server=f"https://{cluster.host_ip}:{cluster.port(6443)}",
+                user=spec.name,
+                identity=part.identity,
+            )
         changed = process_spec.write_spec(cluster.components, spec) or changed
     return changed
 

@@ -20,6 +20,7 @@ import gc
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator
+from contextvars import ContextVar
 from typing import Any, Generic, TypeVar
 
 from machinery.component import logs
@@ -74,7 +75,8 @@ class Context(Generic[ConfigT]):
         """Wait until a task has ended, however it ends; its error stays with whoever owns the task."""
         await asyncio.wait((task,))
 
-    async def _close(self) -> None:
+    async def close(self) -> None:
+        """Await what `on_stop` registered, the last one first."""
         while self._closers:
             close = self._closers.pop()
             try:
@@ -89,13 +91,24 @@ class _Stop(Exception):
     """Ends the root TaskGroup once the graceful stop is over."""
 
 
+# Who takes main function and configuration instead of having them run.
+intercept: ContextVar[Callable[[Callable[[Any], Awaitable[None]], ComponentConfig], None] | None] = ContextVar(
+    "intercept", default=None
+)
+
+
 def run(main: Callable[[Context[ConfigT]], Awaitable[None]], config: ConfigT) -> None:
     """Run `main` until a signal or a failure, then exit the interpreter.
 
     `main` may return when everything is started; the process lives on until it is stopped. On SIGTERM or SIGINT
     `stopping` is set, the `on_stop` functions run, `main` gets what is left of `drain_seconds` to return, and
-    whatever still runs is cancelled. A second signal ends the process at once.
+    whatever still runs is cancelled. A second signal ends the process at once. While `machinery.component.together`
+    loads a component, both are only handed over to it.
     """
+    taker = intercept.get()
+    if taker is not None:
+        taker(main, config)
+        return
     import uvloop
 
     try:
@@ -148,14 +161,14 @@ async def _supervise(ctx: Context[Any], main_task: asyncio.Task[None]) -> None:
         ctx.log.info("stopping")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ctx.config.drain_seconds):
-                await ctx._close()
+                await ctx.close()
                 await asyncio.wait([main_task])
         raise _Stop
     except asyncio.CancelledError:
         # Another task failed. The parts still get their moment to close, but the failure decides how the process ends.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min(1.0, ctx.config.drain_seconds)):
-                await ctx._close()
+                await ctx.close()
         raise
 
 

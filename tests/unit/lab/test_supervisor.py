@@ -1,6 +1,7 @@
 import os
 import signal
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -95,3 +96,17 @@ def test_a_new_supervisor_adopts_what_the_dead_one_left_running(home):
 def test_an_unknown_name_is_refused_with_the_names_there_are(home):
     with pytest.raises(LabError, match=r"no process 'q'; there are: p"):
         supervisor_client.call(home, "stop", "q")
+
+
+def test_a_changed_spec_restarts_the_process_unless_somebody_stopped_it(home):
+    before = process_spec.read_state(home / "components", "p")
+    (spec,) = process_spec.read_specs(home / "components").values()
+    process_spec.write_spec(home / "components", replace(spec, config_digest="2"))
+    supervisor_client.call(home, "apply")
+    after = process_spec.read_state(home / "components", "p")
+    assert process_spec.is_alive(after)
+    assert after.pid != before.pid
+    supervisor_client.call(home, "stop", "p")
+    process_spec.write_spec(home / "components", replace(spec, config_digest="3"))
+    supervisor_client.call(home, "apply")
+    assert not process_spec.is_alive(process_spec.read_state(home / "components", "p"))
