@@ -107,9 +107,11 @@ class Applier:
                 out.names.append(name)
                 self._event(subject, action.on_success, name, "")
             return
+        if _is_terminating(error):
+            return  # What is not created now never will be, and the namespace's end takes care of the rest.
         if out.error is None:
             out.error, out.failed = error, action
-        if not isinstance(error, errors.Conflict) and not _is_terminating(error):
+        if not isinstance(error, errors.Conflict):
             self._event(subject, action.on_failure, _name(action), error.message)
 
     def _event(self, subject: dict[str, Any] | None, note: Note | None, name: str, error: str) -> None:
