@@ -12,15 +12,17 @@ from machinery.api import kinds
 from machinery.client.api_client import ApiClient
 from machinery.client.events import EventRecorder
 from machinery.client.informer import Informer
-from machinery.component import grpc_server, http_server, logs, process
+from machinery.component import grpc_server, logs, process
 from machinery.component.process import Context, Fatal
 from protos.cutaway.v1 import kubelet_pb2_grpc
 from services.kubelet import cgroups, node_info
+from services.kubelet.access import Access
 from services.kubelet.config import KubeletConfig
 from services.kubelet.container_config import NodeSettings
 from services.kubelet.handlers import Handlers
 from services.kubelet.heartbeat import Heartbeats
 from services.kubelet.housekeeping import Housekeeping
+from services.kubelet.http_api import HttpApi
 from services.kubelet.images import Images
 from services.kubelet.node import Node
 from services.kubelet.node_status import NodeStatus
@@ -186,6 +188,7 @@ async def serve(ctx: Context[KubeletConfig]) -> None:
     ctx.on_stop(client.close)
     kubelet = Kubelet(config, client, ctx.tasks)
     ctx.on_stop(kubelet.runtime.close)
+    access = Access(client, kubelet.name)
     grpc_address = config.advertise_grpc
     if config.grpc_address:
         server = await grpc_server.serve(
@@ -193,12 +196,14 @@ async def serve(ctx: Context[KubeletConfig]) -> None:
             lambda s: kubelet_pb2_grpc.add_KubeletServicer_to_server(kubelet.service, s),
             service_names=[SERVICE_NAME],
             health=ctx.health,
+            authorize=access.of_call,
         )
         ctx.on_stop(server.stop)
         grpc_address = grpc_address or f"{kubelet.ips[0]}:{server.port}"
     https_port = 10250
     if config.http_address:
-        https = await http_server.serve(config, ctx.health)
+        https = HttpApi(config, ctx.health, kubelet.node, kubelet.pods, kubelet.stats, kubelet.service, access)
+        await https.start(config.http_address)
         ctx.on_stop(https.stop)
         https_port = https.port
     ctx.health.add_ready("node", lambda: _readiness(kubelet))

@@ -1,0 +1,275 @@
+"""The kubelet's HTTPS API on port 10250, as far as tools and upstream's apiserver read it: health, metrics, pods,
+usage, logs.
+
+HTTP/1.1 straight from asyncio: a framework would be a third of the kubelet's memory. Sessions (exec, attach,
+port-forward) go through the Kubelet gRPC service.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import msgspec
+
+from machinery.api import errors, objects
+from machinery.component import health as health_module
+from machinery.component import logs, metrics, tls
+from machinery.component.config import ComponentConfig
+from machinery.component.health import Health
+from machinery.component.process import Fatal
+from protos.cutaway.v1 import stream_pb2
+from services.kubelet import node_info, summary
+from services.kubelet.access import Access
+from services.kubelet.node import Node
+from services.kubelet.pods import Pods
+from services.kubelet.service import KubeletService
+from services.kubelet.stats import StatsCollector
+
+log = logs.get("kubelet")
+
+_HEAD_BYTES_MAX = 16 * 1024
+_IDLE_SECONDS_MAX = 60.0
+_CONNECTIONS_MAX = 200
+_RELOAD_SECONDS = 10.0
+_PHRASES = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found",
+            405: "Method Not Allowed", 500: "Internal Server Error", 503: "Service Unavailable"}  # fmt: skip
+Query = dict[str, list[str]]
+Answer = tuple[int, str, bytes]
+
+
+class HttpApi:
+    """Serves until stopped."""
+
+    def __init__(
+        self,
+        config: ComponentConfig,
+        health: Health,
+        node: Node,
+        pods: Pods,
+        stats: StatsCollector,
+        service: KubeletService,
+        access: Access,
+    ) -> None:
+        self._config = config
+        self._health = health
+        self._node = node
+        self._pods = pods
+        self._stats = stats
+        self._service = service
+        self._access = access
+        self._server: asyncio.Server | None = None
+        self._context: tls.ServerContext | None = None
+        self._reload: asyncio.TimerHandle | None = None
+        self._connections: set[asyncio.Task[Any]] = set()
+        self.port = 0
+        # path -> (what of the node it is, as upstream's authorizer names it; the handler)
+        self._paths: dict[str, tuple[str, Callable[[Query], Awaitable[Answer]]]] = {
+            "/metrics": ("metrics", self._metrics),
+            "/metrics/resource": ("metrics", self._resource_metrics),
+            "/metrics/cadvisor": ("metrics", self._resource_metrics),
+            "/stats/summary": ("stats", self._summary),
+            "/pods": ("pods", self._pod_list),
+            "/runningpods": ("pods", self._pod_list),
+            "/configz": ("configz", self._configz),
+        }
+
+    async def start(self, address: str) -> None:
+        """Listen. Raises Fatal."""
+        host, _, port = address.rpartition(":")
+        try:
+            self._context = tls.ServerContext(self._config.serving, require_client=False)
+            self._server = await asyncio.start_server(
+                self._serve, host.strip("[]") or None, int(port), ssl=self._context.ssl, limit=_HEAD_BYTES_MAX
+            )
+        except tls.TlsError as error:
+            raise Fatal(f"serving certificate: {error}") from error
+        except (OSError, ValueError) as error:
+            raise Fatal(f"cannot listen on {address} (HTTPS): {getattr(error, 'strerror', None) or error}") from error
+        self.port = self._server.sockets[0].getsockname()[1]
+        self._schedule_reload()
+
+    def _schedule_reload(self) -> None:
+        self._reload = asyncio.get_running_loop().call_later(_RELOAD_SECONDS, self._reload_certificate)
+
+    def _reload_certificate(self) -> None:
+        assert self._context is not None
+        try:
+            self._context.reload_if_changed()
+        except tls.TlsError as error:
+            log.warning("serving certificate can't be reloaded", error=str(error))
+        self._schedule_reload()
+
+    async def stop(self) -> None:
+        if self._reload:
+            self._reload.cancel()
+        if self._server:
+            self._server.close()
+        for task in self._connections:
+            task.cancel()
+
+    # --- one connection
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        if len(self._connections) >= _CONNECTIONS_MAX:
+            writer.close()
+            return
+        self._connections.add(task)
+        try:
+            certificate = tls.identity_of_connection(writer.get_extra_info("ssl_object"))
+            while await self._exchange(reader, writer, certificate):
+                pass
+        except (OSError, EOFError, TimeoutError, ValueError, asyncio.LimitOverrunError):
+            pass  # the client went away, or speaks no HTTP
+        finally:
+            self._connections.discard(task)
+            writer.close()
+
+    async def _exchange(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, identity: tls.Identity | None
+    ) -> bool:
+        """One request and its answer; whether the connection goes on."""
+        async with asyncio.timeout(_IDLE_SECONDS_MAX):
+            head = await reader.readuntil(b"\r\n\r\n")
+        line, *fields = head.decode("latin-1").split("\r\n")
+        method, target, version = line.split(" ")
+        headers = {name.strip().lower(): value.strip() for name, _, value in (f.partition(":") for f in fields if f)}
+        has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+        close = has_body or version == "HTTP/1.0" or "close" in headers.get("connection", "").lower()
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        try:
+            if identity is None and scheme.lower() == "bearer":
+                identity = await self._access.of_token(token.strip())
+            parts = urlsplit(target)
+            if parts.path.startswith("/containerLogs/"):
+                await self._judge(identity, "get", "log")
+                await self._send_log(writer, parts.path, parse_qs(parts.query))
+                return False
+            status, kind, body = await self._answer(method, parts.path, parse_qs(parts.query), identity)
+        except errors.ApiError as error:
+            status, kind, body = error.code, "text/plain; charset=utf-8", (error.message + "\n").encode()
+        except Exception as error:
+            log.error("request failed", path=target, exc_info=error)
+            status, kind, body = 500, "text/plain", b"internal error, see the log\n"
+        writer.write(_head(status, kind, f"content-length: {len(body)}", close=close))
+        writer.write(b"" if method == "HEAD" else body)
+        async with asyncio.timeout(_IDLE_SECONDS_MAX):
+            await writer.drain()
+        return not close
+
+    async def _judge(self, identity: tls.Identity | None, verb: str, subresource: str) -> None:
+        if identity is None:
+            raise errors.Unauthorized("Unauthorized")
+        refusal = await self._access.refusal(identity, verb, subresource)
+        if refusal:
+            raise errors.Forbidden(f'Forbidden (user "{identity.name}"): {refusal}')
+
+    async def _answer(self, method: str, path: str, query: Query, identity: tls.Identity | None) -> Answer:
+        if method not in ("GET", "HEAD"):
+            return 405, "text/plain", b"only GET and HEAD\n"
+        if path in ("/healthz", "/livez", "/readyz"):
+            outcomes = self._health.ready() if path == "/readyz" else self._health.live()
+            well, text = health_module.report(path[1:], outcomes, verbose="verbose" in query)
+            return (200 if well else 503), "text/plain; charset=utf-8", text.encode()
+        found = self._paths.get(path)
+        if found is None:
+            await self._judge(identity, "get", "proxy")
+            return 404, "text/plain", b"404 page not found\n"
+        await self._judge(identity, "get", found[0])
+        return await found[1](query)
+
+    # --- paths
+
+    async def _metrics(self, _query: Query) -> Answer:
+        return 200, metrics.CONTENT_TYPE, metrics.exposition()
+
+    async def _configz(self, _query: Query) -> Answer:
+        return 200, "application/json", msgspec.json.encode({"kubeletconfig": msgspec.to_builtins(self._config)})
+
+    async def _resource_metrics(self, _query: Query) -> Answer:
+        return 200, metrics.CONTENT_TYPE, summary.resource_metrics(await self._stats.response()).encode()
+
+    async def _summary(self, _query: Query) -> Answer:
+        total, available, inodes, inodes_free = node_info.disk(str(self._node.root))
+        disk = {
+            "capacityBytes": total, "availableBytes": available, "usedBytes": total - available,
+            "inodes": inodes, "inodesFree": inodes_free, "inodesUsed": inodes - inodes_free,
+        }  # fmt: skip
+        started = {uid: worker.status.get("startTime", "") for uid, worker in self._pods.workers.items()}
+        body = summary.summary(await self._stats.response(), datetime.now(UTC), started, disk)
+        return 200, "application/json", msgspec.json.encode(body)
+
+    async def _pod_list(self, _query: Query) -> Answer:
+        items = []
+        for worker in self._pods.workers.values():
+            pod = objects.to_dict(worker.pod)
+            pod["status"] = worker.status
+            items.append(pod)
+        body = {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}
+        return 200, "application/json", msgspec.json.encode(body)
+
+    # --- logs
+
+    async def _send_log(self, writer: asyncio.StreamWriter, path: str, query: Query) -> None:
+        """`/containerLogs/NAMESPACE/POD/CONTAINER` with the options of the pods/log subresource."""
+        parts = path.removeprefix("/containerLogs/").split("/")
+        if len(parts) != 3 or not all(parts):
+            raise errors.BadRequest("expected /containerLogs/NAMESPACE/POD/CONTAINER")
+        chunks = self._service.log_chunks(log_request(parts[0], parts[1], parts[2], query))
+        first = await anext(chunks, b"")  # so that an error is still an answer of its own
+        writer.write(_head(200, "text/plain", "transfer-encoding: chunked", close=True))
+        await _write_chunk(writer, first)
+        await _write_chunks(writer, chunks)
+        writer.write(b"0\r\n\r\n")
+        await writer.drain()
+
+
+async def _write_chunks(writer: asyncio.StreamWriter, chunks: AsyncIterator[bytes]) -> None:
+    async for chunk in chunks:
+        await _write_chunk(writer, chunk)
+
+
+async def _write_chunk(writer: asyncio.StreamWriter, chunk: bytes) -> None:
+    if chunk:
+        writer.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
+        await writer.drain()
+
+
+def log_request(namespace: str, pod: str, container: str, query: Query) -> stream_pb2.LogsRequest:
+    """The LogsRequest that a query string means. Raises BadRequest."""
+
+    def flag(name: str) -> bool:
+        return (query.get(name) or [""])[0].lower() in ("true", "1")
+
+    def number(name: str) -> int | None:
+        text = (query.get(name) or [""])[0]
+        if not text:
+            return None
+        if not text.isdigit():
+            raise errors.BadRequest(f"{name}: {text!r} is not a non-negative number")
+        return int(text)
+
+    return stream_pb2.LogsRequest(
+        namespace=namespace,
+        pod=pod,
+        container=container,
+        follow=flag("follow"),
+        previous=flag("previous"),
+        timestamps=flag("timestamps"),
+        since_seconds=number("sinceSeconds"),
+        since_time=(query.get("sinceTime") or [""])[0],
+        tail_lines=number("tailLines"),
+        limit_bytes=number("limitBytes"),
+        stream=(query.get("stream") or [""])[0],
+    )
+
+
+def _head(status: int, kind: str, length: str, *, close: bool) -> bytes:
+    text = f"HTTP/1.1 {status} {_PHRASES.get(status, 'Error')}\r\ncontent-type: {kind}\r\n{length}\r\n"
+    text += "x-content-type-options: nosniff\r\n" + ("connection: close\r\n" if close else "") + "\r\n"
+    return text.encode("latin-1")

@@ -1,0 +1,69 @@
+"""The kubelet's HTTPS API: who may read, and what it says."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+import urllib.error
+import urllib.request
+from typing import Any
+
+import pytest
+
+from tests.support.apiserver_process import files
+from tests.support.kubelet_node import Cluster, busybox
+
+pytestmark = pytest.mark.root
+
+
+def fetch(cluster: Cluster, path: str, identity: Any = None) -> tuple[int, str]:
+    context = ssl.create_default_context(cafile=str(cluster.apiserver.pki.ca_file))
+    if identity is not None:
+        tls = files(identity)
+        context.load_cert_chain(tls.cert_file, tls.key_file)
+    url = f"https://{cluster.node.settings['http_address']}{path}"
+    try:
+        with urllib.request.urlopen(url, context=context, timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+async def test_health_for_all_the_rest_for_whom_the_apiserver_lets(cluster: Cluster) -> None:
+    stranger = cluster.apiserver.pki.client("stranger", "stranger")
+    admin = cluster.apiserver.admin
+
+    async def get(path: str, identity: Any = None) -> tuple[int, str]:
+        return await asyncio.to_thread(fetch, cluster, path, identity)
+
+    assert (await get("/healthz"))[0] == 200
+    for path in ("/metrics", "/pods", "/stats/summary", "/metrics/resource", "/containerLogs/a/b/c", "/configz"):
+        assert (await get(path))[0] == 401, path
+        assert (await get(path, stranger))[0] == 403, path
+    assert (await get("/nothing", admin))[0] == 404
+
+
+async def test_pods_usage_and_logs(cluster: Cluster) -> None:
+    ns = cluster.namespace
+    await cluster.pod("p", ns, {"containers": [busybox(script="echo hello; while true; do :; done")]})
+    await cluster.until_ready("p", ns)
+    await asyncio.sleep(1.2)
+
+    async def get(path: str) -> str:
+        status, body = await asyncio.to_thread(fetch, cluster, path, cluster.apiserver.admin)
+        assert status == 200, body
+        return body
+
+    pods = json.loads(await get("/pods"))
+    assert ("p", "Running") in [(p["metadata"]["name"], p["status"]["phase"]) for p in pods["items"]]
+    await get("/stats/summary")
+    await asyncio.sleep(1.2)
+    summary = json.loads(await get("/stats/summary"))
+    pod = next(p for p in summary["pods"] if p["podRef"]["namespace"] == ns)
+    assert pod["containers"][0]["memory"]["workingSetBytes"] > 0
+    assert pod["cpu"]["usageNanoCores"] > 100_000_000
+    assert summary["node"]["memory"]["workingSetBytes"] > 0
+    metrics = await get("/metrics/resource")
+    assert f'container_memory_working_set_bytes{{container="c",namespace="{ns}",pod="p"}}' in metrics
+    assert await get(f"/containerLogs/{ns}/p/c?tailLines=1") == "hello\n"
