@@ -35,7 +35,7 @@ class PodInfo:
     """A pod and what follows from it. Immutable; made once for each state of the pod."""
 
     __slots__ = (
-        "_signature", "cpu_scored", "host_ports", "key", "memory_scored", "pod", "priority", "requests",
+        "_signature", "claims", "cpu_scored", "host_ports", "key", "memory_scored", "pod", "priority", "requests",
         "terminating", "uid",
     )  # fmt: skip
 
@@ -49,6 +49,7 @@ class PodInfo:
         self.requests = pod_requests(pod.spec)
         self.cpu_scored, self.memory_scored = _scored(pod.spec)
         self.host_ports = _host_ports(pod.spec)
+        self.claims = _claims(pod)
         self._signature: bytes | None = None
 
     @property
@@ -69,12 +70,10 @@ class PodInfo:
         if self._signature is None:
             metadata, spec = self.pod.metadata, self.pod.spec
             owner = next((ref.uid for ref in metadata.ownerReferences or () if ref.controller), "")
-            # A generic ephemeral volume's claim is named after the pod, so such pods are all different.
-            own = metadata.name if any(volume.ephemeral for volume in spec.volumes or ()) else ""
             self._signature = _encode(
-                (metadata.namespace, metadata.labels, owner, own, self.priority, spec.nodeName, spec.nodeSelector,
+                (metadata.namespace, metadata.labels, owner, self.priority, spec.nodeName, spec.nodeSelector,
                  spec.affinity, spec.tolerations, spec.topologySpreadConstraints, self.requests, self.cpu_scored,
-                 self.memory_scored, self.host_ports, [container.image for container in spec.containers], spec.volumes)
+                 self.memory_scored, self.host_ports, [container.image for container in spec.containers], self.claims)
             )  # fmt: skip
         return self._signature
 
@@ -147,6 +146,17 @@ def _scored(spec: PodSpec) -> tuple[int, int]:
     total.update({r: v for r, v in _requests_of(spec.resources).items() if r in total})
     _add(total, {r: amount(r, text) for r, text in (spec.overhead or {}).items() if r in total})
     return total.get("cpu", 0), total.get("memory", 0)
+
+
+def _claims(pod: Pod) -> tuple[str, ...]:
+    """The claims that the pod uses. Other volumes (tokens with random names among them) are nothing to scheduling."""
+    out = []
+    for volume in pod.spec.volumes or ():
+        if volume.persistentVolumeClaim is not None:
+            out.append(volume.persistentVolumeClaim.claimName)
+        elif volume.ephemeral is not None:
+            out.append(f"{pod.metadata.name}-{volume.name}")
+    return tuple(out)
 
 
 def _host_ports(spec: PodSpec) -> tuple[HostPort, ...]:

@@ -84,11 +84,15 @@ class Profile:
         self._global = [plugin for plugin in self.plugins if not plugin.local and has(plugin, "prepare")]
         self._global_filters = [plugin for plugin in self.filters if not plugin.local]
         self._global_scores = [weighted for weighted in self.scores if not weighted.plugin.local]
+        self._points: dict[str, list[Plugin]] = {}
         self._cache: OrderedDict[bytes, Prepared] = OrderedDict()
 
     def with_point(self, point: str) -> list[Plugin]:
         """The plugins that take part in an extension point, in order."""
-        return [plugin for plugin in self.plugins if has(plugin, point)]
+        found = self._points.get(point)
+        if found is None:
+            found = self._points[point] = [plugin for plugin in self.plugins if has(plugin, point)]
+        return found
 
     # --- one pod ------------------------------------------------------------------------------------------------------
 

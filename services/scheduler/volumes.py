@@ -17,7 +17,6 @@ from machinery.api.quantity import parse_quantity
 from machinery.client.api_client import ApiClient
 from machinery.client.informer import Informer
 from services.scheduler.objects import LabelSelector, Metadata, NodeSelector, Resources, _Slim
-from services.scheduler.pod_info import PodInfo
 
 NO_PROVISIONER = "kubernetes.io/no-provisioner"
 SELECTED_NODE = "volume.kubernetes.io/selected-node"
@@ -127,17 +126,6 @@ class CsiNode(_Slim):
 
     metadata: Metadata
     spec: CsiNodeSpec = msgspec.field(default_factory=CsiNodeSpec)
-
-
-def claim_names(pod: PodInfo) -> list[str]:
-    """The claims that the pod uses, in the order of its volumes."""
-    out = []
-    for volume in pod.pod.spec.volumes or ():
-        if volume.persistentVolumeClaim is not None:
-            out.append(volume.persistentVolumeClaim.claimName)
-        elif volume.ephemeral is not None:
-            out.append(f"{pod.name}-{volume.name}")
-    return out
 
 
 class Volumes:

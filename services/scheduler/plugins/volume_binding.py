@@ -27,7 +27,6 @@ from services.scheduler.volumes import (
     PersistentVolume,
     StorageClass,
     Volumes,
-    claim_names,
     suits,
 )
 
@@ -73,7 +72,7 @@ class VolumeBinding(Plugin):
     # --- filtering ----------------------------------------------------------------------------------------------------
 
     def prepare(self, pod: PodInfo, state: ClusterState) -> Any:
-        names = claim_names(pod)
+        names = pod.claims
         volumes = self._volumes
         if not names or volumes is None:
             return SKIP
@@ -139,7 +138,7 @@ class VolumeBinding(Plugin):
     def pre_bind_needed(self, pod: PodInfo, node: str) -> bool:
         """Whether a claim of the pod still waits for its first consumer."""
         volumes = self._volumes
-        claims = [volumes.claim(pod.namespace, name) for name in claim_names(pod)] if volumes else []
+        claims = [volumes.claim(pod.namespace, name) for name in pod.claims] if volumes else []
         return any(claim is not None and not claim.bound for claim in claims)
 
     async def pre_bind(self, pod: PodInfo, node: str) -> str | None:
@@ -151,7 +150,7 @@ class VolumeBinding(Plugin):
         if row is None:
             return f"node {node} is gone"
         try:
-            for name in claim_names(pod):
+            for name in pod.claims:
                 claim = volumes.claim(pod.namespace, name)
                 if claim is not None and not claim.bound:
                     await self._give(client, claim, node, row, state)
@@ -193,7 +192,7 @@ class VolumeBinding(Plugin):
             async with asyncio.timeout(self.timeout_seconds):
                 while True:
                     changed = self.handle.volumes_changed()
-                    claims = [(name, volumes.claim(pod.namespace, name)) for name in claim_names(pod)]
+                    claims = [(name, volumes.claim(pod.namespace, name)) for name in pod.claims]
                     for name, claim in claims:
                         if claim is None or claim.metadata.deletionTimestamp is not None:
                             return f'persistentvolumeclaim "{name}" is gone'
@@ -227,9 +226,7 @@ def _allowed(storage_class: StorageClass, state: ClusterState) -> Array:
 
 def _concerns(pod: PodInfo, old: Any, new: Any) -> bool:
     """Whether a changed claim is the pod's; volumes and classes may be anybody's."""
-    return not isinstance(new, Claim) or (
-        new.metadata.namespace == pod.namespace and new.metadata.name in claim_names(pod)
-    )
+    return not isinstance(new, Claim) or (new.metadata.namespace == pod.namespace and new.metadata.name in pod.claims)
 
 
 def _labels_changed(pod: PodInfo, old: Any, new: Any) -> bool:

@@ -14,7 +14,7 @@ from services.scheduler.cluster_state import ClusterState, Matches, PodCounter
 from services.scheduler.columns import Array, Lookup
 from services.scheduler.framework import SKIP, ClusterEvent, Hint, Plugin, Rows
 from services.scheduler.pod_info import PodInfo
-from services.scheduler.volumes import Claim, PersistentVolume, Volumes, claim_names
+from services.scheduler.volumes import Claim, PersistentVolume, Volumes
 
 RWOP_REASON = (
     "node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode already in-use by another pod"
@@ -32,7 +32,7 @@ def _claims(plugin: Plugin, pod: PodInfo) -> list[Claim]:
     volumes: Volumes | None = getattr(plugin.handle, "volumes", None)
     if volumes is None:
         return []
-    found = [volumes.claim(pod.namespace, name) for name in claim_names(pod)]
+    found = [volumes.claim(pod.namespace, name) for name in pod.claims]
     return [claim for claim in found if claim is not None]
 
 
@@ -57,7 +57,7 @@ class VolumeRestrictions(Plugin):
 
         def counter(name: str) -> PodCounter:
             def matches() -> Matches:
-                return lambda other: int(other.namespace == namespace and name in claim_names(other))
+                return lambda other: int(other.namespace == namespace and name in other.claims)
 
             return state.counter(("claim", namespace, name), matches)
 
@@ -83,7 +83,7 @@ class VolumeZone(Plugin):
 
     def prepare(self, pod: PodInfo, state: ClusterState) -> Any:
         wanted = []
-        for volume in _bound_volumes(self, pod) if claim_names(pod) and hasattr(self.handle, "volumes") else ():
+        for volume in _bound_volumes(self, pod) if pod.claims and hasattr(self.handle, "volumes") else ():
             for label in ZONE_LABELS:
                 text = (volume.metadata.labels or {}).get(label)
                 if text:
@@ -114,7 +114,7 @@ class NodeVolumeLimits(Plugin):
         }
 
     def prepare(self, pod: PodInfo, state: ClusterState) -> Any:
-        if not claim_names(pod) or not hasattr(self.handle, "volumes"):
+        if not pod.claims or not hasattr(self.handle, "volumes"):
             return SKIP
         wanted = {v.spec.csi.volumeHandle: v.spec.csi.driver for v in _bound_volumes(self, pod) if v.spec.csi}
         limits = self._limits(set(wanted.values()))

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import grpc.aio
 import pytest
-import yaml
 
 from machinery.api import kinds
 from machinery.client.api_client import ApiClient
 from machinery.component.tls import channel_credentials
 from protos.cutaway.v1 import scheduler_pb2, scheduler_pb2_grpc
-from tests.support.apiserver_process import ROOT, ApiServerProcess, files, free_port
+from tests.support.apiserver_process import ApiServerProcess, files
+from tests.support.scheduler_process import SchedulerProcess
 
 
 def node(name: str) -> dict[str, Any]:
@@ -31,42 +29,6 @@ def node(name: str) -> dict[str, Any]:
 def pod(name: str, cpu: str = "100m") -> dict[str, Any]:
     container = {"name": "c", "image": "registry.example/web:1", "resources": {"requests": {"cpu": cpu}}}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {"containers": [container]}}
-
-
-class SchedulerProcess:
-    """Start and stop a scheduler of this apiserver."""
-
-    def __init__(self, apiserver: ApiServerProcess, directory: Path, name: str = "scheduler") -> None:
-        pki = apiserver.pki
-        self.grpc_port, self.http_port = free_port(), free_port()
-        client = files(pki.client("scheduler", "system:kube-scheduler"))
-        serving = files(pki.server("scheduler", "system:kube-scheduler", ["127.0.0.1", "localhost"]))
-        paths = lambda tls: {"ca_file": tls.ca_file, "cert_file": tls.cert_file, "key_file": tls.key_file}  # noqa: E731
-        self.config = directory / f"{name}.yaml"
-        self.log = directory / f"{name}.log"
-        self.config.write_text(
-            yaml.safe_dump(
-                {
-                    "name": name,
-                    "apiserver": [apiserver.grpc],
-                    "tls": paths(client),
-                    "serving": paths(serving),
-                    "grpc_address": f"127.0.0.1:{self.grpc_port}",
-                    "http_address": f"127.0.0.1:{self.http_port}",
-                }
-            )
-        )
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        with self.log.open("ab") as log:
-            argv = [sys.executable, "-m", "services.scheduler", "--config", str(self.config)]
-            self.process = subprocess.Popen(argv, cwd=ROOT, stderr=log, stdout=log)
-
-    def stop(self, *, kill: bool = False) -> int:
-        assert self.process is not None
-        self.process.kill() if kill else self.process.terminate()
-        return self.process.wait(10)
 
 
 @pytest.fixture(scope="module")

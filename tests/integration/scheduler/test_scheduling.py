@@ -137,5 +137,6 @@ async def test_preemption_that_cannot_help_is_said_so(world: Any) -> None:
     await world.until(lambda: condition(world, "big").get("status") == "False")
     assert condition(world, "big")["message"] == (
         "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) were unschedulable. "
-        "preemption: 0/2 nodes are available: 1 No preemption victims found for incoming pod, 1 Preemption is not helpful for scheduling."
+        "preemption: 0/2 nodes are available: 1 No preemption victims found for incoming pod, "
+        "1 Preemption is not helpful for scheduling."
     )

@@ -1,4 +1,4 @@
-"""Pods whose claims wait for a consumer: the scheduler names the node, a controller binds the claim, then the pod goes."""
+"""Pods whose claims wait for a consumer: the scheduler names the node, a controller binds the claim, the pod goes."""
 
 from __future__ import annotations
 
