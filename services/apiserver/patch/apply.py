@@ -71,6 +71,22 @@ def apply(
     return attempt.result()
 
 
+def refuse_undeclared(node: Node, config: Obj) -> None:
+    """BadRequest for a configuration with fields that its kind doesn't have. To be asked before anything prunes them.
+
+    Other than with plain writes this does not depend on field validation: what isn't in the schema can't be owned.
+    """
+    found = typed.undeclared(node, config)
+    if not found:
+        return
+    metadata = config.get("metadata") or {}
+    name = f"{metadata.get('namespace', '')}/{metadata.get('name', '')}"
+    which = f"{name}; {config.get('apiVersion')}, Kind={config.get('kind')}"
+    listed = "\n".join(f"{field_set.path_text(path)}: field not declared in schema" for path in found)
+    problems = f"errors:\n{listed}" if len(found) > 1 else listed
+    raise BadRequest(f"failed to create typed patch object ({which}): {problems}")
+
+
 class _Attempt:
     """One apply, worked out up to the question of conflicts."""
 

@@ -147,6 +147,28 @@ def _set_of(node: Node, value: Any, path: str) -> FieldSet | None:
             return {}
 
 
+def undeclared(node: Node, obj: Obj) -> list[tuple[str, ...]]:
+    """Paths of the fields that a configuration names and the schema does not have."""
+    found: list[tuple[str, ...]] = []
+    _undeclared(node, obj, (), found)
+    return found
+
+
+def _undeclared(node: Node, value: Any, path: tuple[str, ...], found: list[tuple[str, ...]]) -> None:
+    if isinstance(value, dict):
+        for name, below in value.items():
+            here = (*path, f"f:{name}")
+            if node.type == "object" and name not in node.fields and not node.open_fields:
+                found.append(here)
+            else:
+                _undeclared(_child(node, name), below, here, found)
+    elif isinstance(value, list):
+        items = _keyed(node, value) if _shape(node, value) != "leaf" else None
+        places = items.items() if items is not None else ((f"i:{index}", one) for index, one in enumerate(value))
+        for element, item in places:
+            _undeclared(node.item if node.type == "array" else ANY, item, (*path, element), found)
+
+
 def _by(node: Node) -> str:
     return ", ".join(node.list_keys) if node.list_keys else "value"
 

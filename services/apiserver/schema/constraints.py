@@ -117,7 +117,7 @@ PORT_NAME = Constraint(
     },
     lambda value, path: [causes.invalid(path, value, problem) for problem in names.port_name(value)] if value else [],
 )
-# A key's prefix may have 253 characters, which these patterns don't say: `rules/metadata` looks at keys that are longer.
+# A prefix may have 253 characters, which these patterns don't say: `rules/metadata` looks at longer keys.
 LABELS = Constraint(
     {
         "patternProperties": {names.QUALIFIED_PATTERN: {"type": "string", "pattern": names.LABEL_VALUE_PATTERN}},

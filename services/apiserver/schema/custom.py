@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jsonschema_rs
@@ -70,36 +70,23 @@ class CustomSchema:
         sound: bool = self._validator.is_valid(obj)
         return sound
 
-    def take_in(self, obj: Obj, field_validation: str = "Warn") -> list[str]:
-        """Prune unknown fields in place; warnings, or BadRequest for Strict. Metadata is decoded as every kind's is."""
-        warnings = [f'unknown field "{path}"' for path in self._metadata(obj)]
-        if not self.is_sound(obj):
-            warnings += [f'unknown field "{path}"' for path in prune(self.schema, obj, "")]
-        if warnings and field_validation == "Strict":
-            joined = ", ".join(warnings)
-            raise self._undecodable(f"strict decoding error: {joined}")
-        return [] if field_validation == "Ignore" else warnings
+    def take_in(self, obj: Obj, field_validation: str = "Warn", duplicates: Sequence[str] = ()) -> list[str]:
+        """Prune unknown fields in place; warnings, or BadRequest for Strict. Metadata is decoded as every kind's is.
 
-    def _metadata(self, obj: Obj) -> list[str]:
-        unknown: list[str] = []
-        metadata = obj.get("metadata")
-        if metadata is None:
-            return unknown
-        if not isinstance(metadata, dict):
-            raise self._undecodable(
-                f"json: cannot unmarshal {json_type(metadata)} into Go struct field .metadata of type v1.ObjectMeta"
-            )
-        node = node_named(OBJECT_META)
-        dirty = False
-        for fault in walk(node, metadata, "metadata"):
-            if fault.sort is Sort.TYPE:
-                raise self._undecodable(fault.message)
-            dirty = dirty or fault.sort in (Sort.UNKNOWN, Sort.NULL)
-            if fault.sort is Sort.UNKNOWN:
-                unknown.append(fault.field)
-        if dirty:
-            fields.clean(node, metadata)
-        return unknown
+        `duplicates` are paths of keys that stood twice in the body's text; they are named after the unknown fields.
+        """
+        try:
+            unknown = _take_in_metadata(obj, "")
+            if not self.is_sound(obj):
+                unknown += prune(self.schema, obj, "")
+        except _Undecodable as error:
+            raise self._undecodable(str(error)) from error
+        problems = [f'unknown field "{path}"' for path in unknown] + [
+            f'duplicate field "{path}"' for path in duplicates
+        ]
+        if problems and field_validation == "Strict":
+            raise self._undecodable("strict decoding error: " + ", ".join(problems))
+        return [] if field_validation == "Ignore" else problems
 
     def _undecodable(self, why: str) -> BadRequest:
         return BadRequest(f'{self.kind} in version "{self.version}" cannot be handled as a {self.kind}: {why}')
@@ -133,6 +120,33 @@ class CustomSchema:
 
             self._rules = CompiledRules(self.schema)
         return self._rules
+
+
+class _Undecodable(Exception):
+    """Metadata that can't be read; the message is the decoder's."""
+
+
+def _take_in_metadata(obj: Obj, path: str) -> list[str]:
+    """Decode the metadata of an object, in place; the paths of fields that no metadata has."""
+    metadata = obj.get("metadata")
+    if metadata is None:
+        return []
+    here = f"{path}.metadata" if path else "metadata"
+    if not isinstance(metadata, dict):
+        kind = json_type(metadata)
+        raise _Undecodable(f"json: cannot unmarshal {kind} into Go struct field .{here} of type v1.ObjectMeta")
+    node = node_named(OBJECT_META)
+    unknown: list[str] = []
+    dirty = False
+    for fault in walk(node, metadata, here):
+        if fault.sort is Sort.TYPE:
+            raise _Undecodable(fault.message)
+        dirty = dirty or fault.sort in (Sort.UNKNOWN, Sort.NULL)
+        if fault.sort is Sort.UNKNOWN:
+            unknown.append(fault.field)
+    if dirty:
+        fields.clean(node, metadata)
+    return unknown
 
 
 def _rooted(schema: Schema) -> Schema:
@@ -171,7 +185,8 @@ def _judged(schema: Schema, *, root: bool = False) -> Schema:
         out["type"] = [*out["type"], "null"]
     properties = dict(schema.get("properties") or {})
     if schema.get(EMBEDDED):
-        properties = {**_IDENTITY, **properties}
+        # Its metadata has to be looked into, so that no object with one is sound at first sight.
+        properties = {**_IDENTITY, **properties, "metadata": {"type": "object", "maxProperties": 0}}
     if properties:
         out["properties"] = {name: _judged(below) for name, below in properties.items()}
     extra = schema.get("additionalProperties")
@@ -203,7 +218,8 @@ def _loose(schema: Schema) -> Schema:
 
 def _properties(schema: Schema) -> dict[str, Schema]:
     properties: dict[str, Schema] = schema.get("properties") or {}
-    return {**_IDENTITY, **properties} if schema.get(EMBEDDED) else properties
+    # An embedded object's metadata is decoded as metadata, whatever its schema names of it.
+    return {**_IDENTITY, **properties, "metadata": _IDENTITY["metadata"]} if schema.get(EMBEDDED) else properties
 
 
 def prune(schema: Schema, value: Any, path: str, depth: int = 0) -> list[str]:
@@ -214,6 +230,8 @@ def prune(schema: Schema, value: Any, path: str, depth: int = 0) -> list[str]:
     if depth > DEPTH_MAX:
         raise BadRequest("the object is nested too deeply")
     if isinstance(value, dict):
+        if schema.get(EMBEDDED):
+            found += _take_in_metadata(value, path)
         properties, extra = _properties(schema), schema.get("additionalProperties")
         keep = schema.get(PRESERVE) or extra is True
         for name in list(value):

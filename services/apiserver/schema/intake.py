@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from machinery.api.errors import BadRequest
@@ -10,29 +11,34 @@ from services.apiserver.schema.definitions import KindLike
 from services.apiserver.schema.structure import Fault, Sort, faults, is_sound
 
 
-def take_in(kind: KindLike, body: dict[str, Any], field_validation: str = "Warn") -> list[str]:
+def take_in(
+    kind: KindLike, body: dict[str, Any], field_validation: str = "Warn", duplicates: Sequence[str] = ()
+) -> list[str]:
     """Make a decoded JSON body of a built-in kind what Go's decoder would have made of it, in place; return warnings.
 
     Wrong types are BadRequest as `json: cannot unmarshal …`. Unknown fields are dropped, and by `field_validation` are
     an error (Strict), one warning each (Warn, also for "") or nothing (Ignore). Nulls are dropped; quantities and times
     become canonical. Missing or wrong values are not judged here: `validate` does, after defaulting and admission.
     """
-    unknown: list[str] = []
+    problems: list[str] = []
+    prune = False
     if not is_sound(kind, body):
         found = faults(kind, body)
         wrong = next((fault for fault in found if fault.sort is Sort.TYPE), None)
         if wrong is not None:
             raise undecodable(kind, wrong.message)
-        unknown = [f'unknown field "{fault.field}"' for fault in found if fault.sort is Sort.UNKNOWN]
-        if unknown and field_validation == "Strict":
-            raise strict_error(kind, unknown)
-        if any(fault.sort in (Sort.UNKNOWN, Sort.NULL) for fault in found):
-            fields.prune(kind, body)
+        problems = [f'unknown field "{fault.field}"' for fault in found if fault.sort is Sort.UNKNOWN]
+        prune = any(fault.sort in (Sort.UNKNOWN, Sort.NULL) for fault in found)
+    problems += [f'duplicate field "{path}"' for path in duplicates]
+    if problems and field_validation == "Strict":
+        raise strict_error(kind, problems)
+    if prune:
+        fields.prune(kind, body)
     try:
         canonical.normalise(kind, body)
     except ValueError as error:
         raise undecodable(kind, str(error)) from error
-    return [] if field_validation == "Ignore" else unknown
+    return [] if field_validation == "Ignore" else problems
 
 
 def strict_error(kind: KindLike, problems: list[str]) -> BadRequest:

@@ -363,6 +363,31 @@ def test_a_configuration_that_cannot_be_owned_is_a_bad_request(config: Obj) -> N
         applied(None, config, node=POD)
 
 
+def test_a_configuration_names_no_field_that_the_kind_does_not_have() -> None:
+    config = deployment()
+    server_side.refuse_undeclared(DEPLOYMENT, config)
+    config["spec"]["template"]["spec"]["containers"][0]["imagee"] = "x"
+    with pytest.raises(errors.BadRequest) as caught:
+        server_side.refuse_undeclared(DEPLOYMENT, config)
+    assert caught.value.message == (
+        "failed to create typed patch object (default/web; apps/v1, Kind=Deployment): "
+        '.spec.template.spec.containers[name="web"].imagee: field not declared in schema'
+    )
+
+
+def test_preserved_fields_of_custom_resources_are_declared() -> None:
+    free = {"type": "object", "x-kubernetes-preserve-unknown-fields": True, "properties": {"a": {"type": "string"}}}
+    node = CustomSchema({"type": "object", "properties": {"spec": free}}, kind="Shirt", version="v1").node
+    server_side.refuse_undeclared(node, {"metadata": {"name": "x"}, "spec": {"a": "b", "c": [{"d": 1}]}})
+    server_side.refuse_undeclared(CustomSchema(None, kind="Any", version="v1").node, {"spec": {"a": 1}, "more": [1]})
+    for config, path in (
+        ({"unknownField": 1}, ".unknownField"),
+        ({"metadata": {"unknownMeta": 1}}, ".metadata.unknownMeta"),
+    ):
+        with pytest.raises(errors.BadRequest, match=f"\\{path}: field not declared in schema"):
+            server_side.refuse_undeclared(node, config)
+
+
 # Properties over arbitrary objects: maps, keyed lists, atomic lists, scalars.
 
 NAMES = st.sampled_from("abc")

@@ -177,6 +177,28 @@ def test_metadata_is_decoded_like_any_kinds() -> None:
         kind.take_in({**shirt(), "metadata": {"labels": {"a": 1}}})
 
 
+def test_embedded_objects_have_metadata_whatever_their_schema_names_of_it() -> None:
+    template = {
+        "type": "object",
+        "x-kubernetes-embedded-resource": True,
+        "properties": {"metadata": of(name=STRING), "spec": of(a=STRING)},
+    }
+    kind = schema(template=template)
+    inner = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "x", "namespace": "y", "nope": "z"},
+        "spec": {"b": 1},
+    }
+    obj = shirt(template=inner)
+    assert kind.take_in(obj) == [
+        'unknown field "spec.template.metadata.nope"',
+        'unknown field "spec.template.spec.b"',
+    ]
+    assert obj["spec"]["template"]["metadata"] == {"name": "x", "namespace": "y"}
+    assert judged(kind, obj) == []
+
+
 def test_defaults_are_filled_in_at_every_depth() -> None:
     inner = {"type": "object", "default": {}, "properties": {"size": {"type": "integer", "default": 3}}}
     kind = schema(

@@ -214,3 +214,13 @@ def test_statuses_require_nothing() -> None:
     assert not [
         fault for fault in faults(kinds.POD, body) if fault.sort is Sort.VALUE and fault.field.startswith("status")
     ]
+
+
+def test_keys_that_stood_twice_are_named_after_unknown_fields() -> None:
+    with pytest.raises(errors.BadRequest) as caught:
+        intake.take_in(kinds.DEPLOYMENT, {"spec": {"unknownField": "foo", "replicas": 3}}, "Strict", ["spec.replicas"])
+    text = 'strict decoding error: unknown field "spec.unknownField", duplicate field "spec.replicas"'
+    assert text in caught.value.message
+    assert intake.take_in(kinds.DEPLOYMENT, {"spec": {"replicas": 3}}, "Warn", ["spec.replicas"]) == [
+        'duplicate field "spec.replicas"'
+    ]
