@@ -39,7 +39,7 @@ class KubeletProxy:
     """Finds kubelets and keeps one channel to each. `tls` is the apiserver's identity towards kubelets."""
 
     def __init__(self, objects: Objects, tls: TlsFiles) -> None:
-        self._objects = objects
+        self.objects = objects
         self.tls = tls
         self._credentials: grpc.ChannelCredentials | None = None
         self._channels: dict[str, tuple[str, grpc.aio.Channel]] = {}
@@ -53,7 +53,7 @@ class KubeletProxy:
 
     def pod(self, namespace: str, name: str) -> Mapping[str, Any]:
         """The pod. Raises NotFound."""
-        pod = self._objects("pods", namespace, name)
+        pod = self.objects("pods", namespace, name)
         if pod is None:
             raise errors.not_found("", "pods", name)
         return pod
@@ -87,7 +87,7 @@ class KubeletProxy:
 
     def address_of(self, node_name: str) -> KubeletAddress:
         """Where the kubelet of a node listens."""
-        node = self._objects("nodes", "", node_name)
+        node = self.objects("nodes", "", node_name)
         if node is None:
             raise errors.not_found("", "nodes", node_name)
         status = node.get("status") or {}

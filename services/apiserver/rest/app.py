@@ -105,6 +105,7 @@ class RestServer:
         if self._http is not None:
             self._http.pre_shutdown()
             await self._http.shutdown(grace_seconds)
+        await self._connector.close()
 
     # -- one request --
 

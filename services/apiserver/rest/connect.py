@@ -1,4 +1,4 @@
-"""Subresources that are streams to a container: log, exec, attach, portforward.
+"""Subresources that lead into the cluster: log, exec, attach, portforward and proxy.
 
 They are judged like any other (`create` on pods/exec, also when the client upgrades by GET) and then handed to the
 kubelet proxy.
@@ -6,6 +6,8 @@ kubelet proxy.
 
 from __future__ import annotations
 
+import base64
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -19,6 +21,7 @@ from services.apiserver.rest.context import Call
 from services.apiserver.rest.discovery import not_allowed
 from services.apiserver.rest.options import first, number
 from services.apiserver.rest.paths import is_true
+from services.apiserver.rest.proxy import Proxy
 from services.apiserver.rest.tunnel import TUNNEL_PROTOCOL, serve_tunnel
 from services.apiserver.rest.watching import ending_with
 
@@ -29,6 +32,9 @@ if TYPE_CHECKING:
     from services.apiserver.rest.verbs import Verbs
 
 _STREAMS = frozenset({"log", "exec", "attach", "portforward"})
+_PROXIED = frozenset({"pods", "services", "nodes"})
+# The protocols of a log over WebSocket: bytes as they are, or in base64.
+_LOG_PROTOCOLS = ("binary.k8s.io", "base64.binary.k8s.io")
 
 
 class Connector:
@@ -38,14 +44,26 @@ class Connector:
         self._handlers = handlers
         self._verbs = verbs
         self._kubelets = kubelets
+        self._proxy = Proxy(kubelets) if kubelets is not None else None
+
+    async def close(self) -> None:
+        """Close what is open towards the cluster."""
+        if self._proxy is not None:
+            await self._proxy.close()
 
     def serves(self, resource: Resource, subresource: str) -> bool:
-        """Whether this subresource is a stream."""
-        return subresource in _STREAMS and resource.plural == "pods" and not resource.group
+        """Whether this subresource is a stream or a proxy."""
+        if resource.group or not subresource:
+            return False
+        return (subresource in _STREAMS and resource.plural == "pods") or (
+            subresource == "proxy" and resource.plural in _PROXIED
+        )
 
     async def serve(self, call: Call, resource: Resource) -> web.StreamResponse:
         """Open the stream."""
         info = call.info
+        if info.subresource == "proxy":
+            return await self._serve_proxy(call, resource)
         if info.verb not in ("get", "create") or (info.subresource == "log" and info.verb != "get"):
             raise not_allowed()
         request: Request = self._verbs.request(call, resource)
@@ -54,12 +72,22 @@ class Connector:
             request.verb = "create"
         self._handlers.authorize(request)
         if self._kubelets is None:
-            raise errors.ServiceUnavailable("this server has no way to kubelets: no client certificate is configured")
+            raise _no_way()
         if info.subresource == "log":
             return await self._log(call, self._kubelets)
         if info.subresource == "portforward":
             return await self._port_forward(call, self._kubelets)
         return await self._exec(call, self._kubelets)
+
+    async def _serve_proxy(self, call: Call, resource: Resource) -> web.StreamResponse:
+        request = self._verbs.request(call, resource)
+        # Rights are on the object's name, without the scheme and port that the path puts around it.
+        name = request.name.split(":")
+        request.name = name[1] if len(name) == 3 else name[0]
+        self._handlers.authorize(request)
+        if self._proxy is None:
+            raise _no_way()
+        return await self._proxy.serve(call, resource)
 
     # -- logs --
 
@@ -68,6 +96,8 @@ class Connector:
         chunks = kubelets.logs(request)
         # The first chunk decides whether there is an error to report: after that the head has gone out.
         head = await anext(chunks, None)
+        if call.http.headers.get("Upgrade", "").lower() == "websocket":
+            return await _log_over_websocket(call, head, chunks)
         if not request.follow and head is None:
             return responses.text_response("")
         response = web.StreamResponse(headers={"Content-Type": "text/plain", "Cache-Control": "no-cache, private"})
@@ -114,6 +144,34 @@ class Connector:
         await socket.prepare(call.http)
         await serve_tunnel(call, socket, kubelets)
         return socket
+
+
+async def _log_over_websocket(
+    call: Call, head: stream_pb2.Chunk | None, chunks: AsyncIterator[stream_pb2.Chunk]
+) -> web.StreamResponse:
+    socket = web.WebSocketResponse(protocols=_LOG_PROTOCOLS)
+    async with ending_with(call, chunks):
+        await socket.prepare(call.http)
+        encoded = socket.ws_protocol == "base64.binary.k8s.io"
+
+        async def send(data: bytes) -> None:
+            if encoded:
+                await socket.send_str(base64.b64encode(data).decode())
+            else:
+                await socket.send_bytes(data)
+
+        # An empty message tells the client that the log stands.
+        await send(b"")
+        if head is not None:
+            await send(head.data)
+        async for chunk in chunks:
+            await send(chunk.data)
+        await socket.close()
+    return socket
+
+
+def _no_way() -> errors.ServiceUnavailable:
+    return errors.ServiceUnavailable("this server has no way to kubelets: no client certificate is configured")
 
 
 def _logs_request(call: Call) -> stream_pb2.LogsRequest:
