@@ -20,7 +20,8 @@ class MissingReference(Exception):
     """Something that the container's configuration refers to is not there."""
 
 
-_ENV_NAME = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*\Z")
+# Any printable ASCII but "=" (RelaxedEnvironmentVariableValidation).
+_ENV_NAME = re.compile(r"[ -<>-~]+\Z")
 
 
 @dataclass(frozen=True, slots=True)

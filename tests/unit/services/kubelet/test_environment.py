@@ -57,7 +57,7 @@ def test_fields_and_resources() -> None:
 
 
 def test_config_maps_and_secrets_by_key_and_whole() -> None:
-    sources = Sources({"m": {"k": "v", "bad key": "x"}}, {"s": {"p": b"w"}})
+    sources = Sources({"m": {"k": "v", "bad=key": "x"}}, {"s": {"p": b"w"}})
     by_key = {"name": "A", "valueFrom": {"configMapKeyRef": {"name": "m", "key": "k"}}}
     by_secret = {"name": "B", "valueFrom": {"secretKeyRef": {"name": "s", "key": "p"}}}
     whole = [{"prefix": "M_", "configMapRef": {"name": "m"}}, {"secretRef": {"name": "s"}}]
