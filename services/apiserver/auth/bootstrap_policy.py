@@ -115,6 +115,7 @@ _CLUSTER_ROLES: dict[str, str] = {
         create | authorization.k8s.io | subjectaccessreviews
         list,watch | * | *
         create | core | serviceaccounts/token
+        get | core | nodes/stats
         """,
     "system:kube-dns": """
         list,watch | core | endpoints,services
