@@ -14,7 +14,7 @@ from google.protobuf import duration_pb2, timestamp_pb2
 
 from machinery.api.errors import Cause
 from services.apiserver.schema import causes, cel, formats
-from services.apiserver.schema.structural import EMBEDDED, INT_OR_STRING, LIST_KEYS, LIST_TYPE, RULES
+from services.apiserver.schema.structural import EMBEDDED, INT_OR_STRING, LIST_KEYS, LIST_TYPE, PRESERVE, RULES
 
 Schema = dict[str, Any]
 
@@ -34,11 +34,17 @@ _REASONS: dict[str, Callable[[str, Any, str], Cause]] = {
 }
 MESSAGE_BYTES_MAX = 5 * 1024
 
+CALL_COST_MAX = 1_000_000
+"""Steps that one rule may take over the object at hand."""
+
 COST_MAX = 10_000_000
 """Steps that one rule may be estimated to take over the largest object that its schema allows."""
 
 _OBJECT_BYTES_MAX = 3 * 1024 * 1024
 _MACRO = re.compile(r"([\w.?]+(?:\[[^\]]*\])?)\s*\.\s*(all|exists|exists_one|existsOne|map|filter)\s*\(\s*(\w+)\s*,")
+_TEXT = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
+_STEP = re.compile(r"\w+|[=<>!]=|[-+*/%<>!?]|&&|\|\|")
+_PATH = re.compile(r"(?<![\w.'\"])(self|oldSelf)((?:\s*\.\s*[A-Za-z_]\w*(?!\w*\s*\())+)")
 
 
 class CompiledRules:
@@ -60,7 +66,7 @@ class _Place:
     def __init__(self, schema: Schema, *, root: bool = False) -> None:
         self.schema = schema
         self.root = root
-        self.rules = [_Rule(rule) for rule in schema.get(RULES) or ()]
+        self.rules = [_Rule(rule, schema) for rule in schema.get(RULES) or ()]
         self.fields = {
             name: place for name, below in (schema.get("properties") or {}).items() if (place := _Place(below))
         }
@@ -116,16 +122,19 @@ class _Place:
 class _Rule:
     """One rule, compiled on first use."""
 
-    def __init__(self, rule: dict[str, Any]) -> None:
+    def __init__(self, rule: dict[str, Any], schema: Schema) -> None:
         self.raw = rule
         self.source: str = rule.get("rule") or ""
         self.old_is_optional = bool(rule.get("optionalOldSelf"))
         self.needs_old = bool(_OLD(self.source))
+        self.may_be_costly = estimated_cost(self.source, schema) > CALL_COST_MAX
 
     def judge(self, variables: dict[str, Any], schema: Schema, path: str, has_old: bool) -> Cause | None:
         kind = schema.get("type") or ("integer" if schema.get(INT_OR_STRING) else "object")
         if self.old_is_optional:
             variables = {**variables, "oldSelf__given": has_old}
+        if self.may_be_costly and estimated_cost(self.source, schema, variables["self"]) > CALL_COST_MAX:
+            return causes.invalid(path, kind, f"call cost exceeds limit for rule: {self.source.strip()}")
         try:
             verdict = _program(self.source, self.old_is_optional).evaluate(variables)
         except cel.CelError as error:
@@ -228,13 +237,15 @@ def problems(schema: Schema, path: str) -> list[Cause]:
     much.
     """
     found: list[Cause] = []
-    _check(schema, path, found, correlatable=True, times=1)
+    _check(schema, path, found, correlatable=True, times=1, root=True)
     return found
 
 
-def _check(schema: Schema, path: str, found: list[Cause], *, correlatable: bool, times: int) -> None:
+def _check(
+    schema: Schema, path: str, found: list[Cause], *, correlatable: bool, times: int, root: bool = False
+) -> None:
     for index, rule in enumerate(schema.get(RULES) or ()):
-        found += _check_rule(rule, schema, f"{path}.{RULES}[{index}]", correlatable, times)
+        found += _check_rule(rule, schema, f"{path}.{RULES}[{index}]", correlatable, times, root)
     for name, below in (schema.get("properties") or {}).items():
         _check(below, f"{path}.properties[{name}]", found, correlatable=correlatable, times=times)
     items, extra = schema.get("items"), schema.get("additionalProperties")
@@ -247,7 +258,9 @@ def _check(schema: Schema, path: str, found: list[Cause], *, correlatable: bool,
         _check(extra, f"{path}.additionalProperties", found, correlatable=correlatable, times=more)
 
 
-def _check_rule(rule: dict[str, Any], schema: Schema, path: str, correlatable: bool, times: int) -> list[Cause]:
+def _check_rule(
+    rule: dict[str, Any], schema: Schema, path: str, correlatable: bool, times: int, root: bool
+) -> list[Cause]:
     source = rule.get("rule") or ""
     if not source.strip():
         return [causes.required(f"{path}.rule", "rule is not specified")]
@@ -262,6 +275,8 @@ def _check_rule(rule: dict[str, Any], schema: Schema, path: str, correlatable: b
         except cel.CelError as error:
             found.append(causes.invalid(f"{path}.{field}", text, str(error)))
             continue
+        if unknown := undefined_field(text, schema, root=root):
+            found.append(causes.invalid(f"{path}.{field}", text, f"compilation failed: undefined field '{unknown}'"))
         if kind not in (wanted, "dyn", "*dyn*"):
             found.append(causes.invalid(f"{path}.{field}", text, f"{field} must evaluate to a {wanted}, but is {kind}"))
     if _OLD(source) and not correlatable:
@@ -302,24 +317,37 @@ def _count(schema: Schema) -> int:
     return _OBJECT_BYTES_MAX // _smallest_bytes(items if isinstance(items, dict) else {})
 
 
-def estimated_cost(source: str, schema: Schema) -> int:
-    """A rough upper bound of the steps of a rule: each loop's body counts as often as its list can be long."""
-    return max(1, _cost(source, {"self": schema, "oldSelf": schema}))
+def estimated_cost(source: str, schema: Schema, value: Any = None) -> int:
+    """A rough upper bound of the steps of a rule: each loop's body counts as often as its list can be long.
+
+    With a `value` of that schema, as often as its lists are long.
+    """
+    start = (schema, value)
+    return max(1, _cost(_TEXT.sub("''", source), {"self": start, "oldSelf": start}, actual=value is not None))
 
 
-def _cost(source: str, scope: dict[str, Schema]) -> int:
-    total = 1 + source.count("&&") + source.count("||") + source.count(".")
-    position = 0
+def _cost(source: str, scope: dict[str, tuple[Schema, Any]], *, actual: bool) -> int:
+    total, position = 1, 0
     while (found := _MACRO.search(source, position)) is not None:
+        total += len(_STEP.findall(source, position, found.start()))
         end = _closing(source, found.end())
         body = source[found.end() : end]
-        over = _resolve(found[1], scope)
-        inner = over.get("items") if isinstance(over.get("items"), dict) else {}
+        over, value = _resolve(found[1], scope)
+        below = over.get("items")
         # The keys of a map are strings; of an unknown list nothing is known.
-        times = _count(over) if over.get("type") in ("array", "object") else 1
-        total += times * _cost(body, {**scope, found[3]: inner or {}})
+        inner: Schema = below if isinstance(below, dict) else {}
+        if actual:
+            times = len(value) if isinstance(value, list | dict) else 1
+        else:
+            times = _count(over) if over.get("type") in ("array", "object") else 1
+        item = max(value, key=_length, default=None) if isinstance(value, list) else None
+        total += times * _cost(body, {**scope, found[3]: (inner, item)}, actual=actual)
         position = end
-    return total
+    return total + len(_STEP.findall(source, position))
+
+
+def _length(value: Any) -> int:
+    return len(value) if isinstance(value, list | dict) else 0
 
 
 def _closing(source: str, start: int) -> int:
@@ -331,12 +359,43 @@ def _closing(source: str, start: int) -> int:
     return len(source)
 
 
-def _resolve(path: str, scope: dict[str, Schema]) -> Schema:
+def _resolve(path: str, scope: dict[str, tuple[Schema, Any]]) -> tuple[Schema, Any]:
+    """The schema, and the value where there is one, that a path such as `self.spec.items` leads to."""
     head, *rest = path.replace("?", "").split(".")
-    schema: Schema = scope.get(head, {})
+    schema, value = scope.get(head, ({}, None))
     for name in rest:
-        below = (schema.get("properties") or {}).get(name)
+        below = _by_identifier(schema).get(name)
         if not isinstance(below, dict):
-            return {}
+            return {}, None
         schema = below
-    return schema
+        value = value.get(name) if isinstance(value, dict) else None
+    return schema, value
+
+
+def _by_identifier(schema: Schema) -> dict[str, Schema]:
+    """The properties of an object by their names in CEL."""
+    return {escaped(name): below for name, below in (schema.get("properties") or {}).items()}
+
+
+def undefined_field(source: str, schema: Schema, *, root: bool = False) -> str:
+    """The first field that a rule names and its schema doesn't have; the empty string if there is none.
+
+    The C++ checker sees values of dynamic type and can't know, so the paths from `self` are followed here.
+    """
+    for found in _PATH.finditer(_TEXT.sub("''", source)):
+        here, at_root = schema, root
+        for name in re.findall(r"\w+", found[2]):
+            if (
+                here.get("type") != "object"
+                or here.get(PRESERVE)
+                or here.get(EMBEDDED)
+                or "additionalProperties" in here
+            ):
+                break
+            known = _by_identifier(here)
+            if at_root and name == "metadata":
+                break
+            if name not in known and not (at_root and name in ("apiVersion", "kind")):
+                return str(name)
+            here, at_root = known.get(name, {}), False
+    return ""

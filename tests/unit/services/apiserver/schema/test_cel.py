@@ -183,3 +183,58 @@ def test_old_self_needs_something_to_be_the_same_as() -> None:
     item = {"type": "integer", "x-kubernetes-validations": [{"rule": "self >= oldSelf"}]}
     (cause,) = rules_cel.problems({"type": "object", "properties": {"l": {"type": "array", "items": item}}}, "s")
     assert "oldSelf cannot be used on the uncorrelatable portion" in cause.message
+
+
+def test_rules_name_fields_that_exist() -> None:
+    spec = {
+        "type": "object",
+        "properties": {
+            "x": INTEGER,
+            "a-b": INTEGER,
+            "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
+        },
+    }
+
+    def problems(rule: str) -> list[str]:
+        whole = {**spec, "x-kubernetes-validations": [{"rule": rule}]}
+        return [cause.message for cause in rules_cel.problems({"type": "object", "properties": {"spec": whole}}, "s")]
+
+    assert problems("self.z == 100") == ["Invalid value: \"self.z == 100\": compilation failed: undefined field 'z'"]
+    for rule in (
+        "self.x > 0",
+        "self.a__dash__b > 0",
+        "self.free.any.thing == 1",
+        "'self.z' == 'a'",
+        "self.x in [1] || has(self.x)",
+    ):
+        assert problems(rule) == []
+    assert "Syntax error" in problems("self = 42")[0]
+
+
+def test_the_root_knows_its_identity() -> None:
+    root = {
+        "type": "object",
+        "properties": {},
+        "x-kubernetes-validations": [{"rule": "self.metadata.name.size() < 9 && self.kind != ''"}],
+    }
+    assert rules_cel.problems(root, "s") == []
+
+
+def test_a_rule_inside_unbounded_lists_of_lists_exceeds_the_budget() -> None:
+    inner = {
+        "type": "array",
+        "items": {"type": "string"},
+        "x-kubernetes-validations": [{"rule": "self.all(s, s == 'constant')"}],
+    }
+    (cause,) = rules_cel.problems({"type": "object", "properties": {"x": {"type": "array", "items": inner}}}, "s")
+    assert "exceeds budget" in cause.message
+
+
+def test_an_object_over_which_a_rule_would_take_too_long_is_refused() -> None:
+    rule = {"rule": "self.all(x, self.all(y, x == y))"}
+    large = {"type": "array", "maxItems": 725, "items": INTEGER, "x-kubernetes-validations": [rule]}
+    of_kind = kind({"large": large})
+    assert judged(of_kind, {"large": [20] * 10}) == []
+    ((_, field, message),) = judged(of_kind, {"large": [20] * 725})
+    assert field == "spec.large"
+    assert "call cost exceeds limit" in message
