@@ -116,6 +116,7 @@ _CLUSTER_ROLES: dict[str, str] = {
         list,watch | * | *
         create | core | serviceaccounts/token
         get | core | nodes/stats
+        approve | certificates.k8s.io | signers | kubernetes.io/kubelet-serving
         """,
     "system:kube-dns": """
         list,watch | core | endpoints,services
