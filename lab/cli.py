@@ -175,6 +175,31 @@ def _command(home: Path, verb: str, name: str) -> None:
     print(f"cutaway: {name}: {verb} done")
 
 
+@app.command()
+def explain(
+    target: Annotated[
+        str, typer.Argument(metavar="KIND/NAME", help="deployment/web, pod/web-0, service/web, pvc/data …")
+    ],
+    home: Home,
+    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Where it is.")] = "default",
+    output: Annotated[str, typer.Option("--output", "-o", help="text or json")] = "text",
+) -> None:
+    """Why is it not as desired: the chain of causes, and what would fix it. Exit code 1 if something is wrong."""
+    from lab.explain import ask
+    from lab.explain.finding import render
+
+    kind, slash, name = target.partition("/")
+    if not slash or not name:
+        raise LabError(f"{target!r} names no object", "KIND/NAME, as in deployment/web")
+    findings = asyncio.run(ask.explain(clusters.require(home), ask.kind_of(kind), namespace, name))
+    if output == "json":
+        print(json.dumps([finding.to_dict() for finding in findings], indent=2))
+    else:
+        print("\n".join(render(findings)) or f"{target} is as desired")
+    if findings:
+        raise typer.Exit(1)
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def swap(
     context: typer.Context,
