@@ -132,6 +132,8 @@ async def _root(main: Callable[[Context[ConfigT]], Awaitable[None]], config: Con
     try:
         async with asyncio.TaskGroup() as tasks:
             ctx = Context(config, tasks)
+            # Before anything of the component runs: what has said that it is ready must be stoppable.
+            _follow_signals(ctx)
             main_task = tasks.create_task(_as_coroutine(main, ctx), name="main")
             tasks.create_task(_supervise(ctx, main_task), name="stop on signal")
     except BaseExceptionGroup as group:
@@ -143,7 +145,8 @@ async def _as_coroutine(main: Callable[[Context[ConfigT]], Awaitable[None]], ctx
     await main(ctx)
 
 
-async def _supervise(ctx: Context[Any], main_task: asyncio.Task[None]) -> None:
+def _follow_signals(ctx: Context[Any]) -> None:
+    """SIGTERM and SIGINT begin a graceful stop; a second one ends the process at once."""
     loop = asyncio.get_running_loop()
 
     def on_signal() -> None:
@@ -155,6 +158,9 @@ async def _supervise(ctx: Context[Any], main_task: asyncio.Task[None]) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
+
+
+async def _supervise(ctx: Context[Any], main_task: asyncio.Task[None]) -> None:
     try:
         await ctx.stopping.wait()
         ctx.health.stopping = True
