@@ -40,6 +40,9 @@ from services.controller_manager.controllers.job.indexes import render
 from services.controller_manager.views.pod import Pod
 from services.controller_manager.views.workloads import Job
 
+# These are pointers upstream: a reader can tell none from not counted.
+_WRITTEN_WHEN_ZERO = ("uncountedTerminatedPods", "ready", "terminating")
+
 
 @dataclass(frozen=True, slots=True)
 class _End:
@@ -85,7 +88,7 @@ def plan(job: Job, pods: Sequence[Pod], now: datetime) -> Plan:
         status["active"] = len(active) - len(keep.surplus) + len(keep.creations)
         out.wake(keep.wait)
         out.wake(_deadline_in(job, status, now))
-    status = {name: value for name, value in status.items() if value or name == "uncountedTerminatedPods"}
+    status = {name: value for name, value in status.items() if value or name in _WRITTEN_WHEN_ZERO}
     out.actions += status_patch(kinds.JOB, job, status)
     out.actions += events
     out.actions += [release(pod) for pod in counts.release]

@@ -119,6 +119,7 @@ def test_a_job_completes_and_says_so() -> None:
     assert final["conditions"][1]["reason"] == "CompletionsReached"
     assert final["succeeded"] == 2
     assert final["completionTime"]
+    assert (final["ready"], final["terminating"]) == (0, 0)
     assert [event.reason for event in world.events] == ["Completed"]
 
 
