@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import random
 import ssl
-import uuid
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
@@ -32,6 +32,7 @@ from services.apiserver.rest.discovery import VERSION, Discovery, not_allowed, u
 from services.apiserver.rest.flow import FlowControl
 from services.apiserver.rest.health import Check, Health
 from services.apiserver.rest.openapi import OpenApi
+from services.apiserver.rest.stored_json import StoredJson
 from services.apiserver.rest.verbs import Verbs
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ log = structlog.get_logger("rest")
 # Upstream's --request-timeout.
 REQUEST_SECONDS_MAX = 60
 _BEARER_PROTOCOL = "base64url.bearer.authorization.k8s.io."
+# A watch has its own timeout, and a get waits for nothing.
+_UNTIMED = frozenset({"watch", "get"})
 _HEALTH_ENDPOINTS = ("/healthz", "/livez", "/readyz")
 
 
@@ -111,13 +114,13 @@ class RestServer:
 
     async def handle(self, http: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, whatever happens."""
-        audit_id = http.headers.get("Audit-ID") or str(uuid.uuid4())
+        audit_id = _audit_id(http.headers.get("Audit-ID"))
         call: Call | None = None
         try:
             path, query = paths.split_target(http.raw_path)
             call = Call(http, paths.parse(http.method, path, query), query, ANONYMOUS, audit_id)
             call.user = await self._user(http)
-            if any(name[:12].lower() == "impersonate-" for name in http.headers):
+            if b"impersonate-" in _names(http):
                 call.user = impersonated(call.user, http.headers.items(), self._authorizer)
             response = await self._flow.run(call, self._answer)
         except errors.ApiError as error:
@@ -137,7 +140,9 @@ class RestServer:
             response = responses.status_response(
                 errors.InternalError(f"Internal error occurred: see the server's log, audit id {audit_id}")
             )
-        if not response.prepared:
+        if isinstance(response, StoredJson):
+            response.audit_id = audit_id
+        elif not response.prepared:
             response.headers["Audit-Id"] = audit_id
         if self._auditor is not None and call is not None:
             self._auditor.completed(call, response.status)
@@ -177,7 +182,7 @@ class RestServer:
             raise unknown_path()
         if self._connector.serves(resource, info.subresource):
             return await self._connector.serve(call, resource)
-        if info.verb == "watch":
+        if info.verb in _UNTIMED:
             return await self._verbs.serve(call, resource)
         async with asyncio.timeout(_timeout(call)):
             return await self._verbs.serve(call, resource)
@@ -226,6 +231,19 @@ class RestServer:
                 served.append(f"/apis/{group}")
                 served += [f"/apis/{group}/{version}" for version in self._registry.versions(group)]
         return sorted([*served, *_HEALTH_ENDPOINTS, "/metrics", "/openapi/v2", "/openapi/v3", "/version"])
+
+
+def _audit_id(given: str | None) -> str:
+    """The id that a request is known by: the caller's if it fits, else a random one in the form of a UUID."""
+    if given and len(given) <= 64 and given.isprintable() and given.isascii():
+        return given
+    digits = f"{random.getrandbits(128):032x}"
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
+
+
+def _names(http: web.BaseRequest) -> bytes:
+    """The names of the request's headers in one piece: quicker to search than one by one."""
+    return b"\n".join(name for name, _ in http.raw_headers).lower()
 
 
 def _attributes(call: Call) -> Attributes:

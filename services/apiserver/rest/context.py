@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 from aiohttp import web
 
@@ -12,7 +11,7 @@ from services.apiserver.rest.connection import Connection
 from services.apiserver.rest.paths import Query, RequestInfo
 
 
-@dataclass
+@dataclass(slots=True)
 class Call:
     """A request as the parts of the front hand it to each other."""
 
@@ -32,7 +31,7 @@ class Call:
         """The Accept header."""
         return self.http.headers.get("Accept", "")
 
-    @cached_property
+    @property
     def user_agent(self) -> str:
         """The User-Agent header."""
         return self.http.headers.get("User-Agent", "")

@@ -14,6 +14,7 @@ from services.apiserver.rest import bodies, negotiate, options, responses, table
 from services.apiserver.rest.context import Call
 from services.apiserver.rest.discovery import not_allowed, unknown_path
 from services.apiserver.rest.negotiate import PARTIAL, PARTIAL_LIST, TABLE
+from services.apiserver.rest.stored_json import StoredJson, fits
 from services.apiserver.rest.watching import Transform, stream_watch
 
 if TYPE_CHECKING:
@@ -110,13 +111,15 @@ class Verbs:
         version = options.first(call.query, "resourceVersion") if call.query else ""
         body = await self.handlers.get(self.request(call, resource), version)
         if form is negotiate.PLAIN:
-            return responses.json_response(body)
+            # Typed as what aiohttp expects; it asks no more of an answer than this one offers.
+            return StoredJson(call.http, body) if fits(call.http) else responses.json_response(body)  # type: ignore[return-value]
         body = self._transformed(call, resource, form, body)
         return responses.json_response(responses.represented(body, form.media_type), content_type=form.content_type)
 
     async def list(self, call: Call, resource: Resource) -> web.StreamResponse:
         """GET a collection."""
         form = negotiate.choose(call.accept, negotiate.LIST_TRANSFORMS)
+        encoding = call.http.headers.get("Accept-Encoding", "")
         result = await self.handlers.list(self.request(call, resource), options.list_options(call.query))
         if form.transform == TABLE:
             body = table.table_of_list(resource, form.version, result, _include(call))
@@ -134,8 +137,11 @@ class Verbs:
                 result.continue_token,
                 result.remaining,
             )
+        small = "gzip" not in encoding or len(body) < responses.GZIP_BYTES_MIN
+        if small and form is negotiate.PLAIN and fits(call.http):
+            return StoredJson(call.http, body)  # type: ignore[return-value]
         response = responses.json_response(responses.represented(body, form.media_type), content_type=form.content_type)
-        return await responses.compressed(response, call.http.headers.get("Accept-Encoding", ""))
+        return await responses.compressed(response, encoding)
 
     async def watch(self, call: Call, resource: Resource) -> web.StreamResponse:
         """GET with watch=true."""
