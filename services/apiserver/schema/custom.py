@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import copy
 import json
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jsonschema_rs
 
 from machinery.api.errors import BadRequest, Cause
-from services.apiserver.schema import causes, fields, formats
+from services.apiserver.schema import causes, fields, formats, patterns
 from services.apiserver.schema.definitions import OBJECT_META, Node, node_named
 from services.apiserver.schema.structural import EMBEDDED, INT_OR_STRING, LIST_KEYS, LIST_TYPE, PRESERVE, RULES
 from services.apiserver.schema.structure import Sort, json_type, walk
@@ -49,7 +48,7 @@ class CustomSchema:
         self.schema: Schema = _rooted(copy.deepcopy(schema) if schema else {"type": "object", PRESERVE: True})
         self._validator: Any = None
         self._node: Node | None = None
-        self._looks_closer = _mentions(self.schema, (LIST_TYPE, RULES, "format"))
+        self._looks_closer = _mentions(self.schema, (LIST_TYPE, "format", "pattern"))
         self._defaults = _mentions(self.schema, ("default",))
         self._rules: Any = None
         self._has_rules = _mentions(self.schema, (RULES,))
@@ -66,7 +65,7 @@ class CustomSchema:
         """Nothing unknown in the object, and every value validation holds (formats, list types and rules aside)."""
         if self._validator is None:
             document = {"$schema": "http://json-schema.org/draft-04/schema#", **_judged(self.schema, root=True)}
-            self._validator = jsonschema_rs.Draft4Validator(document)
+            self._validator = jsonschema_rs.Draft4Validator(document, pattern_options=patterns.LINEAR)
         sound: bool = self._validator.is_valid(obj)
         return sound
 
@@ -171,6 +170,7 @@ def _mentions(schema: Any, keys: tuple[str, ...]) -> bool:
 def _judged(schema: Schema, *, root: bool = False) -> Schema:
     """The JSON schema that the compiled validator judges by."""
     out: Schema = {key: schema[key] for key in _PASSED_ON if key in schema and key != "format"}
+    _drop_foreign_pattern(out)
     for name in ("allOf", "anyOf", "oneOf"):
         if name in out:
             out[name] = [_loose(one) for one in out[name]]
@@ -199,9 +199,16 @@ def _judged(schema: Schema, *, root: bool = False) -> Schema:
     return out
 
 
+def _drop_foreign_pattern(out: Schema) -> None:
+    """A pattern that the validator's engine doesn't take is judged by `closer`."""
+    if "pattern" in out and patterns.compiled(out["pattern"]) is None:
+        del out["pattern"]
+
+
 def _loose(schema: Schema) -> Schema:
     """A nested value validation: it judges values and never fields that it doesn't name."""
     out = {key: value for key, value in schema.items() if key in _PASSED_ON and key != "format"}
+    _drop_foreign_pattern(out)
     if "type" in schema:
         out["type"] = schema["type"]
     if schema.get("properties"):
@@ -341,7 +348,11 @@ def _values(schema: Schema, value: Any, path: str, where: str) -> Iterator[Cause
             yield causes.too_long(path, schema["maxLength"])
         if len(value) < schema.get("minLength", 0):
             yield causes.invalid(path, value, f"{where} in body should be at least {schema['minLength']} chars long")
-        if "pattern" in schema and not re.search(schema["pattern"], value):
+        if (
+            "pattern" in schema
+            and patterns.compiled(schema["pattern"])
+            and not patterns.matches(schema["pattern"], value)
+        ):
             yield causes.invalid(path, value, f"{where} in body should match '{schema['pattern']}'")
     elif isinstance(value, list):
         if len(value) > schema.get("maxItems", len(value)):
@@ -373,7 +384,7 @@ def _numbers(schema: Schema, value: float, path: str, where: str) -> Iterator[Ca
 
 
 def _holds(schema: Schema, value: Any) -> bool:
-    return bool(jsonschema_rs.Draft4Validator(_loose(schema)).is_valid(value))
+    return bool(jsonschema_rs.Draft4Validator(_loose(schema), pattern_options=patterns.LINEAR).is_valid(value))
 
 
 def _junctors(schema: Schema, value: Any, path: str, where: str) -> Iterator[Cause]:
@@ -392,13 +403,16 @@ def _junctors(schema: Schema, value: Any, path: str, where: str) -> Iterator[Cau
 
 
 def closer(schema: Schema, value: Any, path: str, *, old: Any = None) -> list[Cause]:
-    """Formats, and the uniqueness of sets and of map-lists' keys."""
+    """Formats, patterns that the validator doesn't speak, and the uniqueness of sets and of map-lists' keys."""
     found: list[Cause] = []
     if isinstance(value, str):
         check = formats.FORMATS.get(schema.get("format") or "")
         if check is not None and not check(value) and value != old:
             kind = schema["format"]
             found.append(causes.invalid(path, value, f'{path} in body must be of type {kind}: "{value}"'))
+        pattern = schema.get("pattern")
+        if pattern is not None and patterns.compiled(pattern) is None and not patterns.matches(pattern, value):
+            found.append(causes.invalid(path, value, f"{path} in body should match '{pattern}'"))
     elif isinstance(value, dict):
         properties, extra = schema.get("properties") or {}, schema.get("additionalProperties")
         for name, below in value.items():

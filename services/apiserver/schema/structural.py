@@ -11,7 +11,7 @@ import re
 from typing import Any
 
 from machinery.api.errors import Cause
-from services.apiserver.schema import causes
+from services.apiserver.schema import causes, patterns
 
 Schema = dict[str, Any]
 
@@ -137,10 +137,9 @@ def _keywords(schema: Schema, path: str) -> list[Cause]:
     if declared == "array" and schema.get("items") is None:
         found.append(causes.required(f"{path}.items", "must be specified"))
     if schema.get("pattern") is not None:
-        try:
-            re.compile(schema["pattern"])
-        except (re.error, RecursionError, OverflowError) as error:
-            detail = f"must be a valid regular expression, but isn't: {error}"
+        why = patterns.problem(schema["pattern"])
+        if why:
+            detail = f"must be a valid regular expression, but isn't: {why}"
             found.append(causes.invalid(f"{path}.pattern", schema["pattern"], detail))
     return found + _lists(schema, path)
 

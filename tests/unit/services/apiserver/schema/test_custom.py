@@ -63,6 +63,13 @@ VALUES = [
     ({"type": "integer", "multipleOf": 5}, 7, "spec.f: Invalid value: 7: spec.f in body should be a multiple of 5"),
     ({"type": "string", "enum": ["S", "M"]}, "L", 'spec.f: Unsupported value: "L": supported values: "S", "M"'),
     ({"type": "string", "pattern": "^a+$"}, "b", "spec.f: Invalid value: \"b\": spec.f in body should match '^a+$'"),
+    ({"type": "string", "pattern": "(?i)^ab$"}, "AB", None),
+    (
+        {"type": "string", "pattern": "(?i)^ab$"},
+        "b",
+        "spec.f: Invalid value: \"b\": spec.f in body should match '(?i)^ab$'",
+    ),
+    ({"type": "string", "pattern": r"\Aab\z"}, "ab", None),
     ({"type": "string", "maxLength": 2}, "abc", "spec.f: Too long: may not be more than 2 bytes"),
     (
         {"type": "string", "minLength": 2},
@@ -123,6 +130,12 @@ def test_values(of_field: Obj, value: Any, expected: str | None) -> None:
     kind = schema(f=of_field)
     assert structural.problems(kind.schema, AT) == []
     assert judged(kind, shirt(f=value)) == ([] if expected is None else [expected])
+
+
+def test_patterns_take_linear_time() -> None:
+    kind = schema(f={"type": "string", "pattern": "^(a+)+$"})
+    (line,) = judged(kind, shirt(f="a" * 5000 + "b"))
+    assert line.startswith("spec.f: Invalid value: ")
 
 
 def test_map_lists_are_unique_by_their_keys() -> None:
