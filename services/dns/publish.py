@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import asyncio
 
-import structlog
-
 from machinery.api import errors, kinds
 from machinery.client.api_client import ApiClient
+from machinery.component import logs
 
-log = structlog.get_logger()
+log = logs.get("publish")
 NAMESPACE = "kube-system"
 SERVICE = "kube-dns"
 RETRY_SECONDS_MAX = 30.0

@@ -16,14 +16,13 @@ import dns.message
 import dns.opcode
 import dns.rcode
 import dns.rdataclass
-import structlog
 
-from machinery.component import metrics
+from machinery.component import logs, metrics
 from services.dns import answer as answers
 from services.dns.forward import Forwarder
 from services.dns.zone import Zone
 
-log = structlog.get_logger()
+log = logs.get("server")
 
 READY_ANSWERS_MAX = 20_000
 PLAIN_UDP_BYTES_MAX = 512

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
-from machinery.client.api_client import ApiClient
-from machinery.client.informer import Informer
 
 from machinery.api import kinds
+from machinery.api.kinds import Kind
+from machinery.client.api_client import ApiClient
+from machinery.client.informer import Informer
 from machinery.component import config, grpc_server, http_server, process
 from machinery.component.config import ComponentConfig
 from protos.cutaway.v1 import kube_proxy_pb2, kube_proxy_pb2_grpc
+from services.kube_proxy import api, conntrack, ip_program, node_watch
+from services.kube_proxy.health_check import HealthChecks
 from services.kube_proxy.network import PodNetwork
 from services.kube_proxy.nft import NftCommand, NftError
-from services.kube_proxy.node_watch import keep_routes
-from services.kube_proxy.proxy import Proxy, slice_service
+from services.kube_proxy.proxy import Proxy
 from services.kube_proxy.ruleset import Settings
 from services.kube_proxy.service import KubeProxyService
 
@@ -31,30 +33,38 @@ class KubeProxyConfig(ComponentConfig):
     pod_network: Annotated[bool, msgspec.Meta(description="Keep routes to the pods of other nodes")] = True
 
 
-async def serve(ctx: process.Context[KubeProxyConfig]) -> None:
-    """Build the parts and run them."""
-    settings = ctx.config
-    if not settings.node_name:
-        raise process.Fatal("node_name: needs the name of this node")
-    client = await ApiClient.connect(settings.apiserver, settings.tls, user_agent="kube-proxy")
-    ctx.on_stop(client.close)
-    nft = NftCommand()
-    if settings.pod_network:
-        network = PodNetwork(settings.node_name, settings.cluster_cidr, nft)
+class _Parts:
+    """What `serve` builds, each part on those before it."""
+
+    def __init__(self, ctx: process.Context[KubeProxyConfig], client: ApiClient) -> None:
+        self.ctx = ctx
+        self.settings = ctx.config
+        self.client = client
+        self.nft = NftCommand()
+        self.nodes = self.informer(kinds.NODE, api.Node)
+
+    def informer(self, kind: Kind, model: type, **options: Any) -> Informer[Any]:
+        """Follow a kind, with just the fields of our model."""
+        informer: Informer[Any] = Informer(self.client, kind, decode=msgspec.json.Decoder(model).decode, **options)
+        self.ctx.tasks.create_task(informer.run(), name=f"informer {kind.plural}")
+        return informer
+
+    async def pod_network(self) -> None:
+        """Routes to other nodes' pods."""
+        network = PodNetwork(self.settings.node_name, self.settings.cluster_cidr, self.nft)
         try:
             await network.start()
         except NftError as error:
             raise process.Fatal(str(error)) from error
-        nodes = Informer(client, kinds.NODE)
-        ctx.tasks.create_task(nodes.run(), name="informer nodes")
-        ctx.tasks.create_task(keep_routes(nodes, network), name="pod routes")
-    if settings.services:
-        services = Informer(client, kinds.SERVICE)
-        slices = Informer(client, kinds.ENDPOINT_SLICE, indexers={"service": slice_service})
+        self.ctx.tasks.create_task(node_watch.follow(self.nodes, network.update), name="pod routes")
+
+    def service_rules(self) -> Proxy:
+        """Rules of Services, and what goes with them."""
+        settings, tasks = self.settings, self.ctx.tasks
         proxy = Proxy(
-            services,
-            slices,
-            nft,
+            self.informer(kinds.SERVICE, api.Service),
+            self.informer(kinds.ENDPOINT_SLICE, api.EndpointSlice, indexers={"service": api.slice_service}),
+            self.nft,
             Settings(
                 settings.node_name,
                 settings.cluster_cidr,
@@ -62,10 +72,35 @@ async def serve(ctx: process.Context[KubeProxyConfig]) -> None:
                 settings.masquerade_all,
             ),
         )
-        ctx.health.add_ready("rules", lambda: None if proxy.applied is not None else "the rules are not written yet")
-        ctx.tasks.create_task(services.run(), name="informer services")
-        ctx.tasks.create_task(slices.run(), name="informer endpointslices")
-        ctx.tasks.create_task(proxy.run(), name="proxy")
+
+        async def learn_zone(nodes: list[api.Node]) -> None:
+            proxy.set_zone(node_watch.zone_of(nodes, settings.node_name))
+
+        checks, cleaner = HealthChecks(), conntrack.Cleaner(proxy.table_ports, ip_program.node_addresses)
+        proxy.listeners += [checks.changed, cleaner.changed]
+        self.ctx.health.add_ready("rules", lambda: None if proxy.is_written else "the rules are not written yet")
+        for name, loop in {
+            "proxy": proxy.run(),
+            "health checks": checks.run(),
+            "conntrack": cleaner.run(),
+            "zone": node_watch.follow(self.nodes, learn_zone),
+        }.items():
+            tasks.create_task(loop, name=name)
+        return proxy
+
+
+async def serve(ctx: process.Context[KubeProxyConfig]) -> None:
+    """Build the parts and run them."""
+    settings = ctx.config
+    if not settings.node_name:
+        raise process.Fatal("node_name: needs the name of this node")
+    client = await ApiClient.connect(settings.apiserver, settings.tls, user_agent="kube-proxy")
+    ctx.on_stop(client.close)
+    parts = _Parts(ctx, client)
+    if settings.pod_network:
+        await parts.pod_network()
+    if settings.services:
+        proxy = parts.service_rules()
         if settings.grpc_address:
             server = await grpc_server.serve(
                 settings,

@@ -1,21 +1,32 @@
-"""Tells the pod network about every change of the nodes, one update at a time, gathering what came meanwhile."""
+"""Tells who depends on the nodes about every change of them, one update at a time, gathering what came meanwhile."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
-from lightkube.models import core_v1
 from machinery.client.informer import Informer
+from services.kube_proxy.api import Node
 
-from services.kube_proxy.network import PodNetwork
+ZONE_LABEL = "topology.kubernetes.io/zone"
 
 
-async def keep_routes(nodes: Informer[core_v1.Node], network: PodNetwork) -> None:
-    """Update the routes for ever. Heartbeats change nodes too; `PodNetwork.update` does nothing for them."""
+async def follow(nodes: Informer[Node], act: Callable[[list[Node]], Awaitable[None]]) -> None:
+    """Call `act` with all nodes, now and after every change that matters to a network (heartbeats do not)."""
     changed = asyncio.Event()
-    nodes.add_handler(lambda _old, _new: changed.set())
+
+    def note(old: Node | None, new: Node | None) -> None:
+        if old != new:
+            changed.set()
+
+    nodes.add_handler(note)
     await nodes.synced.wait()
     while True:
         changed.clear()
-        await network.update(nodes.lister.list())
+        await act(nodes.lister.list())
         await changed.wait()
+
+
+def zone_of(nodes: list[Node], name: str) -> str:
+    """The zone of a node; empty if it has none."""
+    return next(((n.metadata.labels or {}).get(ZONE_LABEL, "") for n in nodes if n.metadata.name == name), "")

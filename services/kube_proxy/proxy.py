@@ -1,26 +1,26 @@
 """The loop: what changed in the API becomes one nft transaction.
 
-Invariants: `applied` is what the kernel holds; it changes only after nft has accepted a transaction. Changes that
-arrive while nft works are gathered and go into the next one. If nft refuses a difference, the kernel may hold something
-else than we think (somebody flushed it, say), so the whole table is written anew, after a growing pause.
+Invariants: `table` is what the kernel holds once the transaction in work is accepted; `applied` is None until the first
+one was. Changes that arrive while nft works are gathered and go into the next one. If nft refuses a difference, the
+kernel may hold something else than we think (somebody flushed it, say), so the whole table is filled anew, in one
+transaction, after a growing pause.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-import structlog
-from lightkube.models import core_v1, discovery_v1
 from machinery.client.informer import Informer
-
-from machinery.component import metrics
-from services.kube_proxy import render
+from machinery.component import logs, metrics
+from services.kube_proxy.api import EndpointSlice, Service, slice_service
 from services.kube_proxy.nft import Nft, NftError
-from services.kube_proxy.ruleset import SERVICE_NAME_LABEL, Ruleset, ServicePort, Settings, service_ports
+from services.kube_proxy.render import TABLE
+from services.kube_proxy.ruleset import Ruleset, ServicePort, Settings, service_ports
+from services.kube_proxy.table import Table
 
-log = structlog.get_logger()
+log = logs.get("proxy")
 
 RETRY_SECONDS_FIRST = 0.5
 RETRY_SECONDS_MAX = 30.0
@@ -31,13 +31,8 @@ sync_failures = metrics.counter(
 )
 synced_at = metrics.gauge("kubeproxy_sync_proxy_rules_last_timestamp_seconds", "When the rules were last in step.")
 
-
-def slice_service(piece: discovery_v1.EndpointSlice) -> list[str]:
-    """The key of the Service that a slice belongs to (an index for the informer)."""
-    if piece.metadata is None:
-        return []
-    name = (piece.metadata.labels or {}).get(SERVICE_NAME_LABEL)
-    return [f"{piece.metadata.namespace}/{name}"] if name else []
+# Called with the ports as they were and as they are now, after the kernel has them.
+Listener = Callable[[dict[str, ServicePort | None], dict[str, ServicePort | None]], None]
 
 
 class Proxy:
@@ -45,8 +40,8 @@ class Proxy:
 
     def __init__(
         self,
-        services: Informer[core_v1.Service],
-        slices: Informer[discovery_v1.EndpointSlice],
+        services: Informer[Service],
+        slices: Informer[EndpointSlice],
         nft: Nft,
         settings: Settings,
     ) -> None:
@@ -54,18 +49,30 @@ class Proxy:
         self.slices = slices
         self.nft = nft
         self.settings = settings
-        # None until the first full sync, and after a refusal.
-        self.applied: Ruleset | None = None
+        # The node's own, for Services that prefer what is near.
+        self.zone = ""
+        self.table = Table(settings)
+        self.is_written = False
         self.dirty: set[str] = set()
         self.wake = asyncio.Event()
-        self.keys_of_service: dict[str, set[str]] = {}
+        self.keys_of_service: dict[str, tuple[str, ...]] = {}
+        self.listeners: list[Listener] = []
         services.add_handler(self._service_changed)
         slices.add_handler(self._slice_changed)
 
     @property
     def in_step(self) -> bool:
         """Whether the kernel holds the rules of everything that was seen."""
-        return self.applied is not None and not self.dirty
+        return self.is_written and not self.dirty
+
+    @property
+    def applied(self) -> Ruleset | None:
+        """What the kernel holds; None before the first write and after a refusal."""
+        return Ruleset(self.settings, self.table.ports) if self.is_written else None
+
+    def table_ports(self) -> Iterable[ServicePort]:
+        """Every port that the table serves."""
+        return self.table.ports.values()
 
     async def run(self) -> None:
         """Sync for ever."""
@@ -79,56 +86,62 @@ class Proxy:
             except NftError as error:
                 sync_failures.inc()
                 log.error("nft refused the rules; writing them anew", error=str(error), pause_seconds=pause)
-                self.applied = None
+                self.is_written = False
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, RETRY_SECONDS_MAX)
                 continue
             await self.wake.wait()
 
+    def set_zone(self, zone: str) -> None:
+        """The node's zone became known or changed."""
+        if zone != self.zone:
+            self.zone = zone
+            self._mark(self.services.lister.keys())
+
     async def _sync(self) -> None:
         self.wake.clear()
         began = time.monotonic()
-        if self.applied is None:
-            self.dirty.clear()
-            wanted = Ruleset(self.settings, self._ports(self.services.lister.keys()))
-            transaction = render.full(wanted)
+        changed, self.dirty = self.dirty, set()
+        before: dict[str, ServicePort | None] = {}
+        after: dict[str, ServicePort | None] = {}
+        if self.is_written:
+            for service in changed:
+                before |= {key: self.table.ports.get(key) for key in self.keys_of_service.pop(service, ())}
+                after |= {port.key: port for port in self._ports(service)}
+            after = dict.fromkeys(before) | after
+            transaction = self.table.change(after)
         else:
-            wanted = self._with_changes(self.applied)
-            transaction = render.difference(self.applied, wanted)
+            there = await self.nft.names(TABLE)
+            self.table = Table(self.settings)
+            self.keys_of_service.clear()
+            every = self.services.lister.keys()
+            ports = [port for service in every for port in self._ports(service)]
+            transaction = self.table.adopt(ports, there)
+            after = dict(self.table.ports)
         if transaction:
             await self.nft.apply(transaction)
             sync_seconds.observe(time.monotonic() - began)
-        self.applied = wanted
+        self.is_written = True
         synced_at.set_to_current_time()
+        if after:
+            for listener in self.listeners:
+                listener(before, after)
 
-    def _with_changes(self, applied: Ruleset) -> Ruleset:
-        changed, self.dirty = self.dirty, set()
-        ports = dict(applied.ports)
-        for service in changed:
-            for key in self.keys_of_service.pop(service, ()):
-                ports.pop(key, None)
-        ports.update(self._ports(changed))
-        return Ruleset(self.settings, ports)
-
-    def _ports(self, services: Iterable[str]) -> dict[str, ServicePort]:
-        ports: dict[str, ServicePort] = {}
-        for name in services:
-            service = self.services.lister.by_key(name)
-            if service is None:
-                continue
-            pieces = self.slices.lister.by_index("service", name)
-            mine = {port.key: port for port in service_ports(service, pieces, self.settings)}
-            self.keys_of_service[name] = set(mine)
-            ports.update(mine)
+    def _ports(self, service: str) -> list[ServicePort]:
+        found = self.services.lister.by_key(service)
+        if found is None:
+            return []
+        pieces = self.slices.lister.by_index("service", service)
+        ports = service_ports(found, pieces, self.settings, self.zone)
+        self.keys_of_service[service] = tuple(port.key for port in ports)
         return ports
 
-    def _service_changed(self, old: core_v1.Service | None, new: core_v1.Service | None) -> None:
+    def _service_changed(self, old: Service | None, new: Service | None) -> None:
         changed = new or old
         assert changed is not None
-        assert changed.metadata is not None
-        self._mark([f"{changed.metadata.namespace}/{changed.metadata.name}"])
+        self._mark([changed.key])
 
-    def _slice_changed(self, old: discovery_v1.EndpointSlice | None, new: discovery_v1.EndpointSlice | None) -> None:
+    def _slice_changed(self, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
         self._mark(key for piece in (old, new) if piece is not None for key in slice_service(piece))
 
     def _mark(self, services: Iterable[str]) -> None:

@@ -1,239 +1,306 @@
-"""Writes a ruleset, or the difference of two, as the text of one nft transaction. Pure.
+"""Writes rules as nft objects, and differences of them as the text of one nft transaction. Pure.
 
 nft applies a file as a whole or not at all, so a packet sees the rules before or after a change and never half of one.
-Within a transaction chains are made before the map elements that jump to them, and removed after them.
+
+A Service has no chain of its own: it is an element of `service-ips` that names a shared chain by the number of
+endpoints, and one element of `endpoints` for each of them. `pick-3-outside` draws a number below 3 and looks up
+address . protocol . port . number. So a change costs a few elements of hash maps, however many Services there are;
+chains, and above all anonymous sets, cost nft and the kernel time that grows with their number. Only affinity and
+source ranges need chains and sets of a Service's own.
+
+A packet that drew its number just before the number of endpoints fell finds no element; the second rule of a `pick`
+chain then takes endpoint 0, so that no connection is lost in a change.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
-from services.kube_proxy.ruleset import Balancer, Frontend, Ruleset, ServicePort, Settings
+from services.kube_proxy.ruleset import Endpoint, Frontend, Masquerade, ServicePort, Settings
 
 TABLE = "ip cutaway-proxy"
+# Local endpoints' numbers begin here in `endpoints`, beside those of the whole pool.
+LOCAL_OFFSET = 32768
 
-# Every chain, map and set that does not belong to one Service, in the order of a packet's way.
-BASE = """\
-table {table} {{
-  # One rule each: address . protocol . port -> the chain of the Service's port.
-  map service-ips {{ type ipv4_addr . inet_proto . inet_service : verdict; }}
-  map service-nodeports {{ type inet_proto . inet_service : verdict; }}
-  map no-endpoints {{ type ipv4_addr . inet_proto . inet_service : verdict; }}
-  map no-endpoints-nodeports {{ type inet_proto . inet_service : verdict; }}
-  # Pairs of an endpoint with itself: a pod that reached itself through a Service.
-  set hairpin {{ type ipv4_addr . ipv4_addr; }}
-  set cluster-ips {{ type ipv4_addr; }}
-  set pod-network {{ type ipv4_addr; flags interval; {pod_network} }}
+MAPS = {
+    "service-ips": "type ipv4_addr . inet_proto . inet_service : verdict",
+    "service-nodeports": "type inet_proto . inet_service : verdict",
+    "endpoints": "typeof ip daddr . meta l4proto . th dport . numgen random mod 65536 : ip daddr . th dport",
+    "nodeport-endpoints": "typeof meta l4proto . th dport . numgen random mod 65536 : ip daddr . th dport",
+    "no-endpoints": "type ipv4_addr . inet_proto . inet_service : verdict",
+    "no-endpoints-nodeports": "type inet_proto . inet_service : verdict",
+}
+SETS = {
+    # Pairs of an endpoint of this node with itself: a pod that reached itself through a Service.
+    "hairpin": "type ipv4_addr . ipv4_addr",
+    "cluster-ips": "type ipv4_addr",
+    "pod-network": "type ipv4_addr; flags interval",
+}
+# Elements that several Services may share: there as long as one needs them.
+COUNTED = frozenset({"hairpin", "cluster-ips"})
 
-  chain prerouting {{ type nat hook prerouting priority dstnat; policy accept; jump services; }}
-  chain output {{ type nat hook output priority -100; policy accept; jump services; }}
-  chain services {{
-    ip daddr . meta l4proto . th dport vmap @service-ips
-    {node_ports} meta l4proto . th dport vmap @service-nodeports
-  }}
-  chain reject-chain {{ reject; }}
-  # After dstnat, so that what is sent to a Service's address that has endpoints no longer bears it here.
-  chain filter-input {{ type filter hook input priority filter; policy accept; ct state new jump unreachable-nodeports; }}
-  chain filter-forward {{ type filter hook forward priority filter; policy accept; ct state new jump unreachable; }}
-  chain filter-output {{ type filter hook output priority filter; policy accept; ct state new jump unreachable; }}
-  chain unreachable {{
-    ip daddr . meta l4proto . th dport vmap @no-endpoints
-    jump unreachable-nodeports
-    # A Service's address on a port that the Service does not have.
-    ip daddr @cluster-ips reject
-  }}
-  chain unreachable-nodeports {{ {node_ports} meta l4proto . th dport vmap @no-endpoints-nodeports; }}
-  chain mark-for-masquerade {{ meta mark set meta mark or 0x4000; }}
-  chain postrouting {{
-    type nat hook postrouting priority srcnat; policy accept;
-    ip saddr . ip daddr @hairpin masquerade
-    meta mark and 0x4000 == 0 return
-    meta mark set meta mark xor 0x4000
-    masquerade fully-random
-  }}
-}}
-"""
-
-
-def full(ruleset: Ruleset) -> str:
-    """The whole table, replacing whatever it held: for the first sync and for repair."""
-    cidr = ruleset.settings.cluster_cidr
-    pod_network = f"elements = {{ {cidr} }};" if cidr else ""
-    base = BASE.format(table=TABLE, node_ports=_node_port_match(ruleset.settings), pod_network=pod_network)
-    lines = [f"table {TABLE}", f"delete table {TABLE}", base.rstrip()]
-    for port in ruleset.ports.values():
-        lines += _add_chains(port)
-    lines += _elements("add", ruleset.ports.values())
-    lines += _set_elements("add", _addresses(ruleset), _pairs(ruleset))
-    return "\n".join(lines) + "\n"
-
-
-def difference(old: Ruleset, new: Ruleset) -> str:
-    """The commands that turn a table holding `old` into one holding `new`; empty if they are the same."""
-    gone = [old.ports[key] for key in old.ports.keys() - new.ports.keys()]
-    come = [new.ports[key] for key in new.ports.keys() - old.ports.keys()]
-    kept = [
-        (old.ports[key], new.ports[key])
-        for key in new.ports.keys() & old.ports.keys()
-        if old.ports[key] != new.ports[key]
-    ]
-    if not gone and not come and not kept:
-        return ""
-    lines: list[str] = []
-    for port in come:
-        lines += _add_chains(port)
-    for before, after in kept:
-        lines += _change_chains(before, after)
-    removed = [f for port in gone for f in port.frontends] + [
-        f for b, a in kept for f in b.frontends if f not in a.frontends
-    ]
-    added = [f for port in come for f in port.frontends] + [
-        f for b, a in kept for f in a.frontends if f not in b.frontends
-    ]
-    lines += [line for frontend in removed for line in [_element("delete", frontend)]]
-    lines += [line for frontend in added for line in [_element("add", frontend)]]
-    lines += _set_elements("delete", _addresses(old) - _addresses(new), _pairs(old) - _pairs(new))
-    lines += _set_elements("add", _addresses(new) - _addresses(old), _pairs(new) - _pairs(old))
-    for port in gone:
-        lines += _delete_chains(port.balancers)
-    for before, after in kept:
-        names = {balancer.chain for balancer in after.balancers}
-        lines += _delete_chains(b for b in before.balancers if b.chain not in names)
-    return "\n".join(lines) + "\n"
+# What every packet passes, in the order of its way: chain -> (hook, rules).
+BASE = {
+    "services": (
+        "",
+        (
+            "ip daddr . meta l4proto . th dport vmap @service-ips",
+            "{node_ports} meta l4proto . th dport vmap @service-nodeports",
+        ),
+    ),
+    "reject-chain": ("", ("reject",)),
+    "unreachable-nodeports": ("", ("{node_ports} meta l4proto . th dport vmap @no-endpoints-nodeports",)),
+    "unreachable": (
+        "",
+        (
+            "ip daddr . meta l4proto . th dport vmap @no-endpoints",
+            "jump unreachable-nodeports",
+            # A Service's address on a port that the Service does not have.
+            "ip daddr @cluster-ips reject",
+        ),
+    ),
+    "mark-for-masquerade": ("", ("meta mark set meta mark or 0x4000",)),
+    "prerouting": ("type nat hook prerouting priority -100; policy accept;", ("jump services",)),
+    "output": ("type nat hook output priority -100; policy accept;", ("jump services",)),
+    # After dstnat, so that what is sent to a Service's address that has endpoints no longer bears it here.
+    "filter-input": ("type filter hook input priority 0; policy accept;", ("ct state new jump unreachable-nodeports",)),
+    "filter-forward": ("type filter hook forward priority 0; policy accept;", ("ct state new jump unreachable",)),
+    "filter-output": ("type filter hook output priority 0; policy accept;", ("ct state new jump unreachable",)),
+    "postrouting": (
+        "type nat hook postrouting priority 100; policy accept;",
+        (
+            "ip saddr . ip daddr @hairpin masquerade fully-random",
+            "meta mark and 0x4000 == 0 return",
+            "meta mark set meta mark xor 0x4000",
+            "masquerade fully-random",
+        ),
+    ),
+}
 
 
-def _node_port_match(settings: Settings) -> str:
-    if settings.node_port_addresses:
-        return f"ip daddr {{ {', '.join(settings.node_port_addresses)} }}"
-    return "ip daddr != 127.0.0.0/8 fib daddr type local"
+@dataclass(slots=True)
+class Parts:
+    """The nft objects of one Service's port."""
+
+    # (map or set, key) -> value, empty in a set.
+    elements: dict[tuple[str, str], str] = field(default_factory=dict)
+    # Chains that other Services' ports use too: only ever added.
+    shared: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    chains: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    sets: set[str] = field(default_factory=set)
 
 
-def _add_chains(port: ServicePort) -> list[str]:
-    return [line for balancer in port.balancers for line in _chain(balancer, new=True)]
+def parts(port: ServicePort, settings: Settings) -> Parts:
+    """Everything that the table holds for one port of one Service."""
+    found = Parts()
+    for frontend in port.frontends:
+        if frontend.outcome == "balance":
+            _balanced(port, frontend, found)
+        else:
+            target = "goto reject-chain" if frontend.outcome == "reject" else "drop"
+            found.elements["no-endpoints" if frontend.ip else "no-endpoints-nodeports", _key(frontend)] = target
+        if frontend.kind == "cluster":
+            found.elements["cluster-ips", frontend.ip] = ""
+        for end in frontend.endpoints:
+            # A pod can reach only itself from its own node. Without a name the endpoint may be anywhere.
+            if end.node in (settings.node, ""):
+                found.elements["hairpin", f"{end.ip} . {end.ip}"] = ""
+    return found
 
 
-def _change_chains(before: ServicePort, after: ServicePort) -> list[str]:
-    known = {balancer.chain: balancer for balancer in before.balancers}
-    lines: list[str] = []
-    for balancer in after.balancers:
-        previous = known.get(balancer.chain)
-        if previous != balancer:
-            lines += _chain(balancer, new=previous is None, previous=previous)
-    return lines
+def _key(frontend: Frontend) -> str:
+    tail = f"{frontend.protocol.lower()} . {frontend.port}"
+    return f"{frontend.ip} . {tail}" if frontend.ip else tail
 
 
-def _chain(balancer: Balancer, *, new: bool, previous: Balancer | None = None) -> list[str]:
-    """Create or refill one balancer's chain (and, with affinity, a chain and a set for each endpoint)."""
-    name = f"{TABLE} {balancer.chain}"
-    lines = [f"add chain {name}" if new else f"flush chain {name}"]
-    if balancer.source_ranges:
-        lines.append(f"add rule {name} ip saddr != {{ {', '.join(balancer.source_ranges)} }} drop")
-    if balancer.masquerade == "always":
-        lines.append(f"add rule {name} jump mark-for-masquerade")
-    elif balancer.masquerade == "outside":
-        lines.append(f"add rule {name} ip saddr != @pod-network jump mark-for-masquerade")
-    if balancer.affinity_seconds:
-        lines += _sticky_rules(balancer, name, previous)
+def _balanced(port: ServicePort, frontend: Frontend, found: Parts) -> None:
+    sticky = port.affinity_seconds > 0
+    if sticky:
+        target = _sticky_entry(port, frontend, found)
     else:
-        lines.append(f"add rule {name} {_choice(balancer)}")
-        lines += _delete_sticky(previous, set())
-    return lines
+        target = _shared_entry(frontend, found)
+        _number(frontend, frontend.endpoints, 0, found)
+        _number(frontend, frontend.local or (), LOCAL_OFFSET, found)
+    if frontend.source_ranges:
+        chain = f"{port.chain_stem}-from-{frontend.kind}"
+        found.chains[chain] = (
+            f"ip saddr != {{ {', '.join(sorted(set(frontend.source_ranges)))} }} drop",
+            f"goto {target}",
+        )
+        target = chain
+    found.elements["service-ips" if frontend.ip else "service-nodeports", _key(frontend)] = f"goto {target}"
 
 
-def _choice(balancer: Balancer) -> str:
-    # `meta l4proto` must be known before a port can be rewritten.
-    protocols = "meta l4proto { tcp, udp, sctp }"
-    ends = balancer.endpoints
-    if len(ends) == 1:
-        return f"{protocols} dnat to {ends[0].ip}:{ends[0].port}"
-    table = ", ".join(f"{number} : {end.ip} . {end.port}" for number, end in enumerate(ends))
-    return f"{protocols} dnat ip to numgen random mod {len(ends)} map {{ {table} }}"
+def _number(frontend: Frontend, ends: Iterable[Endpoint], offset: int, found: Parts) -> None:
+    name, key = ("endpoints" if frontend.ip else "nodeport-endpoints"), _key(frontend)
+    for number, end in enumerate(ends):
+        found.elements[name, f"{key} . {number + offset}"] = f"{end.ip} . {end.port}"
 
 
-def _sticky_name(balancer: Balancer, number: int) -> str:
-    end = balancer.endpoints[number]
-    return f"{balancer.chain}.{end.ip.replace('.', '-')}-{end.port}"
-
-
-def _sticky_rules(balancer: Balancer, name: str, previous: Balancer | None) -> list[str]:
-    """Session affinity: each endpoint has a set of the clients that it served last; a known client goes there first."""
-    ends = range(len(balancer.endpoints))
-    names = [_sticky_name(balancer, number) for number in ends]
-    old = (
-        {_sticky_name(previous, n) for n in range(len(previous.endpoints))}
-        if previous and previous.affinity_seconds
-        else set()
+def _shared_entry(frontend: Frontend, found: Parts) -> str:
+    count, where = len(frontend.endpoints), "" if frontend.ip else "node-"
+    if frontend.local is None:
+        return _pick(where, count, frontend.masquerade, 0, found)
+    name = f"{where}outside-{count}-{len(frontend.local)}"
+    found.shared[name] = _outside_rules(
+        _pick(where, count, "never", 0, found),
+        _pick(where, count, "always", 0, found),
+        _pick(where, len(frontend.local), "never", LOCAL_OFFSET, found) if frontend.local else "",
     )
-    lines: list[str] = []
-    for number, sticky in enumerate(names):
-        if sticky not in old:
-            end = balancer.endpoints[number]
-            lines.append(
-                f"add set {TABLE} {sticky} "
-                f"{{ type ipv4_addr; flags dynamic,timeout; timeout {balancer.affinity_seconds}s; }}"
-            )
-            lines.append(f"add chain {TABLE} {sticky}")
-            lines.append(
-                f"add rule {TABLE} {sticky} update @{sticky} {{ ip saddr }} "
-                f"meta l4proto {{ tcp, udp, sctp }} dnat to {end.ip}:{end.port}"
-            )
-    lines += [f"add rule {name} ip saddr @{sticky} goto {sticky}" for sticky in names]
-    table = ", ".join(f"{number} : goto {sticky}" for number, sticky in enumerate(names))
-    lines.append(f"add rule {name} numgen random mod {len(names)} vmap {{ {table} }}")
-    return lines + _delete_sticky(previous, set(names))
+    return name
 
 
-def _delete_sticky(previous: Balancer | None, keep: set[str]) -> list[str]:
-    if previous is None or not previous.affinity_seconds:
-        return []
-    names = [_sticky_name(previous, number) for number in range(len(previous.endpoints))]
-    gone = [name for name in names if name not in keep]
-    return [f"delete chain {TABLE} {name}" for name in gone] + [f"delete set {TABLE} {name}" for name in gone]
+def _outside_rules(for_pods: str, for_node: str, for_others: str) -> tuple[str, ...]:
+    return (
+        f"ip saddr @pod-network goto {for_pods}",
+        f"fib saddr type local goto {for_node}",
+        f"goto {for_others}" if for_others else "drop",
+    )
 
 
-def _delete_chains(balancers: Iterable[Balancer]) -> list[str]:
-    lines: list[str] = []
-    for balancer in balancers:
-        lines.append(f"flush chain {TABLE} {balancer.chain}")
-        lines.append(f"delete chain {TABLE} {balancer.chain}")
-        lines += _delete_sticky(balancer, set())
-    return lines
+def _pick(where: str, count: int, masquerade: Masquerade, offset: int, found: Parts) -> str:
+    name = f"{where}pick-{count}-{masquerade}{'-local' if offset else ''}"
+    if name not in found.shared:
+        address = "meta l4proto . th dport" if where else "ip daddr . meta l4proto . th dport"
+        table = "nodeport-endpoints" if where else "endpoints"
+
+        def choice(below: int) -> str:
+            numbers = f"numgen random mod {below}" + (f" offset {offset}" if offset else "")
+            # The protocol must be known before a port can be rewritten.
+            return f"meta l4proto {{ tcp, udp, sctp }} dnat ip to {address} . {numbers} map @{table}"
+
+        found.shared[name] = (*_masquerade_rules(masquerade), choice(count), *([choice(1)] if count > 1 else []))
+    return name
 
 
-def _elements(verb: str, ports: Iterable[ServicePort]) -> list[str]:
-    return [_element(verb, frontend) for port in ports for frontend in port.frontends]
+def _masquerade_rules(masquerade: Masquerade) -> tuple[str, ...]:
+    if masquerade == "always":
+        return ("jump mark-for-masquerade",)
+    return ("ip saddr != @pod-network jump mark-for-masquerade",) if masquerade == "outside" else ()
 
 
-def _element(verb: str, frontend: Frontend) -> str:
-    protocol, port = frontend.protocol.lower(), frontend.port
-    if frontend.outcome == "balance":
-        name, verdict = ("service-ips" if frontend.ip else "service-nodeports"), f"goto {frontend.chain}"
-    else:
-        name = "no-endpoints" if frontend.ip else "no-endpoints-nodeports"
-        verdict = "goto reject-chain" if frontend.outcome == "reject" else "drop"
-    key = f"{frontend.ip} . {protocol} . {port}" if frontend.ip else f"{protocol} . {port}"
-    return f"{verb} element {TABLE} {name} {{ {key} : {verdict} }}"
+def _sticky_entry(port: ServicePort, frontend: Frontend, found: Parts) -> str:
+    if frontend.local is None:
+        return _sticky_pick(port, frontend.endpoints, frontend.masquerade, frontend.kind, found)
+    name = f"{port.chain_stem}-{frontend.kind}"
+    found.chains[name] = _outside_rules(
+        _sticky_pick(port, frontend.endpoints, "never", f"{frontend.kind}-pods", found),
+        _sticky_pick(port, frontend.endpoints, "always", f"{frontend.kind}-node", found),
+        _sticky_pick(port, frontend.local, "never", f"{frontend.kind}-local", found) if frontend.local else "",
+    )
+    return name
 
 
-def _addresses(ruleset: Ruleset) -> set[str]:
-    # External addresses may be the node's own; only addresses that nothing else can have are closed on their other
-    # ports.
-    return {
-        f.ip
-        for port in ruleset.ports.values()
-        for f in port.frontends
-        if f.ip and f.port == port.port and (f.chain.endswith("-in") or f.outcome != "balance")
-    }
+def _sticky_pick(
+    port: ServicePort, ends: tuple[Endpoint, ...], masquerade: Masquerade, suffix: str, found: Parts
+) -> str:
+    """Session affinity: each endpoint has a set of the clients that it served last; a known client goes there first."""
+    stem, name = port.chain_stem, f"{port.chain_stem}-{suffix}"
+    names = [f"{stem}.{end.ip.replace('.', '-')}-{end.port}" for end in ends]
+    for end, sticky in zip(ends, names, strict=True):
+        found.sets.add(sticky)
+        found.chains[sticky] = (
+            # The time stands here and not in the set, so that it can change while clients stay known.
+            f"update @{sticky} {{ ip saddr timeout {port.affinity_seconds}s }}",
+            f"meta l4proto {port.protocol.lower()} dnat to {end.ip}:{end.port}",
+        )
+    choice = ", ".join(f"{number} : goto {sticky}" for number, sticky in enumerate(names))
+    found.chains[name] = (
+        *_masquerade_rules(masquerade),
+        *(f"ip saddr @{sticky} goto {sticky}" for sticky in names),
+        f"numgen random mod {len(names)} vmap {{ {choice} }}",
+    )
+    return name
 
 
-def _pairs(ruleset: Ruleset) -> set[str]:
-    return {f"{end.ip} . {end.ip}" for port in ruleset.ports.values() for b in port.balancers for end in b.endpoints}
+def entry(port: ServicePort, frontend: Frontend) -> str:
+    """The chain that a front end's packets go to; empty where they are rejected or dropped."""
+    found = Parts()
+    if frontend.outcome != "balance":
+        return ""
+    _balanced(port, frontend, found)
+    return found.elements["service-ips" if frontend.ip else "service-nodeports", _key(frontend)].removeprefix("goto ")
 
 
-def _set_elements(verb: str, addresses: set[str], pairs: set[str]) -> list[str]:
-    lines = []
-    if addresses:
-        lines.append(f"{verb} element {TABLE} cluster-ips {{ {', '.join(sorted(addresses))} }}")
-    if pairs:
-        lines.append(f"{verb} element {TABLE} hairpin {{ {', '.join(sorted(pairs))} }}")
-    return lines
+class Transaction:
+    """Gathers commands in the order in which nft can carry them out: what is referred to exists before and after."""
+
+    def __init__(self) -> None:
+        self.new: list[str] = []
+        self.rules: list[str] = []
+        self.removed: defaultdict[str, list[str]] = defaultdict(list)
+        self.added: defaultdict[str, list[str]] = defaultdict(list)
+        self.emptied: list[str] = []
+        self.deleted_chains: list[str] = []
+        self.deleted_sets: list[str] = []
+
+    def add_set(self, name: str) -> None:
+        """A set of clients with times."""
+        self.new.append(f"add set {TABLE} {name} {{ type ipv4_addr; flags dynamic,timeout; }}")
+
+    def fill_chain(self, name: str, rules: Iterable[str], *, hook: str = "", flush: bool = True) -> None:
+        """Make the chain if it is missing, with just these rules."""
+        self.new.append(f"add chain {TABLE} {name}" + (f" {{ {hook} }}" if hook else ""))
+        if flush:
+            self.new.append(f"flush chain {TABLE} {name}")
+        self.rules += [f"add rule {TABLE} {name} {rule}" for rule in rules]
+
+    def delete_chain(self, name: str) -> None:
+        """Remove a chain, after whatever refers to it."""
+        self.emptied.append(f"flush chain {TABLE} {name}")
+        self.deleted_chains.append(f"delete chain {TABLE} {name}")
+
+    def delete_set(self, name: str) -> None:
+        """Remove a set, after the rules that use it."""
+        self.deleted_sets.append(f"delete set {TABLE} {name}")
+
+    def text(self) -> str:
+        """The commands; empty if there are none."""
+        lines = [*self.new, *self.rules]
+        lines += [f"delete element {TABLE} {name} {{ {', '.join(keys)} }}" for name, keys in self.removed.items()]
+        lines += [f"add element {TABLE} {name} {{ {', '.join(items)} }}" for name, items in self.added.items()]
+        lines += [*self.emptied, *self.deleted_chains, *self.deleted_sets]
+        return "\n".join(lines) + "\n" if lines else ""
+
+
+def base(settings: Settings, transaction: Transaction) -> None:
+    """Maps, sets and chains that every packet passes: made if missing, emptied, and filled."""
+    node_ports = "ip daddr != 127.0.0.0/8 fib daddr type local"
+    if settings.node_port_addresses:
+        node_ports = f"ip daddr {{ {', '.join(settings.node_port_addresses)} }}"
+    transaction.new.append(f"add table {TABLE}")
+    for what, names in (("map", MAPS), ("set", SETS)):
+        for name, definition in names.items():
+            transaction.new += [
+                f"add {what} {TABLE} {name} {{ {definition}; }}",
+                f"flush {what} {TABLE} {name}",
+            ]
+    if settings.cluster_cidr:
+        transaction.added["pod-network"].append(settings.cluster_cidr)
+    for name, (hook, rules) in BASE.items():
+        transaction.fill_chain(name, [rule.format(node_ports=node_ports) for rule in rules], hook=hook)
+
+
+def difference(before: Parts, after: Parts, known_shared: Mapping[str, object], transaction: Transaction) -> None:
+    """What turns one port's objects into others. Counted elements are the caller's business."""
+    for name, rules in after.shared.items():
+        if name not in known_shared:
+            transaction.fill_chain(name, rules)
+    for name in after.sets - before.sets:
+        transaction.add_set(name)
+    for name, rules in after.chains.items():
+        if before.chains.get(name) != rules:
+            transaction.fill_chain(name, rules, flush=name in before.chains)
+    for (name, key), value in before.elements.items():
+        if name not in COUNTED and after.elements.get((name, key)) != value:
+            transaction.removed[name].append(key)
+    for (name, key), value in after.elements.items():
+        if name not in COUNTED and before.elements.get((name, key)) != value:
+            transaction.added[name].append(f"{key} : {value}")
+    for name in before.chains:
+        if name not in after.chains:
+            transaction.delete_chain(name)
+    for name in before.sets - after.sets:
+        transaction.delete_set(name)

@@ -1,6 +1,6 @@
-"""What the rules of one node must say, as data: a pure function of Services, EndpointSlices and the node.
+"""What the rules of one node must say, as data: a pure function of a Service, its EndpointSlices and the node.
 
-Nothing here performs I/O. Two rulesets can be compared by `==`; `render.py` writes the difference as nft commands.
+Nothing here performs I/O. Two ServicePorts can be compared by `==`; `render.py` writes the difference as nft commands.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from lightkube.models import core_v1, discovery_v1
+from services.kube_proxy.api import EndpointItem, EndpointSlice, Service, ServicePortSpec, ServiceSpec
 
-SERVICE_NAME_LABEL = "kubernetes.io/service-name"
 PROXY_NAME_LABEL = "service.kubernetes.io/service-proxy-name"
-HEADLESS_LABEL = "service.kubernetes.io/headless"
+# What a Service that asks for affinity without a time gets, as upstream.
+AFFINITY_SECONDS_DEFAULT = 10800
 
 Outcome = Literal["balance", "reject", "drop"]
 # "outside": packets whose source is no pod of the cluster.
@@ -31,52 +31,55 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Balancer:
-    """A choice among endpoints: one nft chain. `affinity_seconds` 0: each connection is chosen anew."""
-
-    chain: str
-    endpoints: tuple[Endpoint, ...]
-    affinity_seconds: int = 0
-    # Whose packets take this node's address, because the answer must return by way of it.
-    masquerade: Masquerade = "never"
-    # Only packets from here are let in (loadBalancerSourceRanges); empty: all.
-    source_ranges: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Frontend:
-    """An address that packets are sent to, and what becomes of them. `ip` is empty for a node port."""
+    """An address that packets are sent to, and what becomes of them. `ip` is empty for a node port.
+
+    `endpoints` are chosen among with equal chance. Where `local` is not None (externalTrafficPolicy: Local), packets
+    from outside go to those only and keep their source; packets of pods and of this node have all `endpoints`.
+    """
 
     ip: str
     protocol: str
     port: int
     outcome: Outcome
-    # The balancer's chain, if the outcome is "balance".
-    chain: str = ""
+    endpoints: tuple[Endpoint, ...] = ()
+    # Whose packets take this node's address, because the answer must return by way of it.
+    masquerade: Masquerade = "never"
+    local: tuple[Endpoint, ...] | None = None
+    # Only packets from here are let in (loadBalancerSourceRanges); empty: all.
+    source_ranges: tuple[str, ...] = ()
+    # "cluster", "node", "external" or "balancer": whose address it is.
+    kind: str = "cluster"
 
 
 @dataclass(frozen=True, slots=True)
 class ServicePort:
-    """One port of one Service: all its front ends and the chains behind them."""
+    """One port of one Service: all its front ends and the endpoints behind them."""
 
     namespace: str
     service: str
     port_name: str
     protocol: str
     frontends: tuple[Frontend, ...]
-    balancers: tuple[Balancer, ...]
-    # Everything that it could reach, for people and for conntrack: endpoints in use by the cluster-wide policy.
+    # Everything in use by the cluster-wide policy.
     endpoints: tuple[Endpoint, ...]
-    # Kept for GetRuleset.
+    # Addresses of endpoints that still answer, those that are ending included: conntrack entries to others are stale.
+    serving: frozenset[str] = frozenset()
+    affinity_seconds: int = 0
     port: int = 0
     node_port: int = 0
-    session_affinity: str = "None"
     health_check_node_port: int = 0
+    local_ready: int = 0
 
     @property
     def key(self) -> str:
         """Unique in a ruleset: "default/web:http/TCP"."""
         return f"{self.namespace}/{self.service}:{self.port_name}/{self.protocol}"
+
+    @property
+    def chain_stem(self) -> str:
+        """The first part of the names of chains and sets that only this port has."""
+        return _chain_stem(self.namespace, self.service, self.port_name, self.protocol)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,139 +101,159 @@ class Ruleset:
     ports: Mapping[str, ServicePort] = field(default_factory=dict)
 
 
-def is_proxied(service: core_v1.Service) -> bool:
+def is_proxied(service: Service) -> bool:
     """Whether this Service has an address for us to serve: not headless, not an ExternalName, not another proxy's."""
-    labels = (service.metadata.labels if service.metadata else None) or {}
     spec = service.spec
-    if spec is None or spec.type == "ExternalName" or PROXY_NAME_LABEL in labels:
+    if spec is None or spec.type == "ExternalName" or PROXY_NAME_LABEL in (service.metadata.labels or {}):
         return False
-    return bool(spec.clusterIP) and spec.clusterIP != "None"
+    return bool(spec.cluster_ip) and spec.cluster_ip != "None"
 
 
 def service_ports(
-    service: core_v1.Service, slices: Iterable[discovery_v1.EndpointSlice], settings: Settings
+    service: Service, slices: Iterable[EndpointSlice], settings: Settings, zone: str = ""
 ) -> list[ServicePort]:
-    """The rules of one Service; empty if it is not ours to serve."""
+    """The rules of one Service on a node of this zone; empty if it is not ours to serve."""
     if not is_proxied(service):
         return []
-    usable = [s for s in slices if s.addressType == "IPv4"]
+    usable = [s for s in slices if s.address_type == "IPv4"]
     assert service.spec is not None
-    return [_service_port(service, port, usable, settings) for port in service.spec.ports or []]
+    return [_service_port(service, service.spec, port, usable, settings, zone) for port in service.spec.ports or []]
+
+
+@dataclass(frozen=True, slots=True)
+class _Pools:
+    every: tuple[Endpoint, ...]
+    local: tuple[Endpoint, ...]
+    # `every`, or the part of it that is meant for this node or zone.
+    near: tuple[Endpoint, ...]
+    serving: frozenset[str]
+    local_ready: int
 
 
 def _service_port(
-    service: core_v1.Service,
-    port: core_v1.ServicePort,
-    slices: Sequence[discovery_v1.EndpointSlice],
+    service: Service,
+    spec: ServiceSpec,
+    port: ServicePortSpec,
+    slices: Sequence[EndpointSlice],
     settings: Settings,
+    zone: str,
 ) -> ServicePort:
-    assert service.spec is not None
-    assert service.metadata is not None
-    spec, meta = service.spec, service.metadata
     protocol, port_name = port.protocol or "TCP", port.name or ""
-    every, local = _endpoints(slices, port_name, protocol, settings.node)
-    internal = local if spec.internalTrafficPolicy == "Local" else every
-    external_local = spec.externalTrafficPolicy == "Local"
-    external = local if external_local else every
-    affinity = _affinity_seconds(spec)
-    stem = _chain_stem(meta.namespace or "", meta.name or "", port_name, protocol)
-
+    pools = _endpoints(slices, port_name, protocol, settings.node, zone)
+    local_outside = spec.external_traffic_policy == "Local"
     within: Masquerade = "always" if settings.masquerade_all else "outside" if settings.cluster_cidr else "never"
-    cluster_chain = Balancer(f"{stem}-in", tuple(internal), affinity, within)
-    # Packets from outside keep their source only if they stay on this node.
-    from_outside: Masquerade = "never" if external_local else "always"
-    outside_chain = Balancer(f"{stem}-ex", tuple(external), affinity, from_outside)
-    ranges = tuple(spec.loadBalancerSourceRanges or ())
-    balanced_chain = Balancer(f"{stem}-lb", tuple(external), affinity, from_outside, ranges)
+    inside_pool = pools.local if spec.internal_traffic_policy == "Local" else pools.near
 
-    frontends = [_frontend(ip, protocol, port.port, cluster_chain, every) for ip in _cluster_ips(spec)]
-    frontends += [
-        _frontend(ip, protocol, port.port, outside_chain, every) for ip in spec.externalIPs or [] if "." in ip
-    ]
-    frontends += [_frontend(ip, protocol, port.port, balanced_chain, every) for ip in _load_balancer_ips(service)]
-    node_port = port.nodePort or 0
-    if node_port:
-        frontends.append(_frontend("", protocol, node_port, outside_chain, every))
-    used = {frontend.chain for frontend in frontends if frontend.outcome == "balance"}
+    def frontend(ip: str, number: int, kind: str, ranges: tuple[str, ...] = ()) -> Frontend:
+        if kind == "cluster":
+            pool, masquerade, local = inside_pool, within, None
+        else:
+            # Packets from outside keep their source only if they stay on this node.
+            pool, masquerade, local = pools.near, "always", pools.local if local_outside else None
+        if pool:
+            return Frontend(ip, protocol, number, "balance", pool, masquerade, local, ranges, kind)
+        # With no endpoint anywhere the caller is told at once; with endpoints on other nodes only, a local policy
+        # drops, so that a balancer in front, which tries another node, sees no refusal.
+        return Frontend(ip, protocol, number, "drop" if pools.every else "reject", kind=kind)
+
+    frontends = [frontend(ip, port.port, "cluster") for ip in _cluster_ips(spec)]
+    frontends += [frontend(ip, port.port, "external") for ip in spec.external_ips or [] if "." in ip]
+    ranges = tuple(r for r in spec.load_balancer_source_ranges or () if "." in r)
+    frontends += [frontend(ip, port.port, "balancer", ranges) for ip in load_balancer_ips(service)]
+    if port.node_port:
+        frontends.append(frontend("", port.node_port, "node"))
+    by_address = {(f.ip, f.port): f for f in reversed(frontends)}
     return ServicePort(
-        namespace=meta.namespace or "",
-        service=meta.name or "",
+        namespace=service.metadata.namespace,
+        service=service.metadata.name,
         port_name=port_name,
         protocol=protocol,
-        frontends=tuple(dict.fromkeys(frontends)),
-        balancers=tuple(b for b in (cluster_chain, outside_chain, balanced_chain) if b.chain in used),
-        endpoints=tuple(every),
+        frontends=tuple(reversed(by_address.values())),
+        endpoints=pools.every,
+        serving=pools.serving,
+        affinity_seconds=_affinity_seconds(spec),
         port=port.port,
-        node_port=node_port,
-        session_affinity=spec.sessionAffinity or "None",
-        health_check_node_port=(spec.healthCheckNodePort or 0) if external_local else 0,
+        node_port=port.node_port or 0,
+        health_check_node_port=(spec.health_check_node_port or 0) if local_outside else 0,
+        local_ready=pools.local_ready,
     )
 
 
-def _frontend(ip: str, protocol: str, port: int, balancer: Balancer, every: Sequence[Endpoint]) -> Frontend:
-    if balancer.endpoints:
-        return Frontend(ip, protocol, port, "balance", balancer.chain)
-    # Upstream's rule: with no endpoint anywhere the caller is told at once; with endpoints on other nodes only, a local
-    # policy drops, so that a balancer in front, which tries another node, sees no refusal.
-    return Frontend(ip, protocol, port, "drop" if every else "reject")
-
-
-def _endpoints(
-    slices: Sequence[discovery_v1.EndpointSlice], port_name: str, protocol: str, node: str
-) -> tuple[list[Endpoint], list[Endpoint]]:
-    """Endpoints for one port: (all in use, those on this node). Terminating ones serve while no ready one is left."""
+def _endpoints(slices: Sequence[EndpointSlice], port_name: str, protocol: str, node: str, zone: str) -> _Pools:
+    """Endpoints for one port. Terminating ones serve while no ready one is left."""
     ready: dict[tuple[str, int], Endpoint] = {}
     ending: dict[tuple[str, int], Endpoint] = {}
+    hinted: dict[tuple[str, int], EndpointItem] = {}
     for piece in slices:
         number = _port_number(piece, port_name, protocol)
         if number is None:
             continue
-        for endpoint in piece.endpoints or []:
-            conditions = endpoint.conditions
-            is_ready = conditions is None or conditions.ready is not False
-            is_ending = conditions is not None and bool(conditions.terminating)
-            is_serving = is_ready if conditions is None or conditions.serving is None else conditions.serving
-            group = ready if is_ready else ending if is_ending and is_serving else None
-            if group is None:
+        for item in piece.endpoints or []:
+            state = _state(item)
+            if state == "down" or not item.addresses:
                 continue
-            for address in endpoint.addresses[:1]:
-                group[(address, number)] = Endpoint(address, number, endpoint.nodeName or "")
-    every = sorted(ready.values()) or sorted(ending.values())
-    local = sorted(e for e in ready.values() if e.node == node) or sorted(e for e in ending.values() if e.node == node)
-    return every, local
+            key = (item.addresses[0], number)
+            group = ready if state == "ready" else ending
+            group[key] = Endpoint(*key, item.node_name or "")
+            hinted[key] = item
+    every = tuple(sorted(ready.values()) or sorted(ending.values()))
+    here = sorted(e for e in ready.values() if e.node == node)
+    local = tuple(here or sorted(e for e in ending.values() if e.node == node))
+    near = _near([(end, hinted[(end.ip, end.port)]) for end in every], node, zone)
+    return _Pools(every, local, near, frozenset(ip for ip, _ in (*ready, *ending)), len(here))
 
 
-def _port_number(piece: discovery_v1.EndpointSlice, name: str, protocol: str) -> int | None:
+def _state(item: EndpointItem) -> Literal["ready", "ending", "down"]:
+    conditions = item.conditions
+    if conditions is None or conditions.ready is not False:
+        return "ready"
+    return "ending" if conditions.terminating and conditions.serving else "down"
+
+
+def _near(ends: Sequence[tuple[Endpoint, EndpointItem]], node: str, zone: str) -> tuple[Endpoint, ...]:
+    """Those that their hints mean for this node, or else for this zone; all of them if one has no hint or none is."""
+    everywhere = tuple(end for end, _ in ends)
+    for kind, own in (("for_nodes", node), ("for_zones", zone)):
+        targets = [{t.name for t in getattr(item.hints, kind, None) or []} for _, item in ends]
+        if own and targets and all(targets):
+            chosen = tuple(end for end, names in zip(everywhere, targets, strict=True) if own in names)
+            if chosen:
+                return chosen
+    return everywhere
+
+
+def _port_number(piece: EndpointSlice, name: str, protocol: str) -> int | None:
     for port in piece.ports or []:
         if (port.name or "") == name and (port.protocol or "TCP") == protocol:
             return port.port
     return None
 
 
-def _cluster_ips(spec: core_v1.ServiceSpec) -> list[str]:
-    ips = spec.clusterIPs or ([spec.clusterIP] if spec.clusterIP else [])
+def _cluster_ips(spec: ServiceSpec) -> list[str]:
+    ips = spec.cluster_ips or ([spec.cluster_ip] if spec.cluster_ip else [])
     return [ip for ip in ips if "." in ip]
 
 
-def _load_balancer_ips(service: core_v1.Service) -> list[str]:
-    status = service.status.loadBalancer if service.status else None
-    return [i.ip for i in (status.ingress if status else None) or [] if i.ip and "." in i.ip and i.ipMode != "Proxy"]
+def load_balancer_ips(service: Service) -> list[str]:
+    """The IPv4 addresses that a balancer gave and that a node itself must serve."""
+    status = service.status.load_balancer if service.status else None
+    return [i.ip for i in (status.ingress if status else None) or [] if i.ip and "." in i.ip and i.ip_mode != "Proxy"]
 
 
-def _affinity_seconds(spec: core_v1.ServiceSpec) -> int:
-    if spec.sessionAffinity != "ClientIP":
+def _affinity_seconds(spec: ServiceSpec) -> int:
+    if spec.session_affinity != "ClientIP":
         return 0
-    config = spec.sessionAffinityConfig
-    seconds = config.clientIP.timeoutSeconds if config and config.clientIP else None
-    return seconds or 10800
+    config = spec.session_affinity_config
+    seconds = config.client_ip.timeout_seconds if config and config.client_ip else None
+    return seconds or AFFINITY_SECONDS_DEFAULT
 
 
 def _chain_stem(namespace: str, service: str, port_name: str, protocol: str) -> str:
-    """A chain's name says whose it is, as far as nft's 128 characters reach, and is unique by its digest.
+    """A name says whose it is, as far as nft's 128 characters reach, and is unique by its digest.
 
     nft takes letters, digits and `/-_.` in a name without quotes.
     """
     identity = f"{namespace}/{service}/{port_name}/{protocol}"
     digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
-    readable = f"{namespace[:24]}/{service[:40]}/{port_name[:16]}".replace(".", "-")
+    readable = f"{namespace[:24]}/{service[:40]}/{port_name[:15]}".replace(".", "-")
     return f"svc-{digest}-{readable}"

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 from typing import Any
 
 from machinery.api import errors
 from protos.cutaway.v1 import kube_proxy_pb2 as pb
 from protos.cutaway.v1 import kube_proxy_pb2_grpc
+from services.kube_proxy import ip_program
 from services.kube_proxy.proxy import Proxy
-from services.kube_proxy.render import TABLE
+from services.kube_proxy.render import TABLE, entry
 from services.kube_proxy.ruleset import Endpoint, Ruleset, ServicePort
 from services.kube_proxy.trace import trace
 
@@ -48,7 +48,7 @@ class KubeProxyService(kube_proxy_pb2_grpc.KubeProxyServicer):
         if not 0 < request.port < 65536:
             raise errors.BadRequest(f"port: {request.port} is not in 1-65535")
         ruleset = self._applied()
-        addresses = await asyncio.to_thread(_node_addresses)
+        addresses = await ip_program.node_addresses()
         protocol = request.protocol.upper() or "TCP"
         found = trace(ruleset, request.source_ip, request.destination_ip, request.port, protocol, addresses)
         return pb.TraceResponse(
@@ -67,34 +67,25 @@ class KubeProxyService(kube_proxy_pb2_grpc.KubeProxyServicer):
 
 
 def _service_message(port: ServicePort, node: str) -> pb.RulesetService:
-    cluster = [f.ip for f in port.frontends if f.ip and f.chain.endswith("-in")]
-    outside = [f.ip for f in port.frontends if f.chain.endswith("-ex") and f.ip]
-    balanced = [f.ip for f in port.frontends if f.chain.endswith("-lb")]
-    if not any(f.outcome == "balance" for f in port.frontends):
-        cluster = [f.ip for f in port.frontends if f.ip]
+    def addresses(kind: str) -> list[str]:
+        return [f.ip for f in port.frontends if f.kind == kind]
+
+    served = next((f for f in port.frontends if f.outcome == "balance"), None)
     return pb.RulesetService(
         namespace=port.namespace,
         name=port.service,
         port_name=port.port_name,
         protocol=port.protocol,
-        cluster_ips=cluster,
+        cluster_ips=addresses("cluster"),
         port=port.port,
         node_port=port.node_port,
-        external_ips=outside,
-        load_balancer_ips=balanced,
-        session_affinity=port.session_affinity,
-        chain=next((b.chain for b in port.balancers), ""),
+        external_ips=addresses("external"),
+        load_balancer_ips=addresses("balancer"),
+        session_affinity="ClientIP" if port.affinity_seconds else "None",
+        chain=entry(port, served) if served else "",
         endpoints=[_endpoint_message(end, node) for end in port.endpoints],
     )
 
 
 def _endpoint_message(end: Endpoint, node: str) -> pb.RulesetEndpoint:
     return pb.RulesetEndpoint(ip=end.ip, port=end.port, node=end.node, local=end.node == node)
-
-
-def _node_addresses() -> frozenset[str]:
-    from pyroute2 import IPRoute
-
-    with IPRoute() as netlink:
-        found = (message.get_attr("IFA_ADDRESS") for message in netlink.get_addr(family=2))
-        return frozenset(address for address in found if not address.startswith("127."))

@@ -6,8 +6,8 @@ import ipaddress
 from dataclasses import dataclass, field
 from typing import Literal
 
-from services.kube_proxy.render import TABLE
-from services.kube_proxy.ruleset import Balancer, Endpoint, Frontend, Ruleset, ServicePort
+from services.kube_proxy.render import TABLE, entry
+from services.kube_proxy.ruleset import Endpoint, Frontend, Ruleset, ServicePort
 
 Verdict = Literal["dnat", "reject", "drop", "pass"]
 
@@ -54,9 +54,8 @@ def trace(
         result.steps.append(Step("map no-endpoints", f"{subject}, which {reason}", f"{TABLE} no-endpoints"))
         result.verdict = frontend.outcome
         return result
-    result.steps.append(Step(where, subject, f"goto {frontend.chain}"))
-    balancer = next(b for b in service.balancers if b.chain == frontend.chain)
-    _through_balancer(ruleset, balancer, source, result)
+    result.steps.append(Step(where, subject, f"goto {entry(service, frontend)}"))
+    _through(ruleset, service, frontend, source, result, node_addresses)
     return result
 
 
@@ -90,31 +89,48 @@ def _not_a_service(ruleset: Ruleset, destination: str, port: int, protocol: str,
         )
 
 
-def _through_balancer(ruleset: Ruleset, balancer: Balancer, source: str, result: Trace) -> None:
-    at = f"chain {balancer.chain}"
-    if balancer.source_ranges and source:
+def _through(
+    ruleset: Ruleset,
+    service: ServicePort,
+    frontend: Frontend,
+    source: str,
+    result: Trace,
+    node_addresses: frozenset[str],
+) -> None:
+    at = f"chain {entry(service, frontend)}"
+    if frontend.source_ranges and source:
         address = ipaddress.ip_address(source)
-        if not any(address in ipaddress.ip_network(r) for r in balancer.source_ranges):
-            result.steps.append(Step(at, f"{source} is in none of {', '.join(balancer.source_ranges)}", "drop"))
+        if not any(address in ipaddress.ip_network(r) for r in frontend.source_ranges):
+            result.steps.append(Step(at, f"{source} is in none of {', '.join(frontend.source_ranges)}", "drop"))
             result.verdict = "drop"
             return
-    if _is_masqueraded(balancer, source, ruleset.settings.cluster_cidr):
+    is_pod = bool(source) and _is_inside(source, ruleset.settings.cluster_cidr)
+    ends, masquerade = frontend.endpoints, frontend.masquerade
+    if frontend.local is not None:
+        from_here = is_pod or source in node_addresses
+        ends = frontend.endpoints if from_here else frontend.local
+        masquerade = "never" if is_pod or not from_here else "always"
+        who = "a pod or this node: every endpoint serves it" if from_here else "outside: only endpoints of this node do"
+        result.steps.append(Step(at, f"externalTrafficPolicy is Local, and the packet is from {who}"))
+        if not ends:
+            result.steps.append(Step(at, "there is none on this node", "drop"))
+            result.verdict = "drop"
+            return
+    if masquerade == "always" or (masquerade == "outside" and not is_pod):
         result.masqueraded = True
         result.steps.append(
             Step(at, "its source is replaced by this node's address on the way out", "jump mark-for-masquerade")
         )
-    names = ", ".join(f"{end.ip}:{end.port}" for end in balancer.endpoints)
-    how = f"by client address for {balancer.affinity_seconds} s" if balancer.affinity_seconds else "at random"
+    names = ", ".join(f"{end.ip}:{end.port}" for end in ends)
+    how = f"by client address for {service.affinity_seconds} s" if service.affinity_seconds else "at random"
     result.steps.append(Step(at, f"its destination becomes one of {names}, chosen {how}", "dnat"))
     result.verdict = "dnat"
-    result.endpoints = balancer.endpoints
-    if source and any(end.ip == source for end in balancer.endpoints):
+    result.endpoints = ends
+    if source and any(end.ip == source for end in ends):
         result.steps.append(
             Step("chain postrouting", f"if it returns to {source} itself, its source is replaced", "@hairpin")
         )
 
 
-def _is_masqueraded(balancer: Balancer, source: str, cluster_cidr: str) -> bool:
-    if balancer.masquerade == "outside":
-        return not source or ipaddress.ip_address(source) not in ipaddress.ip_network(cluster_cidr)
-    return balancer.masquerade == "always"
+def _is_inside(source: str, cluster_cidr: str) -> bool:
+    return bool(cluster_cidr) and ipaddress.ip_address(source) in ipaddress.ip_network(cluster_cidr)

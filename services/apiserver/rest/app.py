@@ -15,10 +15,10 @@ import ssl
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
-import structlog
 from aiohttp import web
 
 from machinery.api import errors
+from machinery.component import logs
 from services.apiserver.auth.attributes import Attributes, denied
 from services.apiserver.auth.authenticate import ANONYMOUS, Authenticator
 from services.apiserver.auth.impersonation import impersonated
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from services.apiserver.handlers import Handlers
     from services.apiserver.kubelet_proxy import KubeletProxy
 
-log = structlog.get_logger("rest")
+log = logs.get("rest")
 
 # Upstream's --request-timeout.
 REQUEST_SECONDS_MAX = 60
