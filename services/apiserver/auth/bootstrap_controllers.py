@@ -100,6 +100,7 @@ _RIGHTS: dict[str, str] = {
         get,update,patch | * | */scale
         list,watch | core | pods
         list,watch | metrics.k8s.io | pods
+        get | core | nodes/stats
         READ | custom.metrics.k8s.io | *
         READ | external.metrics.k8s.io | *
         """,
