@@ -137,6 +137,7 @@ def _build(
                 made[name] = known[name](arguments.get(name), handle)
             except (ValueError, TypeError, KeyError) as err:
                 raise ConfigError(f"{where}: arguments of {name}: {err}") from err
+            made[name].guarded = name in extra
         return made[name]
 
     others = [make(name) for name in chosen]

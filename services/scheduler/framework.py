@@ -86,6 +86,8 @@ class Plugin:
         self.arguments = arguments or {}
         self.handle = handle
         self.name = type(self).__name__
+        # Set for plugins from files: their synchronous calls are limited in time.
+        self.guarded = False
 
     def events(self) -> dict[ClusterEvent, Hint | None]:
         """What may make a pod that this plugin rejected fit; None as hint: always worth a try."""

@@ -17,6 +17,7 @@ from services.scheduler.cluster_state import ClusterState
 from services.scheduler.columns import Array
 from services.scheduler.framework import SKIP, Plugin, PluginError, Rejected, Weighted, has
 from services.scheduler.pod_info import PodInfo
+from services.scheduler.time_limit import time_limit
 
 CACHE_MAX = 128
 
@@ -274,8 +275,15 @@ class Profile:
         return out
 
 
+PLUGIN_SECONDS_MAX = 1.0
+"""How long one call of a third party's plugin may take."""
+
+
 def _call(plugin: Any, point: str, *arguments: Any) -> Any:
     try:
+        if plugin.guarded:
+            with time_limit(PLUGIN_SECONDS_MAX):
+                return getattr(plugin, point)(*arguments)
         return getattr(plugin, point)(*arguments)
     except Exception as err:  # A third party's code: its failure is this pod's, not the scheduler's.
         raise PluginError(plugin.name, point, err) from err

@@ -44,6 +44,20 @@ async def test_a_plugin_that_raises_costs_its_pod_and_nobody_else(world: Any) ->
     assert world.placements()["unlucky"] == ""
 
 
+async def test_a_plugin_that_hangs_costs_its_pod_a_second_and_the_others_go_on(world: Any) -> None:
+    class Endless(Plugin):
+        def prepare(self, pod: Any, state: Any) -> Any:
+            while pod.name == "unlucky":
+                pass
+
+    await world.add_node("n0")
+    await world.start(extra={"Endless": Endless})
+    await world.add_pod("unlucky")
+    await world.add_pod("lucky")
+    await world.until(lambda: world.placements()["lucky"] == "n0")
+    await world.until(lambda: "plugin Endless: Hung: took longer than allowed" in world.message("unlucky"))
+
+
 async def test_the_example_scheduler_binds_its_own_pods_only(world: Any) -> None:
     spec = importlib.util.spec_from_file_location("first_fit", EXAMPLES / "scheduler_whole.py")
     assert spec is not None
