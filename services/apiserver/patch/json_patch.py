@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from machinery.api.errors import ApiError, BadRequest, Invalid, RequestTooLarge
+from machinery.api.errors import ApiError, BadRequest, Cause, Invalid, RequestTooLarge
 
 OPERATIONS_MAX = 10_000
 COPIED_BYTES_MAX = 3 * 1024 * 1024
@@ -61,7 +61,8 @@ def apply(doc: Any, operations: Any) -> Any:
 
 
 def _invalid(message: str) -> ApiError:
-    return Invalid(f"the server rejected our request due to an error in our request: {message}")
+    cause = Cause("UnexpectedServerResponse", message)
+    return Invalid(f"the server rejected our request due to an error in our request: {message}", causes=[cause])
 
 
 def _value(operation: dict[str, Any]) -> Any:

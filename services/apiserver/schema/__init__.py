@@ -11,5 +11,7 @@ here:
                        what only a hand can write (`rules/`, one file an area), then fields that may not change
 
 An object without fault passes the compiled validator in a few microseconds; only a faulty one is walked again, slowly,
-to say what is wrong and where (`structure`). Read `definitions`, then `structure`, then `intake`.
+to say what is wrong and where (`structure`). Custom resources go the same way by their own schemas: `structural` judges
+a definition's schema, `custom` its objects, `rules_cel` its rules, for which `cel` and `cel_library` speak Kubernetes'
+CEL. Read `definitions`, then `structure`, then `intake`.
 """

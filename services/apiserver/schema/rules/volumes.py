@@ -6,7 +6,7 @@ from typing import Any
 
 from machinery.api.errors import Cause
 from services.apiserver.schema import causes, names
-from services.apiserver.schema.rules import containers
+from services.apiserver.schema.rules import claims, containers
 
 Obj = dict[str, Any]
 
@@ -188,10 +188,8 @@ def _csi(source: Obj, path: str) -> list[Cause]:
 def _ephemeral(source: Obj, path: str) -> list[Cause]:
     if source.get("volumeClaimTemplate") is None:
         return [causes.required(f"{path}.volumeClaimTemplate")]
-    from services.apiserver.schema.rules import storage
-
     template = source["volumeClaimTemplate"]
-    return storage.claim_spec(template.get("spec") or {}, f"{path}.volumeClaimTemplate.spec")
+    return claims.spec_of_claim(template.get("spec") or {}, f"{path}.volumeClaimTemplate.spec")
 
 
 _CHECKS = {

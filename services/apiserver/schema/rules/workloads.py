@@ -8,7 +8,7 @@ from typing import Any
 
 from machinery.api.errors import Cause
 from services.apiserver.schema import causes
-from services.apiserver.schema.rules import pods, selectors, storage
+from services.apiserver.schema.rules import claims, pods, selectors
 
 Obj = dict[str, Any]
 
@@ -152,7 +152,7 @@ def stateful_set(obj: Obj) -> list[Cause]:
         if name in taken:
             found.append(causes.duplicate(f"{here}.metadata.name", name))
         taken.add(name)
-        found += storage.claim_spec(claim.get("spec") or {}, f"{here}.spec")
+        found += claims.spec_of_claim(claim.get("spec") or {}, f"{here}.spec")
     return found
 
 
