@@ -35,9 +35,15 @@ class ResourceQuotaController(OfKind):
     def watch(self) -> None:
         """Quotas, and the kinds that are limited most; others are followed once a quota names them."""
         self._followed: set[Kind] = set()
-        self.on_own(kinds.RESOURCE_QUOTA)
+        self.on(kinds.RESOURCE_QUOTA, self._on_quota)
         for kind in _FOLLOWED:
             self._follow(kind)
+
+    def _on_quota(self, old: ResourceQuota | None, new: ResourceQuota | None) -> None:
+        # Not for a changed `used`: that is admission, which counts an object just before it appears. To count at that
+        # moment would take its count back.
+        if new is not None and (old is None or old.spec != new.spec or new.status.get("hard") != new.spec.hard):
+            self.add(new.metadata.key)
 
     def _follow(self, kind: Kind) -> None:
         if kind not in self._followed:
