@@ -104,7 +104,9 @@ async def serve(ctx: process.Context[KubeProxyConfig]) -> None:
         if settings.grpc_address:
             server = await grpc_server.serve(
                 settings,
-                lambda server: kube_proxy_pb2_grpc.add_KubeProxyServicer_to_server(KubeProxyService(proxy), server),
+                lambda server: kube_proxy_pb2_grpc.add_KubeProxyServicer_to_server(  # type: ignore[no-untyped-call]
+                    KubeProxyService(proxy), server
+                ),
                 service_names=[kube_proxy_pb2.DESCRIPTOR.services_by_name["KubeProxy"].full_name],
             )
             ctx.on_stop(server.stop)

@@ -3,8 +3,8 @@
 nft applies a file as a whole or not at all, so a packet sees the rules before or after a change and never half of one.
 
 A Service has no chain of its own: it is an element of `service-ips` that names a shared chain by the number of
-endpoints, and one element of `endpoints` for each of them. `pick-3-outside` draws a number below 3 and looks up
-address . protocol . port . number. So a change costs a few elements of hash maps, however many Services there are;
+endpoints, and one element of `endpoints-tcp` for each of them. `pick-tcp-3-outside` draws a number below 3 and looks
+up address . port . number. So a change costs a few elements of hash maps, however many Services there are;
 chains, and above all anonymous sets, cost nft and the kernel time that grows with their number. Only affinity and
 source ranges need chains and sets of a Service's own.
 
@@ -27,11 +27,14 @@ LOCAL_OFFSET = 32768
 MAPS = {
     "service-ips": "type ipv4_addr . inet_proto . inet_service : verdict",
     "service-nodeports": "type inet_proto . inet_service : verdict",
-    "endpoints": "typeof ip daddr . meta l4proto . th dport . numgen random mod 65536 : ip daddr . th dport",
-    "nodeport-endpoints": "typeof meta l4proto . th dport . numgen random mod 65536 : ip daddr . th dport",
     "no-endpoints": "type ipv4_addr . inet_proto . inet_service : verdict",
     "no-endpoints-nodeports": "type inet_proto . inet_service : verdict",
 }
+# One for each protocol: nft finds out by the name of the port's field what kind of packet a rule is about.
+for _protocol in ("tcp", "udp", "sctp"):
+    _number, _data = "numgen random mod 65536", f"ip daddr . {_protocol} dport"
+    MAPS[f"endpoints-{_protocol}"] = f"typeof ip daddr . {_protocol} dport . {_number} : {_data}"
+    MAPS[f"node-endpoints-{_protocol}"] = f"typeof {_protocol} dport . {_number} : {_data}"
 SETS = {
     # Pairs of an endpoint of this node with itself: a pod that reached itself through a Service.
     "hairpin": "type ipv4_addr . ipv4_addr",
@@ -134,20 +137,25 @@ def _balanced(port: ServicePort, frontend: Frontend, found: Parts) -> None:
 
 
 def _number(frontend: Frontend, ends: Iterable[Endpoint], offset: int, found: Parts) -> None:
-    name, key = ("endpoints" if frontend.ip else "nodeport-endpoints"), _key(frontend)
+    name = _endpoint_map(frontend)
+    key = f"{frontend.ip} . {frontend.port}" if frontend.ip else str(frontend.port)
     for number, end in enumerate(ends):
         found.elements[name, f"{key} . {number + offset}"] = f"{end.ip} . {end.port}"
 
 
+def _endpoint_map(frontend: Frontend) -> str:
+    return f"{'' if frontend.ip else 'node-'}endpoints-{frontend.protocol.lower()}"
+
+
 def _shared_entry(frontend: Frontend, found: Parts) -> str:
-    count, where = len(frontend.endpoints), "" if frontend.ip else "node-"
+    count = len(frontend.endpoints)
     if frontend.local is None:
-        return _pick(where, count, frontend.masquerade, 0, found)
-    name = f"{where}outside-{count}-{len(frontend.local)}"
+        return _pick(frontend, count, frontend.masquerade, 0, found)
+    name = f"{'' if frontend.ip else 'node-'}outside-{frontend.protocol.lower()}-{count}-{len(frontend.local)}"
     found.shared[name] = _outside_rules(
-        _pick(where, count, "never", 0, found),
-        _pick(where, count, "always", 0, found),
-        _pick(where, len(frontend.local), "never", LOCAL_OFFSET, found) if frontend.local else "",
+        _pick(frontend, count, "never", 0, found),
+        _pick(frontend, count, "always", 0, found),
+        _pick(frontend, len(frontend.local), "never", LOCAL_OFFSET, found) if frontend.local else "",
     )
     return name
 
@@ -160,16 +168,15 @@ def _outside_rules(for_pods: str, for_node: str, for_others: str) -> tuple[str, 
     )
 
 
-def _pick(where: str, count: int, masquerade: Masquerade, offset: int, found: Parts) -> str:
-    name = f"{where}pick-{count}-{masquerade}{'-local' if offset else ''}"
+def _pick(frontend: Frontend, count: int, masquerade: Masquerade, offset: int, found: Parts) -> str:
+    where, protocol = "" if frontend.ip else "node-", frontend.protocol.lower()
+    name = f"{where}pick-{protocol}-{count}-{masquerade}{'-local' if offset else ''}"
     if name not in found.shared:
-        address = "meta l4proto . th dport" if where else "ip daddr . meta l4proto . th dport"
-        table = "nodeport-endpoints" if where else "endpoints"
+        address = f"{protocol} dport" if where else f"ip daddr . {protocol} dport"
 
         def choice(below: int) -> str:
             numbers = f"numgen random mod {below}" + (f" offset {offset}" if offset else "")
-            # The protocol must be known before a port can be rewritten.
-            return f"meta l4proto {{ tcp, udp, sctp }} dnat ip to {address} . {numbers} map @{table}"
+            return f"dnat ip to {address} . {numbers} map @{_endpoint_map(frontend)}"
 
         found.shared[name] = (*_masquerade_rules(masquerade), choice(count), *([choice(1)] if count > 1 else []))
     return name
