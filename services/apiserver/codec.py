@@ -32,10 +32,11 @@ def encode_tail(obj: dict[str, Any]) -> bytes:
     metadata = {key: value for key, value in obj["metadata"].items() if key != "resourceVersion"}
     rest = {key: value for key, value in obj.items() if key not in _TOP}
     try:
-        encoded = orjson.dumps(metadata, option=_SORTED)
+        # Only what was never a whole object (a key to remove) has no metadata besides its resourceVersion.
+        own = b"," + orjson.dumps(metadata, option=_SORTED)[1:] if metadata else b"}"
         if not rest:
-            return b'",' + encoded[1:] + b"}"
-        return b'",' + encoded[1:] + b"," + orjson.dumps(rest, option=_SORTED)[1:]
+            return b'"' + own + b"}"
+        return b'"' + own + b"," + orjson.dumps(rest, option=_SORTED)[1:]
     except TypeError as err:
         raise errors.BadRequest(f"the object can not be encoded as JSON: {err}") from err
 

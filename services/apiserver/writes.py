@@ -73,7 +73,7 @@ class Writer:
         for _ in range(RETRIES_MAX):
             attempts -= 1
             if base:
-                ctx.metadata["name"] = meta.generate_name(base)
+                ctx.metadata["name"] = self._free_name(ctx, base)
             await self._judge_create(ctx)
             try:
                 return await self._insert_judged(ctx)
@@ -89,6 +89,15 @@ class Writer:
         raise errors.conflict(
             ctx.resource.group, ctx.resource.plural, ctx.name, "its quota, address or name kept being taken by others"
         )
+
+    def _free_name(self, ctx: WriteContext, base: str) -> str:
+        """A generated name that nobody has, as far as is known here; the commit judges."""
+        cache = self.cache.of(ctx.resource.storage)
+        for _ in range(NAME_ATTEMPTS_MAX):
+            name = meta.generate_name(base)
+            if cache.get(ctx.namespace, name) is None:
+                break
+        return name
 
     async def _judge_create(self, ctx: WriteContext) -> None:
         resource, strategy, obj = ctx.resource, ctx.resource.strategy, ctx.obj

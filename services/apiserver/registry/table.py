@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from services.apiserver.registry import builtin
+from services.apiserver.registry.admission_configuration import PolicyStrategy, WebhookConfigurationStrategy
 from services.apiserver.registry.cluster import (
     ConditionalStrategy,
     CreateOnUpdateStrategy,
@@ -44,8 +45,9 @@ _STRATEGIES: dict[str, type[Strategy]] = {
     "resourcequotas": ReturningStrategy,
     "poddisruptionbudgets.policy": ConditionalStrategy,
     "customresourcedefinitions.apiextensions.k8s.io": DefinitionStrategy,
-    "mutatingwebhookconfigurations.admissionregistration.k8s.io": ConditionalStrategy,
-    "validatingwebhookconfigurations.admissionregistration.k8s.io": ConditionalStrategy,
+    "mutatingwebhookconfigurations.admissionregistration.k8s.io": WebhookConfigurationStrategy,
+    "validatingwebhookconfigurations.admissionregistration.k8s.io": WebhookConfigurationStrategy,
+    "validatingadmissionpolicies.admissionregistration.k8s.io": PolicyStrategy,
     "volumeattachments.storage.k8s.io": ConditionalStrategy,
     "csidrivers.storage.k8s.io": ConditionalStrategy,
     "csinodes.storage.k8s.io": ConditionalStrategy,

@@ -1,0 +1,76 @@
+"""GET, LIST and WATCH hand out the stored bytes: nothing on their path decodes or encodes an object."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+import orjson
+import pytest
+
+from services.apiserver import codec
+from tests.support.apiserver_core import CoreClient
+
+
+def _config_map(name: str, parity: str) -> dict[str, Any]:
+    return {"metadata": {"name": name, "labels": {"parity": parity}}, "data": {"k": "v"}}
+
+
+async def test_no_object_is_decoded_on_get_list_and_watch(core: CoreClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    for index in range(20):
+        await core.create("configmaps", _config_map(f"c{index:02}", "even" if index % 2 == 0 else "odd"), "default")
+
+    def refuse(*_args: object, **_options: object) -> None:
+        raise AssertionError("an object was decoded or encoded on the read path")
+
+    get = core.core.handlers.get
+    for module, names in (
+        (orjson, ("loads", "dumps")),
+        (msgspec.json, ("decode", "encode")),
+        (codec, ("decode", "encode_tail")),
+    ):
+        for name in names:
+            monkeypatch.setattr(module, name, refuse)
+    raw = await get(core.request("get", "configmaps", "default", "c03"))
+    everything = await core.list("configmaps", "default")
+    selected = await core.list("configmaps", "default", label_selector="parity=odd")
+    assert len(everything.items) == 20
+    assert [entry.name for entry in selected.entries] == [f"c{index:02}" for index in range(1, 20, 2)]
+    entries = core.core.cache.of("configmaps")
+    # Not equal bytes: the same bytes.
+    assert all(item is entry.value for item, entry in zip(everything.items, entries.listed("default"), strict=True))
+    stored = entries.get("default", "c03")
+    assert stored is not None
+    assert raw is stored.value
+    stream = core.watch("configmaps", "default", label_selector="parity=even")
+    batch = await anext(stream)
+    assert [event.entry.name for event in batch] == [f"c{index:02}" for index in range(0, 20, 2)]
+    assert all(event.json is event.entry.value for event in batch)
+    assert batch[0].frame.startswith(b'{"type":"ADDED","object":{"apiVersion":"v1","kind":"ConfigMap"')
+    await stream.aclose()
+
+
+async def test_watchers_share_an_events_bytes(core: CoreClient) -> None:
+    streams = [core.watch("configmaps", resource_version=str(core.core.cache.revision)) for _ in range(3)]
+    await core.create("configmaps", _config_map("a", "odd"), "default")
+    async with asyncio.timeout(5):
+        batches = [await anext(stream) for stream in streams]
+    assert batches[0][0] is batches[1][0] is batches[2][0]
+    for stream in streams:
+        await stream.aclose()
+    assert core.core.cache.of("configmaps")._watchers == set()
+
+
+async def test_a_watcher_that_falls_too_far_behind_is_told_so(
+    core: CoreClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from machinery.api import errors
+    from services.apiserver import watcher
+
+    monkeypatch.setattr(watcher, "PENDING_MAX", 3)
+    slow = core.watch("configmaps", resource_version=str(core.core.cache.revision))
+    for index in range(5):
+        await core.create("configmaps", _config_map(f"c{index}", "odd"), "default")
+    with pytest.raises(errors.Expired):
+        await anext(slow)
