@@ -108,7 +108,7 @@ def compile_definition(name: str) -> Any:
         "$ref": f"#/definitions/{name}",
         "definitions": reached,
     }
-    return jsonschema_rs.Draft4Validator(document)
+    return jsonschema_rs.Draft4Validator(document, pattern_options=jsonschema_rs.RegexOptions())
 
 
 _RELAXED = "~"
