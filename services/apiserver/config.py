@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from machinery.component.config import ComponentConfig
 from machinery.component.tls import TlsFiles
+from services.apiserver.auth.oidc_settings import OidcSettings
 
 
 class ApiServerConfig(ComponentConfig):
@@ -29,6 +30,11 @@ class ApiServerConfig(ComponentConfig):
     service_account_older_key_files: Annotated[
         list[str], Meta(description="PEM public keys whose tokens are still good")
     ] = []
+    audit_policy_file: Annotated[str, Meta(description="audit.k8s.io/v1 Policy: which requests are logged")] = ""
+    audit_log_file: Annotated[str, Meta(description="Where audit events go, one JSON line each")] = ""
+    oidc: Annotated[OidcSettings, Meta(description="OpenID Connect provider whose ID tokens are accepted")] = (
+        msgspec.field(default_factory=OidcSettings)
+    )
     kubelet_client: Annotated[TlsFiles, Meta(description="Our identity towards kubelets")] = msgspec.field(
         default_factory=TlsFiles
     )

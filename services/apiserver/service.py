@@ -10,6 +10,7 @@ import asyncio
 import ipaddress
 import socket
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc.aio
 
@@ -19,7 +20,7 @@ from protos.cutaway.v1 import apiserver_pb2_grpc
 from services.apiserver.admission.plugins import build_chain
 from services.apiserver.admission.webhook_client import WebhookClient
 from services.apiserver.auth import rbac
-from services.apiserver.auth.authenticate import Authenticator
+from services.apiserver.auth.authenticate import Authenticator, TokenSource
 from services.apiserver.auth.tokens import TokenIssuer
 from services.apiserver.bootstrap import Bootstrap
 from services.apiserver.config import ApiServerConfig
@@ -40,9 +41,14 @@ from services.apiserver.writes import Writer
 from storage import Retention, RetentionPolicy, Store, open_store
 from storage.errors import StoreError, Unavailable
 
+if TYPE_CHECKING:
+    from services.apiserver.rest.auditing import RestAuditor
+
 SERVICE_NAME = "cutaway.v1.ApiServer"
 SHORT_LIVED_SECONDS = 300.0
-"""How long the history of Leases and Events is kept: long enough to resume a watch, short enough that heartbeats do not grow the log."""
+"""How long the history of Leases and Events is kept: long enough to resume a watch, short enough that heartbeats do
+not grow the log.
+"""
 _SHORT_LIVED = ("leases.coordination.k8s.io", "events")
 
 
@@ -58,7 +64,7 @@ class Core:
         self.lookup = Lookup(self.cache)
         self.webhooks = WebhookClient(self.lookup)
         self.tokens = self._token_issuer()
-        self.authenticator = Authenticator(self.tokens)
+        self.authenticator = Authenticator(self.tokens, others=_oidc(config))
         self.authorizer = rbac.Authorizer()
         parts = Parts(self.authenticator, self.authorizer, self.tokens)
         reader = Reader(self.cache)
@@ -186,7 +192,12 @@ async def _start_rest(ctx: Context[ApiServerConfig], core: Core) -> None:
 
     config = ctx.config
     rest = RestServer(
-        core.handlers, core.authenticator, core.authorizer, kubelets=core.kubelets, metrics=metrics.exposition
+        core.handlers,
+        core.authenticator,
+        core.authorizer,
+        kubelets=core.kubelets,
+        metrics=metrics.exposition,
+        auditor=_auditor(config),
     )
     host, _, port = config.rest_address.rpartition(":")
     try:
@@ -198,6 +209,33 @@ async def _start_rest(ctx: Context[ApiServerConfig], core: Core) -> None:
         raise Fatal(f"cannot listen on {config.rest_address} (REST): {err.strerror or err}") from err
     ctx.on_stop(rest.stop)
     ctx.tasks.create_task(_reload_certificate(context), name="reload the serving certificate")
+
+
+def _auditor(config: ApiServerConfig) -> RestAuditor | None:
+    if not config.audit_policy_file and not config.audit_log_file:
+        return None
+    from services.apiserver.auth.audit import AuditFile, Policy, PolicyError
+    from services.apiserver.rest.auditing import RestAuditor
+
+    if not (config.audit_policy_file and config.audit_log_file):
+        raise Fatal("audit_policy_file and audit_log_file are needed together")
+    try:
+        return RestAuditor(Policy.from_file(config.audit_policy_file), AuditFile(config.audit_log_file))
+    except PolicyError as err:
+        raise Fatal(f"audit_policy_file: {err}") from err
+    except OSError as err:
+        raise Fatal(f"audit_log_file: {err.filename}: {err.strerror}") from err
+
+
+def _oidc(config: ApiServerConfig) -> list[TokenSource]:
+    if not config.oidc.issuer_url:
+        return []
+    from services.apiserver.auth.oidc import OidcTokens
+
+    try:
+        return [OidcTokens(config.oidc)]
+    except ValueError as err:
+        raise Fatal(str(err)) from err
 
 
 async def _reload_certificate(context: tls.ServerContext) -> None:

@@ -13,11 +13,12 @@ import binascii
 import random
 import ssl
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from machinery.api import errors
+from machinery.api.objects import now_rfc3339_micro
 from machinery.component import logs
 from services.apiserver.auth.attributes import Attributes, denied
 from services.apiserver.auth.authenticate import ANONYMOUS, Authenticator
@@ -38,6 +39,7 @@ from services.apiserver.rest.verbs import Verbs
 if TYPE_CHECKING:
     from services.apiserver.handlers import Handlers
     from services.apiserver.kubelet_proxy import KubeletProxy
+    from services.apiserver.rest.auditing import RestAuditor
 
 log = logs.get("rest")
 
@@ -47,13 +49,6 @@ _BEARER_PROTOCOL = "base64url.bearer.authorization.k8s.io."
 # A watch has its own timeout, and a get waits for nothing.
 _UNTIMED = frozenset({"watch", "get"})
 _HEALTH_ENDPOINTS = ("/healthz", "/livez", "/readyz")
-
-
-class Auditor(Protocol):
-    """Hears of every request that was answered."""
-
-    def completed(self, call: Call, code: int) -> None:
-        """Write what the policy asks for about this call."""
 
 
 class RestServer:
@@ -69,7 +64,7 @@ class RestServer:
         live_checks: Mapping[str, Check] | None = None,
         ready_checks: Mapping[str, Check] | None = None,
         metrics: Callable[[], bytes] | None = None,
-        auditor: Auditor | None = None,
+        auditor: RestAuditor | None = None,
         flow: FlowControl | None = None,
     ) -> None:
         self.health = Health(live_checks or {}, ready_checks or {})
@@ -106,9 +101,14 @@ class RestServer:
         if self._server is not None:
             self._server.close()
         if self._http is not None:
+            for connection in self._http.connections:
+                if isinstance(connection, Connection):
+                    connection.end_streams()
             self._http.pre_shutdown()
             await self._http.shutdown(grace_seconds)
         await self._connector.close()
+        if self._auditor is not None:
+            self._auditor.close()
 
     # -- one request --
 
@@ -119,8 +119,11 @@ class RestServer:
         try:
             path, query = paths.split_target(http.raw_path)
             call = Call(http, paths.parse(http.method, path, query), query, ANONYMOUS, audit_id)
+            if self._auditor is not None:
+                call.received = now_rfc3339_micro()
             call.user = await self._user(http)
             if b"impersonate-" in _names(http):
+                call.authenticated = call.user
                 call.user = impersonated(call.user, http.headers.items(), self._authorizer)
             response = await self._flow.run(call, self._answer)
         except errors.ApiError as error:
@@ -145,7 +148,7 @@ class RestServer:
         elif not response.prepared:
             response.headers["Audit-Id"] = audit_id
         if self._auditor is not None and call is not None:
-            self._auditor.completed(call, response.status)
+            self._auditor.completed(call, response.status, getattr(response, "body", None))
         return response
 
     async def _user(self, http: web.BaseRequest) -> User:

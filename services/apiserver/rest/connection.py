@@ -46,6 +46,11 @@ class Connection(RequestHandler):
             callback()
         super().connection_lost(exc)
 
+    def end_streams(self) -> None:
+        """End what streams on this connection, as if the client had gone."""
+        for callback in list(self._lost_callbacks):
+            callback()
+
     def on_lost(self, callback: Callable[[], object]) -> Callable[[], None]:
         """Call `callback` when the client goes; the answer takes that back."""
         self._lost_callbacks.add(callback)

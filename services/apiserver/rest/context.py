@@ -20,6 +20,16 @@ class Call:
     query: Query
     user: User
     audit_id: str
+    # Who the credentials proved, where that is not who is acted as.
+    authenticated: User | None = None
+    # When it came, where somebody wants to know.
+    received: str = ""
+    body: bytes = b""
+
+    async def read(self) -> bytes:
+        """The whole body."""
+        self.body = await self.http.read()
+        return self.body
 
     @property
     def connection(self) -> Connection:

@@ -189,22 +189,12 @@ class Proxy:
         except (aiohttp.ClientError, TimeoutError) as error:
             raise errors.ServiceUnavailable(f"error trying to reach service: {error}") from error
         socket = web.WebSocketResponse(protocols=[upstream.protocol] if upstream.protocol else [])
-        async with ending_with(call, _Closing(upstream)):
+        async with ending_with(call, upstream.close):
             await socket.prepare(call.http)
             async with asyncio.TaskGroup() as group:
                 group.create_task(_copy(socket, upstream), name="to the back end")
                 group.create_task(_copy(upstream, socket), name="to the client")
         return socket
-
-
-class _Closing:
-    """A WebSocket as something with `aclose`."""
-
-    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        self._socket = socket
-
-    async def aclose(self) -> None:
-        await self._socket.close()
 
 
 async def _copy(source: Any, target: Any) -> None:

@@ -29,11 +29,11 @@ def _now() -> bytes:
 class StoredJson:
     """JSON bytes for an HTTP/1.1 client."""
 
-    __slots__ = ("_body", "_http", "audit_id", "keep_alive", "prepared", "status")
+    __slots__ = ("_http", "audit_id", "body", "keep_alive", "prepared", "status")
 
     def __init__(self, http: web.BaseRequest, body: bytes) -> None:
         self._http = http
-        self._body = body
+        self.body = body
         self.audit_id = ""
         self.keep_alive = http.keep_alive
         self.prepared = False
@@ -48,7 +48,7 @@ class StoredJson:
         transport = self._http.transport
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client is gone")
-        body = self._body
+        body = self.body
         head = (
             b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nCache-Control: no-cache, private\r\n"
             b"Audit-Id: %b\r\nDate: %b\r\nContent-Length: %d\r\n%b\r\n"

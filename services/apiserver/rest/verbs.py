@@ -44,7 +44,7 @@ class Verbs:
         self.handlers = handlers
         self._table: dict[str, Callable[[Call, Resource], Awaitable[web.StreamResponse]]] = {
             "get": self.get,
-            "list": self.list,
+            "list": self.list_,
             "watch": self.watch,
             "create": self.create,
             "update": self.update,
@@ -116,7 +116,7 @@ class Verbs:
         body = self._transformed(call, resource, form, body)
         return responses.json_response(responses.represented(body, form.media_type), content_type=form.content_type)
 
-    async def list(self, call: Call, resource: Resource) -> web.StreamResponse:
+    async def list_(self, call: Call, resource: Resource) -> web.StreamResponse:
         """GET a collection."""
         form = negotiate.choose(call.accept, negotiate.LIST_TRANSFORMS)
         encoding = call.http.headers.get("Accept-Encoding", "")
@@ -161,7 +161,7 @@ class Verbs:
         """POST."""
         form = negotiate.choose(call.accept, negotiate.OBJECT_TRANSFORMS)
         request = self._allowed(call, resource)
-        document, duplicates = bodies.decode_object(await call.http.read(), call.content_type)
+        document, duplicates = bodies.decode_object(await call.read(), call.content_type)
         write = options.write_options(call.query, call.user_agent, duplicates)
         result = await self.handlers.create(request, document, write)
         body = self._transformed(call, resource, form, result.json)
@@ -173,7 +173,7 @@ class Verbs:
         """PUT."""
         form = negotiate.choose(call.accept, negotiate.OBJECT_TRANSFORMS)
         request = self._allowed(call, resource)
-        document, duplicates = bodies.decode_object(await call.http.read(), call.content_type)
+        document, duplicates = bodies.decode_object(await call.read(), call.content_type)
         write = options.write_options(call.query, call.user_agent, duplicates)
         result = await self.handlers.update(request, document, write)
         return self._written(call, resource, form, result.json, result.created, result.warnings)
@@ -182,7 +182,7 @@ class Verbs:
         """PATCH in its four forms."""
         form = negotiate.choose(call.accept, negotiate.OBJECT_TRANSFORMS)
         request = self._allowed(call, resource)
-        patch_type, document, duplicates = bodies.decode_patch(await call.http.read(), call.content_type)
+        patch_type, document, duplicates = bodies.decode_patch(await call.read(), call.content_type)
         write = options.write_options(call.query, call.user_agent, duplicates)
         if patch_type == "apply" and not options.first(call.query, "fieldManager"):
             causes = [errors.Cause("FieldValueRequired", "Required value: is required for apply patch", "fieldManager")]
@@ -268,7 +268,7 @@ def _include(call: Call) -> str:
 async def _options_body(call: Call) -> dict[str, object] | None:
     if not call.http.can_read_body:
         return None
-    raw = await call.http.read()
+    raw = await call.read()
     if not raw:
         return None
     document, _ = bodies.decode_object(raw, call.content_type)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -85,9 +85,9 @@ async def _stream_websocket(
 
 
 @contextlib.asynccontextmanager
-async def ending_with(call: Call, events: AsyncIterator[Any]) -> AsyncIterator[None]:
-    """Close the watch in any case, and end this task when the client is gone: an idle watch writes nothing that would
-    find out."""
+async def ending_with(call: Call, stream: AsyncIterator[Any] | Callable[[], Awaitable[Any]]) -> AsyncIterator[None]:
+    """Close the stream (or call what closes it) in any case, and end this task when the client is gone: an idle stream
+    writes nothing that would find out."""
     task = asyncio.current_task()
     assert task is not None
     forget = call.connection.on_lost(task.cancel)
@@ -99,6 +99,6 @@ async def ending_with(call: Call, events: AsyncIterator[Any]) -> AsyncIterator[N
             raise
     finally:
         forget()
-        close = getattr(events, "aclose", None)
+        close = stream if callable(stream) else getattr(stream, "aclose", None)
         if close is not None:
             await close()
