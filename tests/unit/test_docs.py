@@ -25,3 +25,11 @@ def test_every_path_that_a_page_names_exists(page):
 def test_every_link_leads_somewhere(page):
     missing = [target for target in LINK.findall(page.read_text()) if not (page.parent / target).exists()]
     assert not missing
+
+
+TESTS = re.compile(r"`((?:unit|contract|integration|e2e)/[\w./-]*)`")
+
+
+def test_every_test_that_the_feature_table_names_exists():
+    missing = [path for path in TESTS.findall((ROOT / "docs/features.md").read_text()) if not (ROOT / "tests" / path).exists()]
+    assert not missing
