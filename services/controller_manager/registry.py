@@ -73,6 +73,8 @@ CONTROLLERS: tuple[Entry, ...] = (
         lambda config: bool(config.signing_ca_file and config.signing_key_file),
     ),
     _entry("csrcleaner", "csr", "CsrCleaner"),
+    _entry("legacy-serviceaccount-token-cleaner-controller", "token_cleanup", "AccountTokenCleaner"),
+    _entry("token-cleaner-controller", "token_cleanup", "BootstrapTokenCleaner"),
     _entry("garbage-collector", "garbage_collector", "GarbageCollector"),
     _entry("pod-garbage-collector", "pod_gc", "PodGarbageCollector"),
 )
