@@ -129,16 +129,18 @@ async def command_by_spdy(
         names.append("resize")
     numbers: dict[str, int] = {}
     reading = asyncio.ensure_future(client.read())
-    for name in names:
-        numbers[name] = await client.open(streamtype=name)
-    if size:
-        await client.send(numbers["resize"], json.dumps({"Width": size[0], "Height": size[1]}).encode() + b"\n")
-    if stdin is not None:
-        await client.send(numbers["stdin"], stdin, fin=True)
-    for name in ("error", "stdout"):
-        await client.ended[numbers[name]].wait()
-    await client.close()
-    reading.cancel()
+    try:
+        for name in names:
+            numbers[name] = await client.open(streamtype=name)
+        if size:
+            await client.send(numbers["resize"], json.dumps({"Width": size[0], "Height": size[1]}).encode() + b"\n")
+        if stdin is not None:
+            await client.send(numbers["stdin"], stdin, fin=True)
+        for name in ("error", "stdout"):
+            await client.ended[numbers[name]].wait()
+    finally:
+        reading.cancel()
+        await client.close()
     result = Result()
     for name, number in numbers.items():
         result.output[name] = client.received[number]
