@@ -83,6 +83,7 @@ class PodEvents:
             status.metadata.name,
             (sandbox_record(status),),
             order_containers(records),
+            at=event.created_at,
         )
 
     async def _relist_for_ever(self) -> None:

@@ -117,7 +117,13 @@ class PodWorker:
         self.wake()
 
     def observe(self, runtime: PodRuntime) -> None:
-        """The runtime's state changed."""
+        """The runtime's state changed.
+
+        An event that is older than what the worker has looked up itself says nothing new, and acting on it would undo
+        what was done since.
+        """
+        if runtime.at < self.runtime.at:
+            return
         if runtime != self.runtime or not self.runtime.observed:
             self.runtime = runtime
             self.wake()
@@ -173,8 +179,7 @@ class PodWorker:
             for left in (task, ending):
                 if not left.done():
                     left.cancel()
-                    with contextlib.suppress(asyncio.CancelledError):
-                        await left
+                    await asyncio.wait((left,))
 
     async def _pass(self) -> float | None:
         """Plan and act until there is nothing to do; seconds until to look again, None for when something changes."""
@@ -205,7 +210,7 @@ class PodWorker:
         self.state = "syncing"
         if self._refresh_due or not self.runtime.observed:
             self._refresh_due = False
-            self.runtime = await self._node.runtime.pod(self.uid)
+            await self._look()
         if not self.runtime.sandboxes and self._verdict is None and not pod_spec.finished(self.pod):
             self._report(lazy=True)
         self._check_deadline()
@@ -217,7 +222,7 @@ class PodWorker:
             if not self._due(plan):
                 break
             await self._act(plan)
-            self.runtime = await self._node.runtime.pod(self.uid)
+            await self._look()
             self._follow_probes()
         else:
             plan = Plan(requeue_after_seconds=_RETRY_SECONDS)
@@ -230,6 +235,12 @@ class PodWorker:
             await self._maintain()
         self._report()
         return self._next_look(plan)
+
+    async def _look(self) -> None:
+        """Ask the runtime. An event that overtook the answer is newer than it."""
+        found = await self._node.runtime.pod(self.uid)
+        if found.at >= self.runtime.at:
+            self.runtime = found
 
     def _due(self, plan: Plan) -> bool:
         """Whether anything of the plan can be done now."""
@@ -432,7 +443,7 @@ class PodWorker:
     async def _end_by_verdict(self) -> None:
         grace = pod_spec.grace_period_seconds(self.pod) if self._verdict_grace is None else self._verdict_grace
         await self._kill_all(lambda: grace)
-        self.runtime = await self._node.runtime.pod(self.uid)
+        await self._look()
         await self._settle()
         self._report(terminated=True)
 
@@ -477,7 +488,7 @@ class PodWorker:
 
     async def _end_containers(self) -> None:
         """Kill with the present grace period; begin again with the shorter one if it is shortened meanwhile."""
-        self.runtime = await self._node.runtime.pod(self.uid)
+        await self._look()
         self._report(lazy=True)
         await self._drain()
         while True:
@@ -493,9 +504,8 @@ class PodWorker:
                 for left in (kill, changed):
                     if not left.done():
                         left.cancel()
-                        with contextlib.suppress(asyncio.CancelledError):
-                            await left
-        self.runtime = await self._node.runtime.pod(self.uid)
+                        await asyncio.wait((left,))
+        await self._look()
 
     async def _drain(self) -> None:
         """Let a ready pod serve on until Services have stopped sending to it: its endpoints go with its deletion, but

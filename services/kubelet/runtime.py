@@ -6,6 +6,7 @@ a deadline, by upstream's figures: two minutes for most, none shorter than what 
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -144,6 +145,7 @@ class Runtime:
 
     async def pod(self, uid: str) -> PodRuntime:
         """All that the runtime has of one pod, in full."""
+        at = time.time_ns()
         selector = {LABEL_UID: uid}
         sandbox_filter = cri.PodSandboxFilter(label_selector=selector)
         sandboxes = (await self._call("ListPodSandbox", cri.ListPodSandboxRequest(filter=sandbox_filter))).items
@@ -162,7 +164,9 @@ class Runtime:
             record_of = ended or await self._container(item.id, item.pod_sandbox_id)
             if record_of is not None:
                 container_records.append(record_of)
-        return PodRuntime(uid, namespace, name, order_sandboxes(sandbox_records), order_containers(container_records))
+        return PodRuntime(
+            uid, namespace, name, order_sandboxes(sandbox_records), order_containers(container_records), at=at
+        )
 
     async def _sandbox(self, sandbox_id: str) -> SandboxRecord | None:
         try:

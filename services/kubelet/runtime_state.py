@@ -67,6 +67,8 @@ class PodRuntime:
     containers: tuple[ContainerRecord, ...] = ()
     # True when the runtime was asked and answered; a worker never acts on what it has not observed.
     observed: bool = field(default=True, compare=False)
+    # When this was so, nanoseconds since 1970: all that happened before is in it.
+    at: int = field(default=0, compare=False)
 
     @property
     def ready_sandbox(self) -> SandboxRecord | None:

@@ -115,13 +115,14 @@ class HollowRuntime:
     def _state(self, uid: str) -> PodRuntime:
         pod = self._pods.get(uid)
         if pod is None:
-            return PodRuntime(uid)
+            return PodRuntime(uid, at=time.time_ns())
         return PodRuntime(
             uid,
             pod.namespace,
             pod.name,
             order_sandboxes(list(pod.sandboxes.values())),
             order_containers([c.record for c in pod.containers.values()]),
+            at=time.time_ns(),
         )
 
     def _tell(self, uid: str) -> None:
