@@ -78,6 +78,11 @@ def _apply(req: Request, live: dict[str, Any] | None, config: dict[str, Any], op
     return result.obj
 
 
+def refuse_undeclared(resource: Resource, config: dict[str, Any]) -> None:
+    """An apply patch may only say what its kind declares, whatever the field validation. Raises InternalError or BadRequest, as upstream."""
+    apply.refuse_undeclared(_served_node(resource), config)
+
+
 def _stored_node(resource: Resource) -> Any:
     return resource.custom.node if resource.custom is not None else definitions.node_for(resource.storage_kind)
 

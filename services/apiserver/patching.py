@@ -42,6 +42,7 @@ def apply_patch(
         if not isinstance(patch, dict):
             raise errors.BadRequest("an apply patch must be an object")
         applied = copy.deepcopy(patch)
+        ownership.refuse_undeclared(resource, applied)
         warnings += writer.take_in(resource, applied, options)
         meta.place(resource, meta.metadata_of(applied), req.namespace, req.name)
         return to_stored(resource, ownership.apply_existing(req, document, applied, options))

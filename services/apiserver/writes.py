@@ -199,6 +199,8 @@ class Writer:
         if not isinstance(patch, dict):
             raise errors.BadRequest("an apply patch must be an object")
         resource = req.resource
+        check_kind(resource, patch)
+        ownership.refuse_undeclared(resource, patch)
         warnings = self.take_in(resource, patch, options)
         meta.place(resource, meta.metadata_of(patch), req.namespace, req.name)
         if patch["metadata"].get("uid"):
@@ -284,12 +286,8 @@ class Writer:
     def take_in(self, resource: Resource, body: dict[str, Any], options: WriteOptions) -> list[str]:
         """Check that a body is what the path is about, and read it as its kind. Changes it; returns warnings."""
         check_kind(resource, body)
-        warnings = [f'duplicate field "{path}"' for path in options.duplicate_fields]
-        if warnings and options.field_validation == "Strict":
-            from services.apiserver.schema import intake
-
-            raise intake.strict_error(resource.kind, warnings)
-        warnings += resource.schema.take_in(body, options.field_validation or "Warn")
+        validation = options.field_validation or "Warn"
+        warnings = resource.schema.take_in(body, validation, options.duplicate_fields)
         return [] if options.field_validation == "Ignore" else warnings
 
     def _result(

@@ -50,8 +50,8 @@ class CustomResourceSchema:
         self._kind = kind
         self._custom = custom
 
-    def take_in(self, obj: dict[str, Any], field_validation: str) -> list[str]:
-        warnings = self._custom.judge.take_in(obj, field_validation)
+    def take_in(self, obj: dict[str, Any], field_validation: str, duplicates: tuple[str, ...] = ()) -> list[str]:
+        warnings = self._custom.judge.take_in(obj, field_validation, duplicates)
         return [self._custom.deprecation, *warnings] if self._custom.deprecation else warnings
 
     def default(self, obj: dict[str, Any]) -> None:

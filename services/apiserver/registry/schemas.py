@@ -12,7 +12,7 @@ from machinery.api.kinds import Kind
 class Schema(Protocol):
     """What the writer asks of a served version's schema. All methods are pure but for changing `obj` in place."""
 
-    def take_in(self, obj: dict[str, Any], field_validation: str) -> list[str]:
+    def take_in(self, obj: dict[str, Any], field_validation: str, duplicates: tuple[str, ...] = ()) -> list[str]:
         """Make a body what this kind's decoder makes of it; warnings. Raises BadRequest."""
         ...
 
@@ -38,10 +38,10 @@ class BuiltinSchema:
         self._kind = kind
         self._stored = stored
 
-    def take_in(self, obj: dict[str, Any], field_validation: str) -> list[str]:
+    def take_in(self, obj: dict[str, Any], field_validation: str, duplicates: tuple[str, ...] = ()) -> list[str]:
         from services.apiserver.schema import intake
 
-        return intake.take_in(self._kind, obj, field_validation)
+        return intake.take_in(self._kind, obj, field_validation, duplicates)
 
     def default(self, obj: dict[str, Any]) -> None:
         from services.apiserver.schema import defaults

@@ -15,6 +15,7 @@ from machinery.api.selectors import from_label_selector
 from services.apiserver import codec
 from services.apiserver.commits import Changed
 from services.apiserver.registry.metadata import now_text
+from services.apiserver.registry.resource import Resource
 from services.apiserver.request import DeleteOptions, Request, WriteOptions, WriteResult
 from services.apiserver.special import Parts
 from services.apiserver.watch_cache import Entry
@@ -38,11 +39,34 @@ async def post(parts: Parts, req: Request, body: dict[str, Any], options: WriteO
     if not _is_free(pod):
         await _spend(parts, req, pod, deletion.dry_run)
         deletion.uid = deletion.uid or pod["metadata"]["uid"]
+    if not deletion.dry_run:
+        await _mark(parts, req, pods)
     one = Request(
         req.user, "delete", pods, "", req.namespace, req.name, req.user_agent, req.source_ip, req.audit_id, req.path
     )
     await parts.deleter.delete(one, deletion)
     return WriteResult(_SUCCESS, created=True)
+
+
+async def _mark(parts: Parts, req: Request, pods: Resource) -> None:
+    """Write into the pod why it ends: a Job can tell a disruption from a failure by it."""
+    for _ in range(RETRIES_MAX):
+        entry = parts.writer.cache.of("pods").get(req.namespace, req.name)
+        if entry is None:
+            return
+        pod = codec.decode(entry.value)
+        conditions = pod.setdefault("status", {}).setdefault("conditions", [])
+        if any(item.get("type") == "DisruptionTarget" and item.get("status") == "True" for item in conditions):
+            return
+        conditions[:] = [item for item in conditions if item.get("type") != "DisruptionTarget"]
+        mark = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}
+        mark |= {"message": "Eviction API: evicting", "lastTransitionTime": now_text()}
+        conditions.append(mark)
+        try:
+            await parts.writer.committer.replace(pods, entry, pod, codec.encode_tail(pod), None, [])
+        except Changed:
+            continue
+        return
 
 
 def _delete_options(given: dict[str, Any], options: WriteOptions) -> DeleteOptions:

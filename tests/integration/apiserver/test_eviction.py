@@ -1,0 +1,50 @@
+"""Evictions respect budgets, also many at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from tests.support.apiserver_process import ApiServerProcess
+from tests.support.rest import Rest
+
+
+async def test_a_hundred_evictions_at_once_spend_no_more_than_the_budget(
+    server: ApiServerProcess, namespace: str, apply: Callable[[str], str]
+) -> None:
+    apply(
+        "{apiVersion: policy/v1, kind: PodDisruptionBudget, metadata: {name: b},"
+        " spec: {minAvailable: 1, selector: {matchLabels: {app: web}}}}"
+    )
+    pods = f"/api/v1/namespaces/{namespace}/pods"
+    budget = f"/apis/policy/v1/namespaces/{namespace}/poddisruptionbudgets/b/status"
+    async with Rest(server) as rest:
+        status = {
+            "observedGeneration": 1, "disruptionsAllowed": 3, "currentHealthy": 10, "desiredHealthy": 7, "expectedPods": 10,
+        }  # fmt: skip
+        code, body = await rest.patch(budget, {"status": status})
+        assert code == 200, body
+        for index in range(10):
+            pod = {"metadata": {"name": f"p{index}", "labels": {"app": "web"}}}
+            pod["spec"] = {"nodeName": "n1", "containers": [{"name": "c", "image": "i"}]}  # type: ignore[assignment]
+            assert (await rest.post(pods, {"apiVersion": "v1", "kind": "Pod", **pod}))[0] == 201
+            running = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+            assert (await rest.patch(f"{pods}/p{index}/status", {"status": running}))[0] == 200
+
+        async def evict(index: int) -> int:
+            name = f"p{index % 10}"
+            eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
+            return (await rest.post(f"{pods}/{name}/eviction", eviction))[0]
+
+        codes = await asyncio.gather(*(evict(index) for index in range(10)))
+        assert sorted(codes) == [201] * 3 + [429] * 7
+        _, listed = await rest.get(pods)
+        going = [item for item in listed["items"] if "deletionTimestamp" in item["metadata"]]
+        assert len(going) == 3
+        reasons = {
+            condition.get("reason")
+            for item in going
+            for condition in item["status"]["conditions"]
+            if condition["type"] == "DisruptionTarget"
+        }
+        assert reasons == {"EvictionByEvictionAPI"}
