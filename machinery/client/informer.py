@@ -224,6 +224,7 @@ class Informer(Generic[T]):
         obj = decode_or_none(self.kind, envelope, self._decode)
         if obj is None:
             return
+        _drop_managed_fields(obj)
         if self._fresh is not None:
             self._fresh[key] = (obj, envelope.uid, envelope.revision)
         else:
@@ -258,6 +259,16 @@ class Informer(Generic[T]):
             handler(old, new)
         except Exception as err:  # A defect in one handler must not keep the others, or the copy, from going on.
             log.error("informer handler failed", kind=self.kind.kind, exc_info=err)
+
+
+def _drop_managed_fields(obj: Any) -> None:
+    """Nothing decides by them, and they would be most of what an object takes in memory."""
+    if isinstance(obj, dict):
+        obj.get("metadata", {}).pop("managedFields", None)
+        return
+    metadata = getattr(obj, "metadata", None)
+    if getattr(metadata, "managedFields", None) is not None:
+        metadata.managedFields = None  # type: ignore[union-attr]
 
 
 async def wait_synced(*informers: Informer[Any], timeout: float | None = None) -> None:
