@@ -19,6 +19,7 @@ from services.apiserver.admission.policies import ValidatingPolicies
 from services.apiserver.admission.priority import Priority
 from services.apiserver.admission.rbac_escalation import RbacEscalation
 from services.apiserver.admission.resource_quota import ResourceQuota
+from services.apiserver.admission.runtime_class import RuntimeClass
 from services.apiserver.admission.service_account import ServiceAccount
 from services.apiserver.admission.webhook_client import WebhookClient
 from services.apiserver.admission.webhooks import MutatingWebhooks, ValidatingWebhooks
@@ -39,6 +40,7 @@ def build_chain(authorizer: Authorizer, registry: Registry, cache: WatchCache, w
             PodSecurity(),
             Priority(),
             DefaultTolerationSeconds(),
+            RuntimeClass(),
             StorageObjectInUse(),
             DefaultStorageClass(),
             DefaultIngressClass(),

@@ -121,9 +121,9 @@ def _merge_lists(original: list[Any], patch: list[Any], node: Node, order: Any) 
             result[places[0]] = _merge_objects(result[places[0]], item, node.item)
         else:
             result.append(_merge_objects({}, item, node.item))
-    if order is not None:
-        return _ordered(result, original, _keys(order, key), key)
-    return result
+    # Without an order of its own the patch's items stand as the patch has them, new ones before what only the server has.
+    wanted = _keys(order, key) if order is not None else [item[key] for item in patch]
+    return _ordered(result, original, wanted, key)
 
 
 def _keys(order: Any, key: str) -> list[Any]:
@@ -168,9 +168,7 @@ def _merge_primitives(original: list[Any], patch: list[Any], order: Any) -> list
     for item in patch:
         if item not in result:
             result.append(item)
-    if isinstance(order, list):
-        return _ordered(result, original, order, None)
-    return result
+    return _ordered(result, original, order if isinstance(order, list) else patch, None)
 
 
 def _reorder_unpatched(result: Obj, name: str, order: Any, node: Node) -> None:

@@ -43,7 +43,7 @@ CASES: list[tuple[str, Obj, Obj, Obj]] = [
         containers(one("b", "new")),
         containers(one("a"), one("b", "new")),
     ),
-    ("a new item comes last", containers(one("a")), containers(one("b")), containers(one("a"), one("b"))),
+    ("a new item comes first", containers(one("a")), containers(one("b")), containers(one("b"), one("a"))),
     (
         "an item is deleted by its key",
         containers(one("a"), one("b")),
@@ -84,7 +84,7 @@ CASES: list[tuple[str, Obj, Obj, Obj]] = [
         "deep merging",
         containers(one("a", env=[{"name": "X", "value": "1"}])),
         containers({"name": "a", "env": [{"name": "Y", "value": "2"}]}),
-        containers(one("a", env=[{"name": "X", "value": "1"}, {"name": "Y", "value": "2"}])),
+        containers(one("a", env=[{"name": "Y", "value": "2"}, {"name": "X", "value": "1"}])),
     ),
     (
         "ports merge by container port",
@@ -154,7 +154,7 @@ def test_volumes_keep_one_source() -> None:
 def test_finalizers_merge_and_are_deleted_one_by_one() -> None:
     live = {"metadata": {"finalizers": ["a", "b"]}}
     added = strategic.apply(live, {"metadata": {"finalizers": ["c", "a"]}}, POD)
-    assert added == {"metadata": {"finalizers": ["a", "b", "c"]}}
+    assert added == {"metadata": {"finalizers": ["c", "a", "b"]}}
     gone = strategic.apply(live, {"metadata": {"$deleteFromPrimitiveList/finalizers": ["a"]}}, POD)
     assert gone == {"metadata": {"finalizers": ["b"]}}
 
