@@ -49,13 +49,18 @@ def _text(data: bytes, start: int, end: int, spend: Spend, wanted: int) -> str |
 def read_time(data: bytes, start: int, end: int, spend: Spend) -> str | None:
     """`2026-01-02T03:04:05Z`; an empty message is Go's zero time, which is null in JSON."""
     moment = _moment(data, start, end, spend)
-    return moment and moment[0].strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment and f"{_seconds(moment[0])}Z"
 
 
 def read_micro_time(data: bytes, start: int, end: int, spend: Spend) -> str | None:
     """`2026-01-02T03:04:05.000006Z`."""
     moment = _moment(data, start, end, spend)
-    return moment and moment[0].strftime("%Y-%m-%dT%H:%M:%S") + f".{moment[1] // 1000:06d}Z"
+    return moment and f"{_seconds(moment[0])}.{moment[1] // 1000:06d}Z"
+
+
+def _seconds(moment: datetime) -> str:
+    """Up to the second, with four digits for the year: strftime leaves out the zeros before the year 1000."""
+    return moment.replace(tzinfo=None, microsecond=0).isoformat()
 
 
 def _moment(data: bytes, start: int, end: int, spend: Spend) -> tuple[datetime, int] | None:
@@ -69,8 +74,6 @@ def _moment(data: bytes, start: int, end: int, spend: Spend) -> tuple[datetime, 
         moment = datetime.fromtimestamp(seconds, UTC)
     except (OverflowError, ValueError, OSError) as error:
         raise Malformed(f"a time of {seconds} seconds since 1970 is beyond the years 1 to 9999") from error
-    if moment.year < 1000:
-        raise Malformed(f"a time of {seconds} seconds since 1970 has no year of four digits")
     return moment, nanoseconds
 
 

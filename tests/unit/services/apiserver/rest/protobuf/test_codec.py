@@ -21,7 +21,7 @@ JSON = st.recursive(
     lambda below: st.lists(below, max_size=2) | st.dictionaries(TEXT, below, max_size=2),
     max_leaves=4,
 )
-MOMENTS = st.datetimes(min_value=datetime.datetime(1000, 1, 1))  # noqa: DTZ001 - the zone is written behind it
+MOMENTS = st.datetimes(min_value=datetime.datetime(1, 1, 1, 0, 0, 2))  # noqa: DTZ001 - the zone is written behind it
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "string": TEXT,
     "bool": st.just(True),
