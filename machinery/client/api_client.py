@@ -32,7 +32,7 @@ from machinery.client.requests import (
     WatchBatch,
     WriteOptions,
 )
-from machinery.component import grpc_errors, logs, tls
+from machinery.component import grpc_errors, logs, tls, tracing
 from protos.cutaway.v1 import apiserver_pb2, apiserver_pb2_grpc, object_pb2, stream_pb2
 
 __all__ = [
@@ -107,7 +107,7 @@ class ApiClient:
         revision = 0
         stub = self._channels.stub
         try:
-            async for chunk in stub.List(request, timeout=timeout):
+            async for chunk in stub.List(request, timeout=timeout, metadata=tracing.outgoing()):
                 revision = revision or chunk.revision
                 items += _decoded_all(kind, chunk.items, decode)
         except grpc.RpcError as err:
@@ -266,7 +266,7 @@ class ApiClient:
     async def logs(self, request: stream_pb2.LogsRequest) -> AsyncIterator[bytes]:
         """A container's log, in pieces that are cut anywhere."""
         stub = self._channels.stub
-        call = stub.Logs(request)
+        call = stub.Logs(request, metadata=tracing.outgoing())
         try:
             async for chunk in call:
                 yield chunk.data

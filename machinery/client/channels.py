@@ -16,7 +16,7 @@ import grpc
 import grpc.aio
 
 from machinery.api import errors
-from machinery.component import grpc_errors, tls
+from machinery.component import grpc_errors, tls, tracing
 
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 
@@ -95,7 +95,8 @@ class Channels:
         while True:
             stub = self.stub
             try:
-                return await getattr(stub, method)(request, timeout=max(0.001, end - time.monotonic()))
+                remaining = max(0.001, end - time.monotonic())
+                return await getattr(stub, method)(request, timeout=remaining, metadata=tracing.outgoing())
             except grpc.RpcError as err:
                 error = grpc_errors.from_rpc_error(err)
                 if not isinstance(error, errors.ServiceUnavailable):

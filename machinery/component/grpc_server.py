@@ -19,7 +19,7 @@ import grpc
 import grpc.aio
 
 from machinery.api import errors
-from machinery.component import grpc_errors, logs, metrics, tls
+from machinery.component import grpc_errors, logs, metrics, tls, tracing
 from machinery.component.config import ComponentConfig
 from machinery.component.grpc_health import HealthService
 from machinery.component.health import Health
@@ -181,16 +181,17 @@ class _Guard:
     def unary(self, behaviour: Any) -> Any:
         async def call(request: Any, context: Any) -> Any:
             start = time.perf_counter()
-            try:
-                await self._check(context)
-                if context.time_remaining() is None:
-                    async with asyncio.timeout(UNARY_TIMEOUT_SECONDS):
+            with tracing.follow(tracing.incoming(context.invocation_metadata())):
+                try:
+                    await self._check(context)
+                    if context.time_remaining() is None:
+                        async with asyncio.timeout(UNARY_TIMEOUT_SECONDS):
+                            response = await behaviour(request, context)
+                    else:
                         response = await behaviour(request, context)
-                else:
-                    response = await behaviour(request, context)
-            except Exception as err:
-                await self._fail(context, err)
-                raise
+                except Exception as err:
+                    await self._fail(context, err)
+                    raise
             self._counts[grpc.StatusCode.OK].inc()
             self._seconds.observe(time.perf_counter() - start)
             return response
@@ -199,6 +200,7 @@ class _Guard:
 
     def streamed(self, behaviour: Any) -> Any:
         async def call(request: Any, context: Any) -> AsyncIterator[Any]:
+            tracing.enter(tracing.incoming(context.invocation_metadata()))
             try:
                 await self._check(context)
                 async for response in behaviour(request, context):

@@ -15,7 +15,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from machinery.api import errors
-from machinery.component import grpc_server, http_server, tls
+from machinery.component import grpc_server, http_server, tls, tracing
 from machinery.component.config import ComponentConfig
 from machinery.component.grpc_errors import from_rpc_error
 from machinery.component.health import Health
@@ -32,6 +32,9 @@ class Dns(dns_pb2_grpc.DnsServicer):
             raise errors.not_found("", "records", "absent")
         if request.name == "odd":
             raise RuntimeError("a defect")
+        if request.name == "trace":
+            span = tracing.current()
+            return dns_pb2.ListRecordsResponse(records=[dns_pb2.Record(name=span.trace_id if span else "")])
         return dns_pb2.ListRecordsResponse(revision=7)
 
 
@@ -58,6 +61,15 @@ async def test_masters_may_call_and_others_are_forbidden(server: grpc_server.Ser
     assert await ask(server, pki.client("admin", "system:masters")) == 7
     with pytest.raises(errors.Forbidden, match=r'User "bob" cannot call /cutaway\.v1\.Dns/ListRecords'):
         await ask(server, pki.client("bob", "developers"))
+
+
+async def test_a_trace_crosses_a_call(server: grpc_server.Server, pki: Pki) -> None:
+    credentials = tls.channel_credentials(pki.client("admin", "system:masters"))
+    async with grpc.aio.secure_channel(f"127.0.0.1:{server.port}", credentials) as channel:
+        with tracing.begin() as span:
+            request = dns_pb2.ListRecordsRequest(name="trace")
+            answer = await dns_pb2_grpc.DnsStub(channel).ListRecords(request, timeout=5, metadata=tracing.outgoing())
+    assert answer.records[0].name == span.trace_id
 
 
 async def test_errors_arrive_as_what_they_are(server: grpc_server.Server, pki: Pki) -> None:
