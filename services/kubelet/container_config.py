@@ -72,6 +72,9 @@ class MountSpec:
     read_only: bool = False
     propagation: str = "None"
     recursive_read_only: bool = False
+    # An image's id instead of a path: the runtime itself mounts the image (KEP-4639).
+    image: str = ""
+    image_sub_path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +286,8 @@ def container_config(
                 readonly=mount.read_only,
                 propagation=_PROPAGATION[mount.propagation],
                 recursive_read_only=mount.recursive_read_only,
+                image=cri.ImageSpec(image=mount.image) if mount.image else None,
+                image_sub_path=mount.image_sub_path,
             )
         )
     for container_path, host_path, permissions in parts.devices:

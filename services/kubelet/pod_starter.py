@@ -52,7 +52,23 @@ class PodStarter:
         if self.paths is None:
             self._make_directories(pod)
             node.cgroups.set_up_pod(pod)
-            self.paths = await node.volumes.set_up(pod, node.facts)
+            paths = await node.volumes.set_up(pod, node.facts)
+            await self._pull_image_volumes(pod, paths)
+            self.paths = paths
+
+    async def _pull_image_volumes(self, pod: core_v1.Pod, paths: dict[str, VolumePath]) -> None:
+        """Image volumes: the image has to be here before a container can mount it."""
+        for volume in pod.spec.volumes or ():
+            if volume.image is None:
+                continue
+            wanted = core_v1.Container(
+                name=volume.name, image=volume.image.reference, imagePullPolicy=volume.image.pullPolicy
+            )
+            try:
+                found = await self._node.images.ensure(pod, wanted, lambda *event: self._node.event(pod, *event))
+            except ImageProblem as error:
+                raise VolumeError(f'volume "{volume.name}": {error.waiting.reason}: {error.waiting.message}') from error
+            paths[volume.name] = VolumePath("", read_only=True, image=found.ref)
 
     def _make_directories(self, pod: core_v1.Pod) -> None:
         root = self._node.volumes.pod_dir(pod.metadata.uid or "")

@@ -162,7 +162,8 @@ class PrivateContainerd:
             f"""version = 2
 root = "{self.dir}/root"
 state = "{self.dir}/state"
-disabled_plugins = [{'"io.containerd.grpc.v1.cri", ' if self._shim else ""}"io.containerd.internal.v1.restart", "io.containerd.snapshotter.v1.btrfs",
+disabled_plugins = [{'"io.containerd.grpc.v1.cri", ' if self._shim else ""}
+  "io.containerd.internal.v1.restart", "io.containerd.snapshotter.v1.btrfs",
   "io.containerd.snapshotter.v1.zfs", "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.devmapper"]
 [grpc]
   address = "{self.socket}"

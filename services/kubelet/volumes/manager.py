@@ -101,6 +101,10 @@ class Volumes:
             if volume.is_device:
                 raise VolumeError(f'volume "{mount.name}" is a block volume and can not be mounted as a file system')
             source = volume.path
+            if volume.image:
+                sub = mount.subPath or ""
+                mounts.append(MountSpec(mount.mountPath, "", True, image=volume.image, image_sub_path=sub))
+                continue
             inner = mount.subPath or (expand(mount.subPathExpr, env.get) if mount.subPathExpr else "")
             if inner and source:
                 try:

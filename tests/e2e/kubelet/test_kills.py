@@ -41,6 +41,12 @@ def _started_by_shim(pid: str) -> bool:
         return False
 
 
+def main_shell(pod: Any) -> int:
+    """The process id of the container's own shell."""
+    found = [p for p in shells_of(pod) if Path(f"/proc/{p}/cmdline").read_bytes().startswith(b"sh\0")]
+    return int(found[0])
+
+
 async def test_a_killed_kubelet_adopts_its_pods(cluster: Cluster) -> None:
     ns = cluster.namespace
     probe = {"exec": {"command": ["true"]}, "periodSeconds": 1}
@@ -112,8 +118,7 @@ async def test_a_killed_container_is_restarted_at_once(cluster: Cluster) -> None
     await cluster.pod("p", ns, {"containers": [busybox()]})
     pod = await cluster.until_ready("p", ns)
     before = pod.status.containerStatuses[0].containerID
-    main = [p for p in shells_of(pod) if Path(f"/proc/{p}/cmdline").read_bytes().startswith(b"sh\0")]
-    os.kill(int(main[0]), signal.SIGKILL)
+    os.kill(main_shell(pod), signal.SIGKILL)
 
     def again(pod: Any) -> bool:
         return pod.status.containerStatuses[0].containerID != before and is_ready(pod)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import urllib.request
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,11 @@ pytestmark = pytest.mark.root
 LIVE = "trap 'exit 0' TERM; while true; do sleep 0.05; done"
 
 
+def start(command: list[str], **streams: Any) -> subprocess.Popen[bytes]:
+    """A program whose output the test reads."""
+    return subprocess.Popen(command, stdout=subprocess.PIPE, **streams)
+
+
 async def test_port_forward_reaches_a_server_on_loopback_only(cluster: Cluster) -> None:
     ns = cluster.namespace
     script = f"mkdir /w; echo hello > /w/index.html; httpd -p 127.0.0.1:8080 -h /w; {LIVE}"
@@ -24,7 +30,7 @@ async def test_port_forward_reaches_a_server_on_loopback_only(cluster: Cluster) 
     port = free_port()
     config = str(cluster.apiserver.kubeconfig())
     command = ["kubectl", "--kubeconfig", config, "-n", ns, "port-forward", "pod/p", f"{port}:8080"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    process = start(command, stderr=subprocess.STDOUT)
     try:
         await asyncio.to_thread(process.stdout.readline)
         for _ in range(3):
@@ -48,7 +54,7 @@ async def test_exec_with_stdin_and_attach(cluster: Cluster) -> None:
         )
         assert out == "in\nend\n"
     command = ["kubectl", "--kubeconfig", str(cluster.apiserver.kubeconfig()), "-n", ns, "attach", "-i", "p"]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    process = start(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
     try:
         process.stdin.write(b"echoed\n")
         process.stdin.flush()
