@@ -118,7 +118,7 @@ class _Builder:
             "x-kubernetes-action": action,
             "x-kubernetes-group-version-kind": gvk or self.gvk,
         }
-        accepted = _PATCH_TYPES if action == "patch" else ("application/json", "application/yaml")
+        accepted = self.patch_types() if action == "patch" else ("application/json", "application/yaml")
         if self.schemas.dialect is Dialect.V2:
             out["produces"] = list(types)
             out["consumes"] = list(accepted) if action == "patch" else ["*/*"]
@@ -131,6 +131,10 @@ class _Builder:
             if action not in ("delete", "deletecollection"):
                 out["requestBody"]["required"] = True
         return out
+
+    def patch_types(self) -> tuple[str, ...]:
+        """How this resource can be patched: kubectl reads here whether it may send a strategic merge patch."""
+        return _PATCH_TYPES if self.resource.custom is None else _PATCH_TYPES[:-1]
 
     def shared(self, *, name: bool, namespaced: bool | None = None) -> list[dict[str, Any]]:
         parameters = [self.parameter("name", "path", required=True)] if name else []
