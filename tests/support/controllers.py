@@ -147,7 +147,7 @@ class ControllerLab:
     async def resync(self) -> None:
         """Have every controller look at everything again, and let it."""
         for controller in self.manager.controllers.values():
-            for key in controller.keys():
+            for key in [*controller.keys()]:
                 controller.add(key)
         await asyncio.sleep(0.02)
 
@@ -247,7 +247,8 @@ class ControllerLab:
         """Wait until the condition holds."""
         try:
             async with asyncio.timeout(timeout):
-                while not condition():
+                # Each condition looks at the state itself, which has no event of its own.
+                while not condition():  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
         except TimeoutError:
             raise AssertionError(f"never: {what or condition}") from None

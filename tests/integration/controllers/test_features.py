@@ -113,7 +113,7 @@ async def test_a_quota_counts_up_and_down(plane: ControlPlane) -> None:
     await until(
         plane,
         "the failure is told",
-        lambda d: any(c["type"] == "ReplicaFailure" and "exceeded quota" in c["message"] for c in d["status"]["conditions"]),
+        lambda d: any(c["type"] == "ReplicaFailure" and "exceeded" in c["message"] for c in d["status"]["conditions"]),
         "-n", "small", "deployment", "web",
     )  # fmt: skip
     await plane.kubectl("-n", "small", "scale", "deployment/web", "--replicas=1")
@@ -124,7 +124,8 @@ async def test_a_quota_counts_up_and_down(plane: ControlPlane) -> None:
 async def test_a_claim_gets_a_local_volume_on_the_chosen_node_and_grows(plane: ControlPlane) -> None:
     storage_class = {
         "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": "standard"},
-        "provisioner": "cutaway.dev/local-path", "volumeBindingMode": "WaitForFirstConsumer", "allowVolumeExpansion": True,
+        "provisioner": "cutaway.dev/local-path", "volumeBindingMode": "WaitForFirstConsumer",
+        "allowVolumeExpansion": True,
     }  # fmt: skip
     spec = {
         "accessModes": ["ReadWriteOnce"],

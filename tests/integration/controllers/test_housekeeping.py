@@ -48,8 +48,9 @@ async def test_ready_pods_become_endpoints_and_leave_when_they_are_deleted() -> 
 async def test_a_deleted_namespace_is_emptied_and_goes() -> None:
     async with ControllerLab("namespace", "serviceaccount") as lab:
         lab.server.serve(WIDGET)
-        await lab.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team", "finalizers": ["test/hold"]},
-                          "spec": {"finalizers": ["kubernetes"]}})  # fmt: skip
+        metadata = {"name": "team", "finalizers": ["test/hold"]}
+        spec = {"finalizers": ["kubernetes"]}
+        await lab.create({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata, "spec": spec})
         await lab.until(lambda: lab.get(kinds.SERVICE_ACCOUNT, "default", "team"))
         held = {"name": "held", "namespace": "team", "finalizers": ["test/wait"]}
         await lab.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": held})
@@ -70,7 +71,7 @@ async def test_a_deleted_namespace_is_emptied_and_goes() -> None:
 
 async def test_garbage_follows_its_owner_in_all_three_ways_and_for_custom_kinds() -> None:
     async with ControllerLab("deployment", "replicaset", "garbage-collector") as lab:
-        for name, propagation in (("back", "Background"), ("fore", "Foreground"), ("keep", "Orphan")):
+        for name in ("back", "fore", "keep"):
             await lab.create(deployment(name, 2))
         await lab.until(lambda: len(lab.ready_pods()) == 6)
         await lab.quiet()

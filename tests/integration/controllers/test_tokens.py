@@ -22,8 +22,9 @@ async def test_token_secrets_go_with_their_account_and_when_they_expire() -> Non
         for name, seconds in (("old", -5), ("new", 3600)):
             moment = (datetime.now(UTC) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
             data = {"expiration": base64.b64encode(moment.encode()).decode()}
-            await lab.create({"apiVersion": "v1", "kind": "Secret", "type": "bootstrap.kubernetes.io/token", "data": data,
-                              "metadata": {"name": f"bootstrap-token-{name}", "namespace": "kube-system"}})  # fmt: skip
+            metadata = {"name": f"bootstrap-token-{name}", "namespace": "kube-system"}
+            secret = {"apiVersion": "v1", "kind": "Secret", "type": "bootstrap.kubernetes.io/token"}
+            await lab.create({**secret, "data": data, "metadata": metadata})
         await lab.until(lambda: lab.get(kinds.SECRET, "bootstrap-token-old", "kube-system") is None)
         await lab.delete(kinds.SERVICE_ACCOUNT, "robot")
         await lab.until(lambda: lab.get(kinds.SECRET, "robot-token") is None)
