@@ -8,7 +8,7 @@ been authorized.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,13 +17,14 @@ import grpc
 from machinery.api import errors
 from machinery.component import grpc_errors
 from machinery.component.tls import TlsFiles, channel_credentials
-from protos.cutaway.v1 import kubelet_pb2_grpc, stream_pb2
+from protos.cutaway.v1 import kubelet_pb2, kubelet_pb2_grpc, stream_pb2
 
 GRPC_ANNOTATION = "cutaway.dev/kubelet-grpc"
 DEFAULT_CONTAINER_ANNOTATION = "kubectl.kubernetes.io/default-container"
 
 # get(storage, namespace, name) -> the object as a dict that is not to be changed, or None.
 Objects = Callable[[str, str, str], Mapping[str, Any] | None]
+ListObjects = Callable[[str, str], Iterable[Mapping[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +39,10 @@ class KubeletAddress:
 class KubeletProxy:
     """Finds kubelets and keeps one channel to each. `tls` is the apiserver's identity towards kubelets."""
 
-    def __init__(self, objects: Objects, tls: TlsFiles) -> None:
+    def __init__(self, objects: Objects, tls: TlsFiles, list_objects: ListObjects | None = None) -> None:
         self.objects = objects
+        # Every object of a kind in a namespace ("": in all).
+        self.list_objects: ListObjects = list_objects or (lambda _storage, _namespace: ())
         self.tls = tls
         self._credentials: grpc.ChannelCredentials | None = None
         self._channels: dict[str, tuple[str, grpc.aio.Channel]] = {}
@@ -115,6 +118,13 @@ class KubeletProxy:
         )
         self._channels[address.node] = (address.grpc, channel)
         return kubelet_pb2_grpc.KubeletStub(channel)  # type: ignore[no-untyped-call]
+
+    async def stats(self, node: str, timeout: float) -> kubelet_pb2.StatsResponse:
+        """What a node's kubelet measures now. Raises ApiError if it does not answer in time."""
+        try:
+            return await self._stub(self.address_of(node)).Stats(kubelet_pb2.StatsRequest(), timeout=timeout)
+        except grpc.RpcError as error:
+            raise grpc_errors.from_rpc_error(error) from error
 
     # -- streams --
 

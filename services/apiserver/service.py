@@ -78,7 +78,7 @@ class Core:
         parts.writer, parts.deleter = self.writer, self.deleter
         self.definitions = Definitions(self.registry, self.cache)
         self.handlers = Handlers(self.registry, reader, self.writer, self.deleter, self.authorizer)
-        self.kubelets = KubeletProxy(self.lookup.get, config.kubelet_client)
+        self.kubelets = KubeletProxy(self.lookup.get, config.kubelet_client, self.lookup.list)
 
     async def start(self) -> None:
         """Read the store's state and let the judges see it."""

@@ -59,6 +59,9 @@ _CLUSTER_ROLES: dict[str, str] = {
         READ | networking.k8s.io | ingresses,ingresses/status,networkpolicies
         READ | resource.k8s.io | resourceclaims,resourceclaims/status,resourceclaimtemplates
         """,
+    "system:aggregated-metrics-reader": """
+        READ | metrics.k8s.io | pods,nodes
+        """,
     "system:auth-delegator": """
         create | authentication.k8s.io | tokenreviews
         create | authorization.k8s.io | subjectaccessreviews
@@ -238,6 +241,7 @@ _GATHERED_INTO = {
     "system:aggregate-to-admin": "admin",
     "system:aggregate-to-edit": "edit",
     "system:aggregate-to-view": "view",
+    "system:aggregated-metrics-reader": "view",
 }
 
 _CLUSTER_BINDINGS: dict[str, tuple[tuple[str, str], ...]] = {

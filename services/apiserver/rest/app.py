@@ -25,14 +25,16 @@ from services.apiserver.auth.authenticate import ANONYMOUS, Authenticator
 from services.apiserver.auth.impersonation import impersonated
 from services.apiserver.auth.rbac import Authorizer
 from services.apiserver.request import User
-from services.apiserver.rest import paths, responses
+from services.apiserver.rest import metrics_api, paths, responses
 from services.apiserver.rest.connect import Connector
 from services.apiserver.rest.connection import Connection, Server, make_server
 from services.apiserver.rest.context import Call
 from services.apiserver.rest.discovery import VERSION, Discovery, not_allowed, unknown_path
 from services.apiserver.rest.flow import FlowControl
 from services.apiserver.rest.health import Check, Health
+from services.apiserver.rest.metrics_api import MetricsApi
 from services.apiserver.rest.openapi import OpenApi
+from services.apiserver.rest.served import ServedRegistry
 from services.apiserver.rest.stored_json import StoredJson
 from services.apiserver.rest.verbs import Verbs
 
@@ -69,12 +71,13 @@ class RestServer:
     ) -> None:
         self.health = Health(live_checks or {}, ready_checks or {})
         self._handlers = handlers
-        self._registry = handlers.registry
+        self._registry = ServedRegistry(handlers.registry, metrics_api.rows() if kubelets is not None else ())
         self._authenticator = authenticator
         self._authorizer = authorizer
         self._verbs = Verbs(handlers)
-        self._discovery = Discovery(handlers.registry)
-        self._openapi = OpenApi(handlers.registry)
+        self._discovery = Discovery(self._registry)
+        self._openapi = OpenApi(self._registry)
+        self._metrics_api = None if kubelets is None else MetricsApi(handlers, self._verbs, kubelets)
         self._connector = Connector(handlers, self._verbs, kubelets)
         self._metrics = metrics
         self._auditor = auditor
@@ -185,6 +188,8 @@ class RestServer:
             raise unknown_path()
         if self._connector.serves(resource, info.subresource):
             return await self._connector.serve(call, resource)
+        if self._metrics_api is not None and resource.group == metrics_api.GROUP:
+            return await self._metrics_api.serve(call, resource)
         if info.verb in _UNTIMED:
             return await self._verbs.serve(call, resource)
         async with asyncio.timeout(_timeout(call)):

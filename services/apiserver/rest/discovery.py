@@ -15,7 +15,8 @@ from services.apiserver.rest import negotiate, responses
 from services.apiserver.rest.context import Call
 
 if TYPE_CHECKING:
-    from services.apiserver.registry.resource import Registry, Resource, Subresource
+    from services.apiserver.registry.resource import Resource, Subresource
+    from services.apiserver.rest.served import ServedRegistry
 
 GIT_VERSION = "v1.37.1"
 VERSION = {
@@ -38,7 +39,7 @@ VERSION = {
 class Discovery:
     """Builds the documents from the registry, and keeps them until custom resources come or go."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: ServedRegistry) -> None:
         self._registry = registry
         self._documents: dict[tuple[str, str], tuple[bytes, str]] = {}
         registry.on_change(self._documents.clear)

@@ -20,8 +20,8 @@ from services.apiserver.rest.negotiate import JSON
 from services.apiserver.rest.openapi_schemas import Dialect, SchemaSet
 
 if TYPE_CHECKING:
-    from services.apiserver.registry.resource import Registry
     from services.apiserver.rest.context import Call
+    from services.apiserver.rest.served import ServedRegistry
 
 _INFO = {"title": "Kubernetes", "version": "v1.37.1"}
 _SECURITY = {"BearerToken": {"type": "apiKey", "name": "authorization", "in": "header"}}
@@ -31,7 +31,7 @@ _IMMUTABLE = "public, immutable, max-age=31536000"
 class OpenApi:
     """Serves the documents."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: ServedRegistry) -> None:
         self._registry = registry
         self._documents: dict[str, tuple[bytes, str]] = {}
         self._lock = asyncio.Lock()

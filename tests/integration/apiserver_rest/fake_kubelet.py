@@ -12,7 +12,7 @@ import grpc
 from machinery.api import errors
 from machinery.component.grpc_errors import abort
 from machinery.component.tls import TlsFiles, server_credentials
-from protos.cutaway.v1 import kubelet_pb2_grpc, stream_pb2
+from protos.cutaway.v1 import kubelet_pb2, kubelet_pb2_grpc, stream_pb2
 
 
 class EchoKubelet(kubelet_pb2_grpc.KubeletServicer):
@@ -20,6 +20,7 @@ class EchoKubelet(kubelet_pb2_grpc.KubeletServicer):
 
     def __init__(self) -> None:
         self.sizes: list[tuple[int, int]] = []
+        self.uids: list[str] = []
 
     async def Logs(self, request: Any, context: Any) -> AsyncIterator[Any]:
         """Three lines, and with follow two more a little later."""
@@ -32,6 +33,13 @@ class EchoKubelet(kubelet_pb2_grpc.KubeletServicer):
             for number in (3, 4):
                 await asyncio.sleep(0.05)
                 yield stream_pb2.Chunk(data=f"{request.container} line {number}\n".encode())
+
+    async def Stats(self, request: Any, context: Any) -> Any:
+        """A tenth of a core and 64 MiB for everything."""
+        usage = kubelet_pb2.Usage(cpu_usage_nanocores=100_000_000, memory_working_set_bytes=64 * 1024 * 1024)
+        containers = [kubelet_pb2.ContainerStats(name="main", usage=usage)]
+        pods = [kubelet_pb2.PodStats(uid=uid, usage=usage, containers=containers) for uid in self.uids]
+        return kubelet_pb2.StatsResponse(node="n1", usage=usage, pods=pods)
 
     async def Exec(self, requests: Any, context: Any) -> AsyncIterator[Any]:
         """Run the command."""
