@@ -75,7 +75,7 @@ def follow(parent: Span | None) -> Iterator[Span | None]:
 def enter(parent: Span | None) -> None:
     """Work on behalf of `parent` for the rest of this task.
 
-    For handlers of streams: a generator may be closed in another task's context, where what `follow` set can't be undone.
+    For handlers of streams: a generator may be closed in another task's context, where `follow` can't undo what it set.
     """
     if parent is not None:
         _current.set(parent.child())

@@ -19,7 +19,9 @@ def _paths(tls: TlsFiles) -> dict[str, str]:
 class SchedulerProcess:
     """Start and stop a scheduler of this apiserver."""
 
-    def __init__(self, apiserver: ApiServerProcess, directory: Path, name: str = "scheduler") -> None:
+    def __init__(
+        self, apiserver: ApiServerProcess, directory: Path, name: str = "scheduler", **settings: object
+    ) -> None:
         pki = apiserver.pki
         self.grpc_port, self.http_port = free_port(), free_port()
         client = files(pki.client("scheduler", "system:kube-scheduler"))
@@ -35,6 +37,7 @@ class SchedulerProcess:
                     "serving": _paths(serving),
                     "grpc_address": f"127.0.0.1:{self.grpc_port}",
                     "http_address": f"127.0.0.1:{self.http_port}",
+                    **settings,
                 }
             )
         )

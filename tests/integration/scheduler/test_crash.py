@@ -1,0 +1,85 @@
+"""A scheduler that is killed again and again binds every pod once, to a node that has room for it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+from machinery.api import kinds
+from machinery.client.api_client import ApiClient, Mutation
+from tests.support.apiserver_process import ApiServerProcess, files
+from tests.support.placement_checker import World
+from tests.support.scheduler_process import SchedulerProcess
+
+# A tenth of the pods and kills that the full count has; the lease is short, so that a killed leader's is soon free.
+NODES, WAVE, KILLS = 25, 50, 3
+PODS = WAVE * (KILLS + 1)
+LEASE = {"lease_duration_seconds": 1.5, "renew_deadline_seconds": 1.0, "retry_period_seconds": 0.2}
+SECONDS_MAX = 30.0
+
+
+def node(name: str) -> dict[str, Any]:
+    offered = {"cpu": "1", "memory": "8Gi", "pods": "10"}
+    labels = {"kubernetes.io/hostname": name}
+    status = {"allocatable": offered, "capacity": offered}
+    return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}, "status": status}
+
+
+def pod(name: str) -> dict[str, Any]:
+    container = {"name": "c", "image": "registry.example/web:1", "resources": {"requests": {"cpu": "110m"}}}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {"containers": [container]}}
+
+
+async def create(client: ApiClient) -> None:
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}
+    await client.create(kinds.SERVICE_ACCOUNT, account, "default")
+    names = [f"n{number}" for number in range(NODES)]
+    mutations = [Mutation.create(kinds.NODE, node(name)) for name in names]
+    mutations += [Mutation.patch(kinds.NODE, name, "", {"spec": {"taints": None}}) for name in names]
+    assert not any(result.error for result in await client.batch(mutations))
+
+
+async def wave(client: ApiClient, number: int) -> None:
+    names = [f"p{n}" for n in range(number * WAVE, (number + 1) * WAVE)]
+    results = await client.batch([Mutation.create(kinds.POD, pod(name), "default") for name in names])
+    assert not any(result.error for result in results)
+
+
+async def test_every_pod_is_bound_once_and_no_node_is_overcommitted(tmp_path: Path) -> None:
+    apiserver = ApiServerProcess(tmp_path)
+    apiserver.start()
+    client = await ApiClient.connect(apiserver.grpc, files(apiserver.admin), user_agent="test")
+    scheduler = SchedulerProcess(apiserver, tmp_path, **LEASE)
+    bound: dict[str, str] = {}
+    kills = 0
+    try:
+        await create(client)
+        scheduler.start()
+        begin = time.monotonic()
+        await wave(client, 0)
+        async with asyncio.timeout(SECONDS_MAX + KILLS * LEASE["lease_duration_seconds"]):
+            async for batch in client.watch(kinds.POD, "default"):
+                for _, obj in batch.events:
+                    name, where = obj.metadata.name, obj.spec.nodeName
+                    if where:
+                        assert bound.setdefault(name, where) == where, f"{name} was bound twice"
+                if kills < KILLS and len(bound) > kills * WAVE:
+                    # In the middle of a wave; the next one comes while nobody schedules.
+                    kills += 1
+                    scheduler.stop(kill=True)
+                    await wave(client, kills)
+                    scheduler.start()
+                if len(bound) == PODS:
+                    break
+        assert kills == KILLS
+        assert time.monotonic() - begin < SECONDS_MAX
+        world = World([node(f"n{number}") for number in range(NODES)])
+        for name, where in sorted(bound.items()):
+            assert world.why_not(pod(name), where) == []
+            world.place(pod(name), where)
+    finally:
+        await client.close()
+        scheduler.stop()
+        apiserver.stop()
