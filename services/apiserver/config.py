@@ -38,5 +38,11 @@ class ApiServerConfig(ComponentConfig):
     kubelet_client: Annotated[TlsFiles, Meta(description="Our identity towards kubelets")] = msgspec.field(
         default_factory=TlsFiles
     )
+    encryption_key_file: Annotated[
+        str,
+        Meta(
+            description="Keys that Secrets are sealed with, `name: base64` a line, the sealing one first; empty: none"
+        ),
+    ] = ""
     history_seconds: Annotated[int, Meta(description="How long the past of objects is kept", ge=60)] = 24 * 3600
     event_ttl_seconds: Annotated[int, Meta(description="How long events are kept", ge=1)] = 3600

@@ -26,6 +26,7 @@ from services.apiserver.bootstrap import Bootstrap
 from services.apiserver.config import ApiServerConfig
 from services.apiserver.crd.definitions import DEFINITIONS, Definitions
 from services.apiserver.deletion import Deleter
+from services.apiserver.encryption import KeyFileError, SealedStore, Sealer, is_sealed
 from services.apiserver.expiry import Expiry
 from services.apiserver.handlers import Handlers
 from services.apiserver.kubelet_proxy import KubeletProxy
@@ -39,7 +40,7 @@ from services.apiserver.subresources import POSTS
 from services.apiserver.watch_cache import Entry, Listener, WatchCache
 from services.apiserver.writes import Writer
 from storage import Retention, RetentionPolicy, Store, open_store
-from storage.errors import StoreError, Unavailable
+from storage.errors import Corrupt, StoreError, Unavailable
 
 if TYPE_CHECKING:
     from services.apiserver.rest.auditing import RestAuditor
@@ -83,6 +84,8 @@ class Core:
     async def start(self) -> None:
         """Read the store's state and let the judges see it."""
         await self.cache.load(DEFINITIONS, self.definitions.load)
+        if any(is_sealed(entry.value) for entry in self.cache.of("secrets").listed("")):
+            raise Corrupt("its Secrets are sealed: encryption_key_file is needed")
         for storage in rbac.WATCHED:
             resource_cache = self.cache.of(storage)
             for entry in resource_cache.listed(""):
@@ -133,8 +136,13 @@ async def serve(ctx: Context[ApiServerConfig]) -> None:
     store = await _open(config)
     ctx.on_stop(store.close)
     core = Core(config, store)
-    await core.start()
+    try:
+        await core.start()
+    except Corrupt as err:
+        raise Fatal(f"storage_url: {err}") from err
     ctx.tasks.create_task(_follow(ctx, core.cache), name="follow the log")
+    if isinstance(store, SealedStore):
+        ctx.tasks.create_task(store.seal_anew(), name="seal secrets with the first key")
     ctx.tasks.create_task(core.definitions.run(core.writer, core.deleter), name="custom resource definitions")
     expiry = Expiry(core.cache, config.event_ttl_seconds)
     expiry.start()
@@ -157,9 +165,13 @@ async def _open(config: ApiServerConfig) -> Store:
         {name: Retention(seconds=SHORT_LIVED_SECONDS) for name in _SHORT_LIVED},
     )
     try:
-        return await open_store(config.storage_url, cluster_id=config.cluster_id or None, retention=retention)
+        sealer = Sealer.from_file(config.encryption_key_file) if config.encryption_key_file else None
+        store = await open_store(config.storage_url, cluster_id=config.cluster_id or None, retention=retention)
     except StoreError as err:
         raise Fatal(f"storage_url: {err}") from err
+    except (KeyFileError, OSError) as err:
+        raise Fatal(f"encryption_key_file: {err}") from err
+    return SealedStore(store, sealer) if sealer is not None else store
 
 
 async def _follow(ctx: Context[ApiServerConfig], cache: WatchCache) -> None:

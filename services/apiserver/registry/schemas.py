@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -41,7 +42,10 @@ class BuiltinSchema:
     def take_in(self, obj: dict[str, Any], field_validation: str, duplicates: tuple[str, ...] = ()) -> list[str]:
         from services.apiserver.schema import intake
 
-        return intake.take_in(self._kind, obj, field_validation, duplicates)
+        warnings = intake.take_in(self._kind, obj, field_validation, duplicates)
+        if "stringData" in obj and self._kind.kind == "Secret":
+            merge_string_data(obj)
+        return warnings
 
     def default(self, obj: dict[str, Any]) -> None:
         from services.apiserver.schema import defaults
@@ -63,3 +67,11 @@ class BuiltinSchema:
         if subresource == "resize":
             return validate.validate_resize(self._stored, new, old)
         return validate.validate_update(self._stored, new, old)
+
+
+def merge_string_data(secret: dict[str, Any]) -> None:
+    """A Secret's `stringData` is for writing only: its values go, encoded, into `data` and win there."""
+    plain = secret.pop("stringData") or {}
+    encoded = {key: base64.b64encode(value.encode()).decode() for key, value in plain.items()}
+    if encoded:
+        secret["data"] = {**(secret.get("data") or {}), **encoded}
