@@ -17,4 +17,5 @@ async def client(cluster: Cluster) -> ApiClient:
     """A gRPC client as the administrator. Does not wait for the apiserver."""
     mine = identity(cluster)
     tls = TlsFiles(ca_file=str(mine.ca_file), cert_file=str(mine.cert_file), key_file=str(mine.key_file))
-    return await ApiClient.connect(f"127.0.0.1:{cluster.port(6444)}", tls, user_agent="cutaway")
+    addresses = [f"127.0.0.1:{cluster.grpc_port(index)}" for index in range(cluster.masters)]
+    return await ApiClient.connect(addresses, tls, user_agent="cutaway")

@@ -60,6 +60,10 @@ def up(
     nodes: Annotated[
         int | None, typer.Option(min=0, max=100, help="How many nodes; default: as many as there are, or 1.")
     ] = None,
+    masters: Annotated[
+        int | None,
+        typer.Option(min=1, max=clusters.MASTERS_MAX, help="How many apiservers, schedulers and controller-managers."),
+    ] = None,
     hollow: Annotated[
         bool, typer.Option("--hollow", help="Simulated nodes: no root, no containerd, no containers.")
     ] = False,
@@ -69,7 +73,7 @@ def up(
     from lab import up as upping
 
     print(f"cutaway: bringing the cluster in {home} up", flush=True)
-    cluster, changed = upping.up(home, node_count=nodes, hollow_nodes=hollow, say=_progress())
+    cluster, changed = upping.up(home, node_count=nodes, hollow_nodes=hollow, masters=masters, say=_progress())
     print("cutaway: the cluster is up" if changed else "cutaway: nothing to do, everything already runs", flush=True)
     if demo:
         _demo(cluster)
@@ -242,7 +246,7 @@ def node_add(home: Home) -> None:
     """Add a node."""
     cluster = clusters.require(home)
     before = {node.name for node in cluster.nodes}
-    up(home=home, nodes=len(cluster.nodes) + 1, hollow=cluster.hollow, demo=False)
+    up(home=home, nodes=len(cluster.nodes) + 1, masters=None, hollow=cluster.hollow, demo=False)
     for node in clusters.require(home).nodes:
         if node.name not in before:
             print(f"cutaway: {node.name} joined")

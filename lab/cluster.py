@@ -22,6 +22,9 @@ from lab.process_spec import write_json
 
 # Ports of slot 9 still fit below the range from which the kernel takes ports for outgoing connections.
 SLOT_MAX = 9
+# Between the ports of one master's scheduler and those of the next one's; controller-managers likewise.
+MASTER_PORT_STEP = 10
+MASTERS_MAX = 3
 PROJECT_ROOT = Path(lab.__file__).resolve().parent.parent
 
 
@@ -33,8 +36,10 @@ class Cluster:
     slot: int
     nodes: tuple[Node, ...]
     hollow: bool = False
-    # SQLAlchemy URL of the state; empty: SQLite in the folder.
+    # SQLAlchemy URL of the state; empty: SQLite in the folder, or a private PostgreSQL for several masters.
     storage_url: str = ""
+    # How many apiservers, schedulers and controller-managers.
+    masters: int = 1
     # Component name -> command that runs instead of ours.
     swaps: dict[str, list[str]] = field(default_factory=dict)
 
@@ -66,6 +71,18 @@ class Cluster:
     def port(self, default: int) -> int:
         """A control-plane port of this cluster: upstream's own for the first cluster on a machine."""
         return default + 1000 * self.slot
+
+    def replica(self, component: str, index: int) -> str:
+        """Name of the process of a control-plane component on the master with this index (from 0)."""
+        return component if index == 0 else f"{component}-{index + 1}"
+
+    def rest_port(self, index: int) -> int:
+        """REST port of a master's apiserver. The usual one is the balancer's where there are several."""
+        return self.port(6443) if self.masters == 1 else self.port(6445) + 2 * index
+
+    def grpc_port(self, index: int) -> int:
+        """gRPC port of a master's apiserver."""
+        return self.port(6444) + 2 * index
 
     @property
     def server(self) -> str:
@@ -128,7 +145,7 @@ def require(home: Path) -> Cluster:
     return cluster
 
 
-def create(home: Path, *, nodes: int, hollow: bool) -> Cluster:
+def create(home: Path, *, nodes: int, hollow: bool, masters: int = 1) -> Cluster:
     """A new cluster (not saved yet) on `$CUTAWAY_SLOT` or the first slot that no other cluster has.
 
     Raises LabError if a program that is no cluster of ours listens on a port that it needs.
@@ -136,7 +153,7 @@ def create(home: Path, *, nodes: int, hollow: bool) -> Cluster:
     chosen = os.environ.get("CUTAWAY_SLOT")
     slot = int(chosen) if chosen else 0
     while True:
-        cluster = Cluster(home, slot, (), hollow).with_nodes(nodes)
+        cluster = Cluster(home, slot, (), hollow, masters=masters).with_nodes(nodes)
         busy = busy_ports(cluster)
         if not busy and not network.link_exists(Addresses(slot).bridge):
             return cluster
@@ -151,7 +168,11 @@ def create(home: Path, *, nodes: int, hollow: bool) -> Cluster:
 
 def control_plane_ports(cluster: Cluster) -> list[int]:
     """Every port that the control plane listens on."""
-    return [cluster.port(p) for p in (6443, 6444, 10259, 10359, 10257, 10357)]
+    ports = [cluster.port(6443)]
+    for index in range(cluster.masters):
+        ports += {cluster.rest_port(index), cluster.grpc_port(index)} - {ports[0]}
+        ports += [cluster.port(p) + MASTER_PORT_STEP * index for p in (10259, 10359, 10257, 10357)]
+    return ports
 
 
 def busy_ports(cluster: Cluster) -> list[tuple[int, str]]:

@@ -7,10 +7,10 @@ YAML files that they are given. Nothing is written or started here.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from lab.cluster import PROJECT_ROOT, Cluster
+from lab.cluster import MASTER_PORT_STEP, PROJECT_ROOT, Cluster
 from lab.nodes import CNI_PLUGIN_DIRECTORIES, Node
 from lab.pki import Identity, Pki
 from lab.process_spec import ProcessSpec
@@ -29,11 +29,29 @@ class Component:
     config: dict[str, Any] | None = None
     # Who it is towards the apiserver; written as a kubeconfig too, for a program of somebody else in its place.
     identity: Identity | None = None
+    # Other files of its configuration: name below `config/` -> content.
+    files: dict[str, str] = field(default_factory=dict)
 
 
 def control_plane(cluster: Cluster, pki: Pki) -> list[Component]:
-    """apiserver, scheduler, controller-manager."""
-    return [_apiserver(cluster, pki), _scheduler(cluster, pki), _controller_manager(cluster, pki)]
+    """apiserver, scheduler, controller-manager: one of each a master."""
+    masters = range(cluster.masters)
+    return [
+        *(_apiserver(cluster, pki, index) for index in masters),
+        *(_scheduler(cluster, pki, index) for index in masters),
+        *(_controller_manager(cluster, pki, index) for index in masters),
+    ]
+
+
+def storage_url(cluster: Cluster) -> str:
+    """Where the apiservers keep the state."""
+    if cluster.storage_url:
+        return cluster.storage_url
+    if cluster.masters == 1:
+        return f"sqlite:///{cluster.home / 'state.db'}"
+    from lab import postgres  # its driver is needed only here
+
+    return postgres.url(cluster)
 
 
 def tls(identity: Identity) -> dict[str, str]:
@@ -91,8 +109,8 @@ def _ours(
     return Component(spec, {**common, **config}, identity)
 
 
-def _apiserver(cluster: Cluster, pki: Pki) -> Component:
-    rest, grpc = cluster.port(6443), cluster.port(6444)
+def _apiserver(cluster: Cluster, pki: Pki, index: int) -> Component:
+    rest, grpc = cluster.rest_port(index), cluster.grpc_port(index)
     names = [cluster.addresses.kubernetes_ip, "kubernetes", "kubernetes.default", "kubernetes.default.svc"]
     serving = pki.server("apiserver", "kube-apiserver", _hosts(cluster, *names, "kubernetes.default.svc.cluster.local"))
     to_kubelets = pki.client("apiserver-kubelet-client", "kube-apiserver-kubelet-client", ["system:masters"])
@@ -101,8 +119,9 @@ def _apiserver(cluster: Cluster, pki: Pki) -> Component:
         "grpc_address": f"{everywhere}:{grpc}",
         "rest_address": f"{everywhere}:{rest}",
         "advertise_address": cluster.host_ip,
-        "advertise_port": rest,
-        "storage_url": cluster.storage_url or f"sqlite:///{cluster.home / 'state.db'}",
+        # The balancer's, where there is one: pods need not know which apiserver answers.
+        "advertise_port": cluster.port(6443),
+        "storage_url": storage_url(cluster),
         "service_cidr": cluster.addresses.service_cidr,
         "service_account_key_file": str(pki.directory / "sa.key"),
         "service_account_issuer": "https://kubernetes.default.svc.cluster.local",
@@ -110,18 +129,19 @@ def _apiserver(cluster: Cluster, pki: Pki) -> Component:
         "kubelet_client": tls(to_kubelets),
     }
     return _ours(
-        cluster, "apiserver", "apiserver", "services.apiserver", config,
+        cluster, cluster.replica("apiserver", index), "apiserver", "services.apiserver", config,
         health=f"https://127.0.0.1:{rest}/readyz", address=f"127.0.0.1:{rest}",
     )  # fmt: skip
 
 
 def client_of_apiserver(cluster: Cluster, identity: Identity) -> dict[str, Any]:
     """Where the apiserver answers, and who asks."""
-    return {"apiserver": [f"{cluster.host_ip}:{cluster.port(6444)}"], "tls": tls(identity)}
+    addresses = [f"{cluster.host_ip}:{cluster.grpc_port(index)}" for index in range(cluster.masters)]
+    return {"apiserver": addresses, "tls": tls(identity)}
 
 
-def _scheduler(cluster: Cluster, pki: Pki) -> Component:
-    grpc, web = cluster.port(10359), cluster.port(10259)
+def _scheduler(cluster: Cluster, pki: Pki, index: int) -> Component:
+    grpc, web = (cluster.port(port) + MASTER_PORT_STEP * index for port in (10359, 10259))
     identity = pki.client("scheduler", "system:kube-scheduler")
     config = {
         **client_of_apiserver(cluster, identity),
@@ -130,13 +150,13 @@ def _scheduler(cluster: Cluster, pki: Pki) -> Component:
         "http_address": f"127.0.0.1:{web}",
     }
     return _ours(
-        cluster, "scheduler", "scheduler", "services.scheduler", config,
+        cluster, cluster.replica("scheduler", index), "scheduler", "services.scheduler", config,
         identity=identity, health=f"https://127.0.0.1:{web}/readyz", address=f"127.0.0.1:{grpc}",
     )  # fmt: skip
 
 
-def _controller_manager(cluster: Cluster, pki: Pki) -> Component:
-    grpc, web = cluster.port(10357), cluster.port(10257)
+def _controller_manager(cluster: Cluster, pki: Pki, index: int) -> Component:
+    grpc, web = (cluster.port(port) + MASTER_PORT_STEP * index for port in (10357, 10257))
     identity = pki.client("controller-manager", "system:kube-controller-manager")
     config = {
         **client_of_apiserver(cluster, identity),
@@ -150,7 +170,8 @@ def _controller_manager(cluster: Cluster, pki: Pki) -> Component:
         "local_path": str(cluster.home / "local-path"),
     }
     return _ours(
-        cluster, "controller-manager", "controller-manager", "services.controller_manager", config,
+        cluster, cluster.replica("controller-manager", index), "controller-manager", "services.controller_manager",
+        config,
         identity=identity, health=f"https://127.0.0.1:{web}/readyz", address=f"127.0.0.1:{grpc}",
     )  # fmt: skip
 

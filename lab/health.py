@@ -40,6 +40,8 @@ async def report(cluster: Cluster, admin: Identity) -> list[Report]:
 
 
 _ORDER = (
+    "postgres",
+    "balancer",
     "apiserver",
     "scheduler",
     "controller-manager",

@@ -35,6 +35,8 @@ class ProcessSpec:
     # Where others reach it, for people: "127.0.0.1:6443", a socket's path.
     address: str = ""
     stop_seconds: float = 10.0
+    # What asks it to end.
+    stop_signal: str = "SIGTERM"
     # Of the configuration file: a changed one makes a changed spec, and the supervisor starts the process anew.
     config_digest: str = ""
 

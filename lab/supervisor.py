@@ -61,7 +61,7 @@ class Supervised:
         self.state.stopped = True
         process_spec.write_state(self.directory, self.spec.name, self.state)
         if process_spec.is_alive(self.state):
-            self._signal(signal.SIGTERM)
+            self._signal(signal.Signals[self.spec.stop_signal])
             try:
                 async with asyncio.timeout(self.spec.stop_seconds):
                     await self._wait_exit()
@@ -201,7 +201,9 @@ class Supervisor:
         if verb == "apply":
             await self.apply()
         elif verb == "shutdown":
-            for process in reversed(list(self.processes.values())):
+            # What holds everybody's state goes last: the others still write while they end.
+            last_first = list(reversed(self.processes.values()))
+            for process in sorted(last_first, key=lambda p: p.spec.component == "postgres"):
                 await process.stop()
             self.ended.set()
         elif name not in self.processes:

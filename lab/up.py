@@ -30,6 +30,7 @@ from lab import (
     supervisor_client,
 )
 from lab import cluster as clusters
+from lab import masters as several_masters
 from lab.cluster import PROJECT_ROOT, Cluster
 from lab.components import Component
 from lab.errors import LabError
@@ -43,13 +44,18 @@ ASK_PAUSE_SECONDS = 0.05
 Say = Callable[[str], None]
 
 
-def up(home: Path, *, node_count: int | None, hollow_nodes: bool, say: Say) -> tuple[Cluster, bool]:
+def up(
+    home: Path, *, node_count: int | None, hollow_nodes: bool, say: Say, masters: int | None = None
+) -> tuple[Cluster, bool]:
     """Bring the cluster of this folder up; it, and whether anything had to be changed.
 
     Raises LabError with the way out if this machine can't run it; then nothing was started.
     """
     known = clusters.load(home)
-    cluster = known or clusters.create(home, nodes=0, hollow=hollow_nodes)
+    cluster = known or clusters.create(home, nodes=0, hollow=hollow_nodes, masters=masters or 1)
+    if masters is not None and masters != cluster.masters:
+        several_masters.refuse_change(cluster, masters)
+        cluster = replace(cluster, masters=masters)
     if not cluster.hollow:
         obstacle = doctor.first_obstacle(home)
         if obstacle is not None:
@@ -111,8 +117,10 @@ def _arrange(cluster: Cluster, say: Say) -> bool:
     )
     if not cluster.hollow:
         network.ensure_bridge(cluster.addresses)
+    _arrange_foundation(cluster, pki, say)
     # The control plane starts first: while Python imports, the nodes' networks are made.
-    changed = write(cluster, components.control_plane(cluster, pki))
+    changed = several_masters.forget_removed(cluster)
+    changed = write(cluster, components.control_plane(cluster, pki)) or changed
     was_running = supervisor_client.is_running(cluster.home)
     supervisor_client.ensure_running(cluster.home, PROJECT_ROOT)
     if was_running and changed:
@@ -121,6 +129,25 @@ def _arrange(cluster: Cluster, say: Say) -> bool:
     if node_changed or _revive(cluster):
         supervisor_client.call(cluster.home, "apply")
     return changed or node_changed or not was_running
+
+
+def _arrange_foundation(cluster: Cluster, pki: Pki, say: Say) -> None:
+    """The database and the balancer of several masters: they run before the first apiserver looks for them."""
+    parts = several_masters.foundation(cluster, pki)
+    if not parts:
+        return
+    from lab import postgres  # its driver is needed only here
+
+    private = any(part.spec.name == postgres.NAME for part in parts)
+    if private and postgres.prepare(cluster):
+        say("database made")
+    changed = write(cluster, parts)
+    was_running = supervisor_client.is_running(cluster.home)
+    supervisor_client.ensure_running(cluster.home, PROJECT_ROOT)
+    if was_running and changed:
+        supervisor_client.call(cluster.home, "apply")
+    if private:
+        postgres.wait_ready(cluster)
 
 
 def _revive(cluster: Cluster) -> bool:
@@ -164,6 +191,9 @@ def write(cluster: Cluster, parts: list[Component]) -> bool:
             text = yaml.safe_dump(part.config, sort_keys=False)
             spec = replace(spec, config_digest=hashlib.sha256(text.encode()).hexdigest()[:16])
             (cluster.home / "config" / f"{spec.name}.yaml").write_text(text)
+        for name, text in part.files.items():
+            spec = replace(spec, config_digest=hashlib.sha256(text.encode()).hexdigest()[:16])
+            (cluster.home / "config" / name).write_text(text)
         if part.identity is not None:
             kubeconfig.write(
                 cluster.home / "config" / f"{spec.name}.kubeconfig",
