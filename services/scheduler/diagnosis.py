@@ -27,6 +27,8 @@ class Diagnosis:
         self.plugins: dict[str, None] = {}
         self.candidates: Array = np.zeros(0, dtype=bool)
         self.preemption = ""
+        # Victims of an earlier preemption for this pod are still on their way out.
+        self.victims_leaving = False
 
     @property
     def message(self) -> str:

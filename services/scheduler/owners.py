@@ -32,6 +32,8 @@ class _Owner(msgspec.Struct, gc=False):
     spec: _Spec = msgspec.field(default_factory=_Spec)
 
 
+_KNOWN_MAX = 4096
+
 _decode = msgspec.json.Decoder(_Owner).decode
 
 _CONTROLLERS = (kinds.REPLICA_SET, kinds.REPLICATION_CONTROLLER, kinds.STATEFUL_SET)
@@ -45,6 +47,14 @@ class OwnerSelectors:
         self._controllers: dict[str, Informer[_Owner]] = {
             kind.kind: Informer(client, kind, decode=_decode) for kind in _CONTROLLERS
         }
+        # By the pod's signature, which holds its namespace, labels and controller; until a selector changes.
+        self._known: dict[bytes, LabelSelector | None] = {}
+        for informer in self.informers:
+            informer.add_handler(self._on_change)
+
+    def _on_change(self, old: _Owner | None, new: _Owner | None) -> None:
+        if old is None or new is None or old.spec != new.spec:
+            self._known.clear()
 
     @property
     def informers(self) -> list[Informer[Any]]:
@@ -53,6 +63,13 @@ class OwnerSelectors:
 
     def selector_of(self, pod: PodInfo) -> LabelSelector | None:
         """The selectors of the pod's Services and of its controller, all together; None if it has neither."""
+        if pod.signature not in self._known:
+            if len(self._known) >= _KNOWN_MAX:
+                self._known.clear()
+            self._known[pod.signature] = self._find(pod)
+        return self._known[pod.signature]
+
+    def _find(self, pod: PodInfo) -> LabelSelector | None:
         requirements: list[Requirement] = []
         for service in self._services.lister.list(pod.namespace):
             selector = service.spec.selector

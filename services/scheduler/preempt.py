@@ -54,7 +54,12 @@ def plan(
     random: np.random.Generator,
 ) -> Candidate | None:  # fmt: skip
     """The best way to make room, or None; then `diagnosis.preemption` says why not. Raises PluginError."""
-    why = _not_eligible(pod, state)
+    diagnosis.victims_leaving = _victims_leaving(pod, state)
+    why = ""
+    if pod.pod.spec.preemptionPolicy == "Never":
+        why = "not eligible due to preemptionPolicy=Never."
+    elif diagnosis.victims_leaving:
+        why = "not eligible due to a terminating pod on the nominated node."
     if why:
         diagnosis.preemption = f"preemption: {why}"
         return None
@@ -76,14 +81,10 @@ def plan(
     return min(candidates, key=_cost)
 
 
-def _not_eligible(pod: PodInfo, state: ClusterState) -> str:
-    if pod.pod.spec.preemptionPolicy == "Never":
-        return "not eligible due to preemptionPolicy=Never."
+def _victims_leaving(pod: PodInfo, state: ClusterState) -> bool:
     nominated = pod.pod.status.nominatedNodeName
     row = state.row_of.get(nominated) if nominated else None
-    if row is not None and any(p.terminating and p.priority < pod.priority for p in state.pods_of(row)):
-        return "not eligible due to a terminating pod on the nominated node."
-    return ""
+    return row is not None and any(p.terminating and p.priority < pod.priority for p in state.pods_of(row))
 
 
 def _on_row(

@@ -75,7 +75,7 @@ class Scheduler:
         )  # fmt: skip
         self._wake = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
-        # Nodes that preemption chose during the present decision; from then on the state keeps room there.
+        # What preemption said during the present decision: a node, where room is kept from then on, or "": nowhere more.
         self._room: dict[str, str] = {}
         self.pods: Informer[Pod] = Informer(client, kinds.POD, decode=decode_pod)
         self.nodes: Informer[Node] = Informer(client, kinds.NODE, decode=decode_node)
@@ -187,7 +187,11 @@ class Scheduler:
         if pod.metadata.deletionTimestamp is not None:
             self.queue.remove(uid)
         elif self.state.node_of(uid) is None:  # An assumed pod is on its way; its binding decides.
-            self.queue.add(PodInfo(pod), self.clock())
+            info = PodInfo(pod)
+            self.queue.add(info, self.clock())
+            if pod.status.nominatedNodeName:
+                # Also after a restart: the room that was made for the pod is kept for it.
+                self._keep_room(info, pod.status.nominatedNodeName)
             self._wake.set()
 
     def _event(self, event: ClusterEvent, old: Any, new: Any) -> None:
@@ -299,9 +303,12 @@ class Scheduler:
                     self._keep_room(info, node)
         instruments.algorithm_seconds.observe(time.perf_counter() - begin)
         if decision.row is None:
-            node = self._room.pop(pod.uid, "")
-            if node:
-                self._keep_room(pod, node)
+            if pod.uid in self._room:
+                room = self._room.pop(pod.uid)
+                if room:
+                    self._keep_room(pod, room)
+                else:
+                    self.state.withdraw(pod.uid)
             return None
         node = self.state.name(decision.row)
         self.state.assume(pod, decision.row)
@@ -326,6 +333,9 @@ class Scheduler:
         message = diagnosis.message
         self.queue.rejected(pod.uid, diagnosis.plugins, message, self.clock())
         nominated = self.state.name(candidate.row) if candidate else None
+        if candidate is None and pod.pod.status.nominatedNodeName and not diagnosis.victims_leaving:
+            # What was evicted did not help after all: nobody else shall be kept from that room.
+            self._room[pod.uid] = nominated = ""
         self.conditions.set(pod, UNSCHEDULABLE, message, nominated)
         self.recorder.record(pod.pod, "Warning", "FailedScheduling", message, "Scheduling")
 

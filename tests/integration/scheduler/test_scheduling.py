@@ -140,3 +140,35 @@ async def test_preemption_that_cannot_help_is_said_so(world: Any) -> None:
         "preemption: 0/2 nodes are available: 1 No preemption victims found for incoming pod, "
         "1 Preemption is not helpful for scheduling."
     )
+
+
+async def test_room_that_was_made_is_kept_across_a_restart(world: Any) -> None:
+    await world.add_node("n0", cpu="1")
+    await world.start()
+    await world.add_pod("low", cpu="1", priority=1)
+    await world.until(lambda: world.placements()["low"] == "n0")
+    await world.add_pod("high", cpu="1", priority=10)
+    await world.until(
+        lambda: world.server.state.get(kinds.POD, "default", "high")["status"].get("nominatedNodeName") == "n0"
+    )
+    await world.stop()
+    await world.client.delete(kinds.POD, "low", "default", grace_period_seconds=0)
+    # Older and schedulable, but lesser: it must not get the room that was made for another.
+    await world.add_pod("sneaky", cpu="500m", priority=1)
+    await world.start()
+    await world.until(lambda: world.placements()["high"] == "n0")
+    await world.until(lambda: condition(world, "sneaky").get("status") == "False")
+    assert world.placements()["sneaky"] == ""
+
+
+async def test_pods_of_one_service_are_spread_without_asking_for_it(world: Any) -> None:
+    for number in range(4):
+        # n0 is so large that load alone would send every pod there.
+        await world.add_node(f"n{number}", cpu="64" if number == 0 else "2", memory="256Gi" if number == 0 else "8Gi")
+    service = {"metadata": {"name": "web"}, "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]}}
+    await world.client.create(kinds.SERVICE, service, "default")
+    await world.start()
+    for number in range(8):
+        await world.add_pod(f"p{number}", cpu="100m")
+        await world.until(lambda number=number: bool(world.placements()[f"p{number}"]))
+    assert len(set(world.placements().values())) == 4
