@@ -30,6 +30,9 @@ class ApiServerConfig(ComponentConfig):
     service_account_older_key_files: Annotated[
         list[str], Meta(description="PEM public keys whose tokens are still good")
     ] = []
+    front_proxy_client: Annotated[TlsFiles, Meta(description="Our identity towards aggregated API servers")] = (
+        msgspec.field(default_factory=TlsFiles)
+    )
     audit_policy_file: Annotated[str, Meta(description="audit.k8s.io/v1 Policy: which requests are logged")] = ""
     audit_log_file: Annotated[str, Meta(description="Where audit events go, one JSON line each")] = ""
     oidc: Annotated[OidcSettings, Meta(description="OpenID Connect provider whose ID tokens are accepted")] = (

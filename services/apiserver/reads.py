@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from machinery.api import errors
@@ -207,6 +208,8 @@ class WatchStream:
         self._end = now + seconds
         self._next_bookmark = now + BOOKMARK_SECONDS if self._bookmarks else self._end
         self._convert = not resource.as_stored
+        # Changes that were taken and not handed out yet.
+        self._backlog: Sequence[Change] = ()
         # Everything up to this revision has been handed out (or does not concern this watch).
         self.revision = cache.revision
 
@@ -223,10 +226,10 @@ class WatchStream:
 
     async def _next(self) -> list[WatchEvent]:
         if self._catch_up_after is not None:
-            events = await self._caught_up(self._catch_up_after)
+            self._backlog = await logged_changes(
+                self._cache, self._resource.storage, self._catch_up_after, self.revision
+            )
             self._catch_up_after = None
-            if events:
-                return events
         if self._initial:
             part, self._initial = self._initial[:EVENTS_PER_BATCH], self._initial[EVENTS_PER_BATCH:]
             return [WatchEvent("ADDED", entry.value, entry.revision, entry) for entry in part]
@@ -235,8 +238,7 @@ class WatchStream:
             return [self._bookmark(self.revision, initial_events_end=True)]
         loop = asyncio.get_running_loop()
         while True:
-            changes = await self._watcher.take(min(self._next_bookmark, self._end))
-            self.revision = self._cache.revision
+            changes = await self._taken()
             if changes:
                 if self._everything and not self._selection.namespace:
                     return [change.event for change in changes]
@@ -251,11 +253,20 @@ class WatchStream:
                 self._next_bookmark = now + BOOKMARK_SECONDS
                 return [self._bookmark(self.revision)]
 
-    async def _caught_up(self, after: int) -> list[WatchEvent]:
-        """The events between a past revision and the watcher's first, from the log. Raises Expired where the log does not reach."""
-        changes = await logged_changes(self._cache, self._resource.storage, after, self.revision)
-        selection, resource = self._selection, self._resource
-        return [event for change in changes if (event := change.seen_by(selection, resource)) is not None]
+    async def _taken(self) -> Sequence[Change]:
+        """The next changes, a bounded number at a time; empty at a deadline."""
+        changes = self._backlog
+        if changes:
+            self._backlog = ()
+        else:
+            changes = await self._watcher.take(min(self._next_bookmark, self._end))
+            self.revision = self._cache.revision
+        if len(changes) > EVENTS_PER_BATCH:
+            changes, self._backlog = changes[:EVENTS_PER_BATCH], changes[EVENTS_PER_BATCH:]
+            self.revision = changes[-1].revision
+        elif changes and self.revision < changes[-1].revision:
+            self.revision = changes[-1].revision
+        return changes
 
     async def aclose(self) -> None:
         """No more events. Idempotent."""

@@ -126,15 +126,19 @@ class ApiServerService(apiserver_pb2_grpc.ApiServerServicer):
         initial = begin
         try:
             async for events in stream:
-                batch = pb.WatchBatch(revision=stream.revision)
+                batch, size = pb.WatchBatch(), 0
                 for event in events:
                     if event.entry is not None:
+                        if size > CHUNK_BYTES_MAX:
+                            batch.revision = 0 if initial else batch.events[-1].object.revision
+                            yield batch
+                            batch, size = pb.WatchBatch(), 0
                         batch.events.append(_watch_event(req.resource, event))
+                        size += len(event.json)
                     elif initial:
                         batch.initial_events_end, initial = True, False
-                if initial:
-                    # The state is not complete yet: nothing may be concluded from its parts.
-                    batch.revision = 0
+                # While the state is not complete nothing may be concluded from its parts.
+                batch.revision = 0 if initial else stream.revision
                 yield batch
         finally:
             await stream.aclose()

@@ -210,6 +210,7 @@ async def _start_rest(ctx: Context[ApiServerConfig], core: Core) -> None:
         kubelets=core.kubelets,
         metrics=metrics.exposition,
         auditor=_auditor(config),
+        front_proxy=config.front_proxy_client,
     )
     host, _, port = config.rest_address.rpartition(":")
     try:

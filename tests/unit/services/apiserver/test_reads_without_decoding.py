@@ -74,3 +74,23 @@ async def test_a_watcher_that_falls_too_far_behind_is_told_so(
         await core.create("configmaps", _config_map(f"c{index}", "odd"), "default")
     with pytest.raises(errors.Expired):
         await anext(slow)
+
+
+async def test_a_watch_far_behind_gets_bounded_batches_each_with_its_revision(
+    core: CoreClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from services.apiserver import reads
+
+    monkeypatch.setattr(reads, "EVENTS_PER_BATCH", 4)
+    stream = core.watch("configmaps", resource_version=str(core.core.cache.revision))
+    for index in range(10):
+        await core.create("configmaps", _config_map(f"c{index}", "odd"), "default")
+    sizes = []
+    while sum(sizes) < 10:
+        batch = await anext(stream)
+        sizes.append(len(batch))
+        if sum(sizes) < 10:
+            assert stream.revision == batch[-1].revision
+    assert sizes == [4, 4, 2]
+    assert stream.revision == core.core.cache.revision
+    await stream.aclose()
