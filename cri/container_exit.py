@@ -19,21 +19,33 @@ START_FAILED_EXIT_CODE = 128
 async def container_exited(runtime: Runtime, container: Container, exit_code: int, exited_at: int) -> None:
     """Settles an exit; a second report of the same exit changes nothing."""
     async with container.lock:
-        if container.state != cri.CONTAINER_RUNNING:
-            return
-        if container.io:
-            await container.io.wait_ended()
-            container.io.close()
-        settle(container, exit_code, exited_at)
-        publish_stopped(runtime, container)
-        try:
-            await delete_task(runtime, container)
-        except CriError as error:
-            # The task is deleted when containerd answers again (recovery) or with the container.
-            log.warning("could not delete an ended task", container=container.id, error=str(error))
-        if container.io:
-            container.io.remove()
-            container.io = None
+        if container.state == cri.CONTAINER_RUNNING:
+            await settle_running(runtime, container, exit_code, exited_at)
+        elif container.state == cri.CONTAINER_EXITED:
+            # Its start was taken for failed (containerd went away in between), and then it ran after all.
+            await delete_ended(runtime, container)
+
+
+async def settle_running(runtime: Runtime, container: Container, exit_code: int, exited_at: int) -> None:
+    """The end of a running container: the rest of its output, its status, the event, its task. Holds its lock."""
+    if container.io:
+        await container.io.wait_ended()
+        container.io.close()
+    settle(container, exit_code, exited_at)
+    publish_stopped(runtime, container)
+    await delete_ended(runtime, container)
+    if container.io:
+        container.io.remove()
+        container.io = None
+
+
+async def delete_ended(runtime: Runtime, container: Container) -> None:
+    """Deletes the task of an ended container; a failure is logged and made good later."""
+    try:
+        await delete_task(runtime, container)
+    except CriError as error:
+        # The task is deleted when containerd answers again (recovery) or with the container.
+        log.warning("could not delete an ended task", container=container.id, error=str(error))
 
 
 def settle(container: Container, exit_code: int, exited_at: int, reason: str = "", message: str = "") -> None:

@@ -4,7 +4,7 @@ import os
 from functools import cache
 from pathlib import Path
 
-from cri import kernel, oci_security
+from cri import apparmor, kernel, oci_security
 from cri.oci_spec import NodeFacts
 
 _CGROUP = Path("/sys/fs/cgroup")
@@ -45,7 +45,8 @@ def facts() -> NodeFacts:
         capabilities=capabilities,
         cgroup_v2=unified,
         swap_accounting=_swap_accounting(unified),
-        apparmor=_read("/sys/module/apparmor/parameters/enabled") == "Y",
+        apparmor=apparmor.enabled(),
+        apparmor_default=apparmor.default_profile(),
         architecture=kernel.machine()[0],
         hostname=os.uname().nodename,
         oom_score_adj_min=-1000 if free else int(_read("/proc/self/oom_score_adj") or 0),

@@ -42,6 +42,8 @@ class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
     cgroup_v2: bool
     swap_accounting: bool
     apparmor: bool
+    apparmor_default: str
+    """The default profile's name; "" where it could not be loaded."""
     architecture: str
     hostname: str
     oom_score_adj_min: int
@@ -129,7 +131,7 @@ def _process(given: SpecInput, sets: dict[str, list[str]]) -> dict[str, Any]:
         "noNewPrivileges": context.no_new_privs,
         "oomScoreAdj": max(config.linux.resources.oom_score_adj, given.node.oom_score_adj_min),
     }
-    profile = oci_security.apparmor_profile(context, given.node.apparmor, "cri-containerd.apparmor.d")
+    profile = oci_security.apparmor_profile(context, given.node.apparmor, given.node.apparmor_default)
     if profile:
         process["apparmorProfile"] = profile
     return process

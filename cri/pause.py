@@ -6,6 +6,7 @@ pod's pid namespace in a read-only root that holds nothing else, with no capabil
 the others, so joining it never depends on a pid that may be used again.
 """
 
+import asyncio
 import contextlib
 import os
 import platform
@@ -15,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from cri import containerd_api as api
-from cri import kernel, oci_pause
+from cri import kernel, oci_pause, orphans
 from cri.containerd_client import SPEC_TYPE
 from cri.errors import NotFound, Unimplemented
 from cri.runtime import Runtime
@@ -112,8 +113,11 @@ async def stop(runtime: Runtime, sandbox: Sandbox) -> None:
     with contextlib.suppress(NotFound):
         await ctd.tasks.Kill(api.tasks.KillRequest(container_id=sandbox.id, signal=9, all=True))
         await ctd.tasks.Wait(api.tasks.WaitRequest(container_id=sandbox.id))
-    with contextlib.suppress(NotFound):
+    try:
         await ctd.tasks.Delete(api.tasks.DeleteTaskRequest(container_id=sandbox.id))
+    except NotFound:
+        if not sandbox.ready:  # its start may have been interrupted
+            await asyncio.to_thread(orphans.end, sandbox.id, runtime.config, shim_too=True)
     with contextlib.suppress(NotFound):
         await ctd.containers.Delete(api.containers.DeleteContainerRequest(id=sandbox.id))
 

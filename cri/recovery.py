@@ -10,25 +10,26 @@ a directory without a sandbox) is taken away.
 
 import asyncio
 import shutil
+import signal
 from collections.abc import Iterable
 from typing import Any
 
 import grpc
 from cri_api.v1 import api_pb2 as cri
 
-from cri import container_exit, namespaces, records, status
+from cri import container_exit, namespaces, orphans, records, status
 from cri import containerd_api as api
 from cri.container_create import CONTAINER_LABEL
 from cri.container_io import ContainerIO, LogFile, exists
 from cri.container_remove import remove_snapshot
-from cri.errors import CriError, from_grpc
+from cri.errors import CriError, NotFound, from_grpc
 from cri.logs import log
 from cri.records import ContainerRecord, SandboxRecord, StatusRecord
 from cri.runtime import Runtime
 from cri.state import Container, Sandbox, container_name, now
 
 # containerd.v1.types.Status
-_STOPPED = 3
+_CREATED, _STOPPED = 1, 3
 
 
 async def load(runtime: Runtime) -> None:
@@ -114,28 +115,66 @@ def _sweep_directories(runtime: Runtime, containers: Iterable[str]) -> None:
 
 async def resync(runtime: Runtime) -> None:
     """Compares every container with containerd's tasks: attaches to what runs, settles what has ended."""
-    tasks = {task.id: task for task in (await runtime.containerd.tasks.List(api.tasks.ListTasksRequest())).tasks}
+    listed = (await runtime.containerd.tasks.List(api.tasks.ListTasksRequest())).tasks
+    tasks = {task.id: task for task in listed}
     for container in runtime.store.containers:
-        task = tasks.get(container.id)
-        if container.state == cri.CONTAINER_EXITED:
-            if task is not None:
-                await _delete_quietly(runtime, container)
-            continue
-        if task is None:
-            await _settle_missing(runtime, container)
-        elif task.status == _STOPPED:
-            await _settle_stopped(runtime, container, task)
-        else:
-            await _adopt(runtime, container, task)
+        if container.state != cri.CONTAINER_EXITED or container.id in tasks:
+            await _reconcile(runtime, container)
     for sandbox in runtime.store.sandboxes:
-        if (
-            sandbox.ready
-            and sandbox.record.init_pid
-            and (sandbox.id not in tasks or tasks[sandbox.id].status == _STOPPED)
-        ):
+        task = tasks.get(sandbox.id)
+        if sandbox.ready and sandbox.record.init_pid and (task is None or task.status == _STOPPED):
             sandbox_lost(runtime, sandbox)
     for container_id, exec_id in runtime.exits.waiting():
         await _check_exec(runtime, container_id, exec_id)
+
+
+async def _reconcile(runtime: Runtime, container: Container) -> None:
+    """Brings one container and its task together. The task is asked for under the lock: a start may be under way."""
+    async with container.lock:
+        task = await _task(runtime, container.id)
+        if container.state == cri.CONTAINER_EXITED:
+            if task is not None:
+                await _discard(runtime, container, task)
+        elif task is None:
+            if container.state == cri.CONTAINER_RUNNING:
+                _settle_missing(runtime, container)
+            elif exists(runtime.state / "io" / container.id):
+                await _settle_interrupted(runtime, container)
+        elif task.status == _CREATED:
+            await _settle_unstarted(runtime, container, task)
+        elif task.status == _STOPPED:
+            await _settle_stopped(runtime, container, task)
+        else:
+            _adopt(runtime, container, task)
+
+
+async def _task(runtime: Runtime, container_id: str) -> Any:
+    """containerd's task of a container, or None."""
+    try:
+        return (await runtime.containerd.tasks.Get(api.tasks.GetRequest(container_id=container_id))).process
+    except NotFound:
+        return None
+
+
+async def _discard(runtime: Runtime, container: Container, task: Any) -> None:
+    """A task of a container that counts as ended: one that still runs is killed, and deleted by its exit."""
+    try:
+        if task.status == _STOPPED:
+            await container_exit.delete_task(runtime, container)
+            return
+        request = api.tasks.KillRequest(container_id=container.id, signal=signal.SIGKILL, all=True)
+        await runtime.containerd.tasks.Kill(request)
+    except CriError as error:
+        log.warning("could not discard a task", container=container.id, error=str(error))
+
+
+async def _settle_unstarted(runtime: Runtime, container: Container, task: Any) -> None:
+    """A task was created and its process never started: who asked for it was told of a failure."""
+    container.status.started_at = 0
+    reason = "its start was interrupted"
+    container_exit.settle(container, container_exit.START_FAILED_EXIT_CODE, now(), "StartError", reason)
+    container_exit.publish_stopped(runtime, container)
+    await _discard(runtime, container, task)
 
 
 def sandbox_lost(runtime: Runtime, sandbox: Sandbox) -> None:
@@ -145,15 +184,27 @@ def sandbox_lost(runtime: Runtime, sandbox: Sandbox) -> None:
     status.publish(runtime, cri.CONTAINER_STOPPED_EVENT, sandbox)
 
 
-async def _adopt(runtime: Runtime, container: Container, task: Any) -> None:
+async def _settle_interrupted(runtime: Runtime, container: Container) -> None:
+    """A start that was under way when we were killed, and of which containerd knows nothing."""
+    others = [c for c in runtime.store.containers_of(container.sandbox_id) if c.state == cri.CONTAINER_RUNNING]
+    await asyncio.to_thread(orphans.end, container.id, runtime.config, shim_too=not others)
+    await asyncio.to_thread(shutil.rmtree, runtime.state / "io" / container.id, True)
+    sandbox = runtime.store.sandboxes.find(container.sandbox_id)
+    if sandbox:
+        sandbox.interrupted = True
+    reason = "its start was interrupted"
+    container_exit.settle(container, container_exit.START_FAILED_EXIT_CODE, now(), "StartError", reason)
+    container_exit.publish_stopped(runtime, container)
+
+
+def _adopt(runtime: Runtime, container: Container, task: Any) -> None:
     """A running task: known, or started by a predecessor that was killed before it wrote so."""
-    async with container.lock:
-        if container.io is None:
-            container.io = _attach(runtime, container)
-        if container.state == cri.CONTAINER_CREATED and task.pid:
-            container.status.started_at = container.status.started_at or now()
-        container.status.pid = task.pid
-        container.save()
+    if container.io is None:
+        container.io = _attach(runtime, container)
+    if container.state == cri.CONTAINER_CREATED:
+        container.status.started_at = now()
+    container.status.pid = task.pid
+    container.save()
 
 
 def _attach(runtime: Runtime, container: Container) -> ContainerIO | None:
@@ -175,36 +226,25 @@ def _attach(runtime: Runtime, container: Container) -> ContainerIO | None:
     return io
 
 
-async def _settle_missing(runtime: Runtime, container: Container) -> None:
-    if container.state != cri.CONTAINER_RUNNING:
-        return
-    async with container.lock:
-        if container.io:
-            container.io.drain()
-            container.io.remove()
-            container.io = None
-        container_exit.settle(container, container_exit.UNKNOWN_EXIT_CODE, now(), "Unknown", "its task is gone")
+def _settle_missing(runtime: Runtime, container: Container) -> None:
+    if container.io:
+        container.io.drain()
+        container.io.remove()
+        container.io = None
+    container_exit.settle(container, container_exit.UNKNOWN_EXIT_CODE, now(), "Unknown", "its task is gone")
     container_exit.publish_stopped(runtime, container)
 
 
 async def _settle_stopped(runtime: Runtime, container: Container, task: Any) -> None:
-    if not container.status.started_at:
-        # Created and ended before its start was written down.
+    if container.state == cri.CONTAINER_CREATED:
+        # Started and ended before its start was written down.
         container.status.started_at = now()
     if container.io is None:
         container.io = _attach(runtime, container)
     if container.io:
         container.io.drain()
     at = task.exited_at.seconds * 1_000_000_000 + task.exited_at.nanos
-    await container_exit.container_exited(runtime, container, task.exit_status, at)
-
-
-async def _delete_quietly(runtime: Runtime, container: Container) -> None:
-    try:
-        async with container.lock:
-            await container_exit.delete_task(runtime, container)
-    except CriError as error:
-        log.warning("could not delete an ended task", container=container.id, error=str(error))
+    await container_exit.settle_running(runtime, container, task.exit_status, at)
 
 
 async def _check_exec(runtime: Runtime, container_id: str, exec_id: str) -> None:

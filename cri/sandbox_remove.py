@@ -5,7 +5,7 @@ import shutil
 
 from cri_api.v1 import api_pb2 as cri
 
-from cri import container_remove, sandbox_stop, status
+from cri import container_remove, orphans, sandbox_stop, status
 from cri.runtime import Runtime
 
 
@@ -14,8 +14,12 @@ async def remove_pod_sandbox(runtime: Runtime, request: cri.RemovePodSandboxRequ
     if sandbox is None:
         return cri.RemovePodSandboxResponse()
     await sandbox_stop.stop(runtime, sandbox)
-    for container in runtime.store.containers_of(sandbox.id):
+    containers = runtime.store.containers_of(sandbox.id)
+    for container in containers:
         await container_remove.remove(runtime, container)
+    if sandbox.interrupted:
+        for container in containers:
+            await asyncio.to_thread(orphans.end, container.id, runtime.config, shim_too=True)
     await asyncio.to_thread(shutil.rmtree, sandbox.root, True)
     runtime.store.sandboxes.remove(sandbox.id)
     status.publish(runtime, cri.CONTAINER_DELETED_EVENT, sandbox)

@@ -16,7 +16,7 @@ from typing import Any
 import grpc
 from cri_api.v1 import api_pb2_grpc
 
-from cri import container_exit, recovery
+from cri import container_exit, node_facts, recovery
 from cri.cni import Cni
 from cri.config import Config
 from cri.containerd_client import Containerd
@@ -32,7 +32,8 @@ from cri.streaming.server import StreamingServer
 from cri.task_events import ProcessExits, TaskEvents
 
 _MAX_MESSAGE_BYTES = 16 * 1024 * 1024 * 2 + 1024 * 1024  # two full ExecSync outputs
-_STOP_GRACE_SECONDS = 2.0
+# Streams of events never end by themselves; whoever follows them subscribes again.
+_STOP_GRACE_SECONDS = 0.5
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
@@ -159,6 +160,7 @@ async def serving(config: Config) -> AsyncIterator[Runtime]:
                 exits=ProcessExits(),
                 tasks=tasks,
             )
+            await asyncio.to_thread(node_facts.facts)
             await recovery.load(runtime)
             watcher = TaskEvents(ctd, *_handlers(runtime), lambda: recovery.resync(runtime))
             background = tasks.create_task(watcher.run(), name="containerd events")

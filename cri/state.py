@@ -49,6 +49,8 @@ class Sandbox:
         self.lock = asyncio.Lock()
         # containerd runs one shim process a pod; two tasks must not race to start and to end it.
         self.shim_lock = asyncio.Lock()
+        # A task's creation was cut off here: containerd's shim process may outlive the pod's last task.
+        self.interrupted = False
 
     @property
     def name(self) -> str:

@@ -44,9 +44,15 @@ class Puller:
         if task is None:
             task = asyncio.get_running_loop().create_task(self._pull(parsed, auth), name=f"pull {parsed.name}")
             self._underway[key] = task
-            task.add_done_callback(lambda _: self._underway.pop(key, None))
+            task.add_done_callback(lambda done: self._forget(key, done))
         # The work goes on for others who wait for it, and for the retry of one who gave up.
         return await asyncio.shield(task)
+
+    def _forget(self, key: tuple[str, bytes], done: "asyncio.Task[str]") -> None:
+        self._underway.pop(key, None)
+        # Everybody who waited may have gone; the failure is then told to nobody, and that is no error.
+        if not done.cancelled():
+            done.exception()
 
     async def _pull(self, parsed: Reference, auth: cri.AuthConfig | None) -> str:
         settings = self._config.registries.get(parsed.host)

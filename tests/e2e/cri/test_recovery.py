@@ -1,14 +1,17 @@
 """Kills of the shim and of containerd: containers go on with the same process ids, and nothing is forgotten."""
 
+import contextlib
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 import pytest
 from cri_api.v1 import api_pb2 as cri
 
 from cri import kernel
-from tests.support.containerd import shims_of
+from tests.support.containerd import mounts_below, shims_of, wait_until
 from tests.support.cri_client import CriClient, TestContainer
 
 # One in ten of what RELIABILITY asks for; CUTAWAY_TEST_SCALE=10 is all of it.
@@ -171,3 +174,47 @@ def test_a_second_shim_is_refused_with_one_line(node) -> None:
     )
     assert done.returncode == 1
     assert done.stderr.splitlines() == [f"cri: another runtime already uses {node.directory}/shim/root"]
+
+
+@pytest.mark.parametrize("delay", [0.02, 0.06, 0.12, 0.2])
+def test_a_kill_of_containerd_in_the_middle_of_a_start_strands_nothing(node, delay: float) -> None:
+    pod = node.client.run_pod()
+
+    def start() -> None:
+        with contextlib.suppress(grpc.RpcError):
+            pod.run("sleep", "4321")
+
+    with ThreadPoolExecutor(1) as pool:
+        starting = pool.submit(start)
+        time.sleep(delay)  # wherever in the start that is
+        node.restart_containerd()
+        starting.result(30)
+
+    def removed() -> bool:
+        with contextlib.suppress(grpc.RpcError):
+            node.client.remove_everything()
+        return not node.client.sandboxes()
+
+    wait_until(removed, what="the removal of every sandbox")
+    wait_until(lambda: not shims_of(node.containerd.socket), what="the end of containerd's shims")
+    assert not mounts_below(node.directory)
+
+
+def test_a_kill_of_the_shim_in_the_middle_of_a_start_strands_nothing(node) -> None:
+    for delay in (0.01, 0.05, 0.1, 0.15):
+
+        def start() -> None:
+            with contextlib.suppress(grpc.RpcError):
+                node.client.run_pod().run("sleep", "4321")
+
+        with ThreadPoolExecutor(1) as pool:
+            starting = pool.submit(start)
+            time.sleep(delay)
+            node.restart_shim()
+            starting.result(30)
+        node.client.remove_everything()
+        assert node.client.containers() == []
+    wait_until(lambda: not shims_of(node.containerd.socket), what="the end of containerd's shims")
+    assert not mounts_below(node.directory)
+    leases = node.directory / "containerd/ipam" / node.containerd.bridge
+    assert not [path for path in leases.iterdir() if path.name[0].isdigit()]

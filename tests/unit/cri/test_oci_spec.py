@@ -15,6 +15,7 @@ NODE = NodeFacts(
     cgroup_v2=True,
     swap_accounting=True,
     apparmor=False,
+    apparmor_default="",
     architecture="amd64",
     hostname="node",
     oom_score_adj_min=0,

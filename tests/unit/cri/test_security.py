@@ -177,3 +177,18 @@ def test_sysctls_belong_to_a_namespace_or_to_the_node() -> None:
     assert namespaces._sysctl_path("net/ipv4/conf/eth0.1/rp_filter") == "/proc/sys/net/ipv4/conf/eth0.1/rp_filter"
     with pytest.raises(ValueError):
         namespaces._sysctl_path("net/../kernel/core_pattern")
+
+
+def test_the_apparmor_profile_that_applies() -> None:
+    def profile(kind: int | None, reference: str = "", *, enabled: bool = True, privileged: bool = False) -> str:
+        context = cri.LinuxContainerSecurityContext(privileged=privileged)
+        if kind is not None:
+            context.apparmor.CopyFrom(cri.SecurityProfile(profile_type=kind, localhost_ref=reference))
+        return oci_security.apparmor_profile(context, enabled, "default-name" if enabled else "")
+
+    assert profile(None) == profile(KINDS.RuntimeDefault) == "default-name"
+    assert profile(KINDS.Unconfined) == profile(None, privileged=True) == ""
+    assert profile(KINDS.Localhost, "mine") == "mine"
+    assert profile(None, enabled=False) == ""
+    with pytest.raises(InvalidArgument, match="no AppArmor"):
+        profile(KINDS.Localhost, "mine", enabled=False)
