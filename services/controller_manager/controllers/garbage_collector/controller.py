@@ -21,6 +21,8 @@ _DISCOVER_SECONDS = 60.0
 _SETTLE_SECONDS = 0.3
 _SYNC_SECONDS_MAX = 30.0
 _UNKNOWN_KIND_SECONDS = 30.0
+# Events own nothing, are owned by nothing, and are many.
+_IGNORED = frozenset((kinds.EVENT, kinds.EVENTS_EVENT))
 _JUDGE = "judge/"
 _ORPHAN = "orphan/"
 
@@ -73,11 +75,12 @@ class GarbageCollector(Reconciler):
             self.log.warning("discovery failed, trying again", error=err.message)
             self._discover.set()
             return
-        present = {kind for kind, _ in served}
+        present = {kind for kind, _ in served} - _IGNORED
         for kind in present - self._kinds.keys():
             self._kinds[kind] = True
             self.on(kind, self._follow(kind))
-        for kind in [kind for kind in self._kinds if kind not in present]:
+        # Built-in kinds stay whatever one answer says: other controllers rely on the same informers.
+        for kind in [kind for kind in self._kinds if kind not in present and kind not in kinds.BUILTIN]:
             del self._kinds[kind]
             self.informers.drop(kind)
             for uid in [node.uid for node in self.graph.nodes.values() if node.identity and node.identity.kind == kind]:

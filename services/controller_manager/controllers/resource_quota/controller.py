@@ -6,6 +6,7 @@ from typing import Any
 
 from machinery.api import kinds
 from machinery.api.kinds import Kind
+from machinery.client.informer import wait_synced
 from services.controller_manager.actions import Plan, status_patch
 from services.controller_manager.controllers.resource_quota.usage import Contents, used
 from services.controller_manager.pods import is_terminal
@@ -16,6 +17,7 @@ from services.controller_manager.views.pod import Pod
 # Admission writes the quota before the object that it counts. Within this time the object has surely arrived here.
 _SETTLE_SECONDS = 0.2
 _RESYNC_SECONDS = 300.0
+_SYNC_SECONDS_MAX = 10.0
 _FOLLOWED = (
     kinds.POD,
     kinds.SERVICE,
@@ -68,7 +70,7 @@ class ResourceQuotaController(OfKind):
             kind = self._kind(name.removeprefix("count/")) if name.startswith("count/") else None
             if kind is not None and kind not in self._followed:
                 self._follow(kind)
-                await self.informers.of(kind).synced.wait()
+                await wait_synced(self.informers.of(kind), timeout=_SYNC_SECONDS_MAX)
         contents = Contents(
             self.lister(kinds.POD).list(namespace),
             self.lister(kinds.SERVICE).list(namespace),
