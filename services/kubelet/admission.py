@@ -17,13 +17,54 @@ class Refusal:
     message: str
 
 
+# Sysctls that belong to the pod's own namespaces and can't hurt others.
+SAFE_SYSCTLS = frozenset(
+    {
+        "kernel.shm_rmid_forced",
+        "net.ipv4.ip_local_port_range",
+        "net.ipv4.ip_local_reserved_ports",
+        "net.ipv4.ip_unprivileged_port_start",
+        "net.ipv4.ping_group_range",
+        "net.ipv4.tcp_fin_timeout",
+        "net.ipv4.tcp_keepalive_intvl",
+        "net.ipv4.tcp_keepalive_probes",
+        "net.ipv4.tcp_keepalive_time",
+        "net.ipv4.tcp_rmem",
+        "net.ipv4.tcp_syncookies",
+        "net.ipv4.tcp_wmem",
+    }
+)
+
+
 def refuse(
-    pod: core_v1.Pod, running: Iterable[core_v1.Pod], allocatable: Mapping[str, str], max_pods: int
+    pod: core_v1.Pod,
+    running: Iterable[core_v1.Pod],
+    allocatable: Mapping[str, str],
+    max_pods: int,
+    unsafe_sysctls: Iterable[str] = (),
+    node_labels: Mapping[str, str] | None = None,
 ) -> Refusal | None:
-    """Why the pod can't run here: too many pods, or not enough of a resource left. Critical pods are always taken."""
+    """Why the pod can't run here: a sysctl that is not allowed, too many pods, or not enough of a resource left.
+
+    Critical pods are not refused for lack of room.
+    """
+    forbidden = forbidden_sysctl(pod, unsafe_sysctls)
+    if forbidden:
+        return Refusal("SysctlForbidden", f'forbidden sysctl: "{forbidden}" not allowlisted')
+    if pod.spec.hostUsers is False:
+        return Refusal("UserNamespacesNotSupported", "hostUsers: false: this node has no user namespaces for pods")
     if pod.spec.priorityClassName == "system-node-critical" or pod_spec.is_static(pod):
         return None
     others = [other for other in running if other.metadata.uid != pod.metadata.uid]
+    if node_labels is not None and not selects(pod, node_labels):
+        return Refusal(
+            "NodeAffinity", "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"
+        )
+    taken = {port for other in others for port in host_ports(other)}
+    if any(collide(port, other) for port in host_ports(pod) for other in taken):
+        return Refusal(
+            "NodePorts", "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports"
+        )
     if len(others) >= max_pods:
         message = f"Node didn't have enough resource: pods, requested: 1, used: {len(others)}, capacity: {max_pods}"
         return Refusal("OutOfpods", message)
@@ -52,3 +93,72 @@ def is_extended(name: str) -> bool:
     """Whether a resource's name has a domain that is not Kubernetes' own."""
     domain, slash, _ = name.rpartition("/")
     return bool(slash) and domain != "kubernetes.io"
+
+
+def forbidden_sysctl(pod: core_v1.Pod, unsafe_allowed: Iterable[str]) -> str:
+    """The first sysctl that the pod may not set here.
+
+    Empty if it may set all. `unsafe_allowed` takes names and `prefix*`.
+    """
+    allowed = tuple(unsafe_allowed)
+    security = pod.spec.securityContext
+    for sysctl in (security.sysctls if security else None) or ():
+        name = sysctl.name.replace("/", ".")
+        known = any(name == a or (a.endswith("*") and name.startswith(a[:-1])) for a in allowed)
+        if name not in SAFE_SYSCTLS and not known:
+            return sysctl.name
+    return ""
+
+
+Port = tuple[str, str, int]
+
+
+def host_ports(pod: core_v1.Pod) -> set[Port]:
+    """(address, protocol, port) of every port of the node that the pod takes."""
+    return {
+        (port.hostIP or "0.0.0.0", port.protocol or "TCP", port.hostPort)
+        for container in [*pod.spec.containers, *pod_spec.sidecars(pod)]
+        for port in container.ports or ()
+        if port.hostPort
+    }
+
+
+def collide(one: Port, other: Port) -> bool:
+    """Whether two pods can't both have these: the same port and protocol, on the same address or on any."""
+    everywhere = "0.0.0.0"
+    return one[1:] == other[1:] and (one[0] == other[0] or everywhere in (one[0], other[0]))
+
+
+def selects(pod: core_v1.Pod, labels: Mapping[str, str]) -> bool:
+    """Whether the pod's nodeSelector and required node affinity choose a node with these labels."""
+    if any(labels.get(key) != value for key, value in (pod.spec.nodeSelector or {}).items()):
+        return False
+    affinity = pod.spec.affinity.nodeAffinity if pod.spec.affinity else None
+    required = affinity.requiredDuringSchedulingIgnoredDuringExecution if affinity else None
+    if required is None:
+        return True
+    name = {"metadata.name": labels.get("kubernetes.io/hostname", "")}
+    return any(
+        all(_matches(e, labels) for e in term.matchExpressions or ())
+        and all(_matches(e, name) for e in term.matchFields or ())
+        for term in required.nodeSelectorTerms
+        if term.matchExpressions or term.matchFields
+    )
+
+
+def _matches(requirement: core_v1.NodeSelectorRequirement, labels: Mapping[str, str]) -> bool:
+    value, wanted = labels.get(requirement.key), requirement.values or []
+    match requirement.operator:
+        case "In":
+            return value in wanted
+        case "NotIn":
+            return value not in wanted
+        case "Exists":
+            return value is not None
+        case "DoesNotExist":
+            return value is None
+    try:
+        difference = int(value or "") - int(wanted[0])
+    except (ValueError, IndexError):
+        return False
+    return difference > 0 if requirement.operator == "Gt" else difference < 0

@@ -60,5 +60,8 @@ class KubeletConfig(ComponentConfig):
             ge=0,
         ),
     ] = 0.4
+    allowed_unsafe_sysctls: Annotated[
+        list[str], Doc(description="Sysctls, or prefixes with *, that pods may set besides the safe ones")
+    ] = []
     seccomp_default: Annotated[bool, Doc(description="Containers without a seccomp profile get the runtime's")] = False
     advertise_grpc: Annotated[str, Doc(description="host:port told to the apiserver; empty: node_ip and the port")] = ""

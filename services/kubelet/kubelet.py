@@ -88,7 +88,7 @@ class Kubelet:
             ips=self.ips,
             endpoint_drain_seconds=config.endpoint_drain_seconds,
         )
-        self.pods = Pods(self.node, config.max_pods)
+        self.pods = Pods(self.node, config.max_pods, config.allowed_unsafe_sysctls)
         self.pleg = PodEvents(self.runtime, self.pods.changed, self.pods.seen)
         self.stats = StatsCollector(self.node)
         self.service = KubeletService(self.node, self.pods, self.stats)
@@ -115,6 +115,7 @@ class Kubelet:
             pressures=self.housekeeping.pressures,
         )
         self.node.allocatable = status.allocatable
+        self.node.labels = lambda: status.labels
         services: Informer[Any] = Informer(client, kinds.SERVICE)
         self.node.services = services.lister.list
         self.node.wait_services = services.synced.wait

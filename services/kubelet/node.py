@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,6 +46,8 @@ class Node:
     wait_services: Callable[[], object] | None = None
     # The pods that hold resources of this node.
     active_pods: Callable[[], Iterable[core_v1.Pod]] = lambda: ()
+    # The Node object's labels; None while it is not known.
+    labels: Callable[[], Mapping[str, str] | None] = lambda: None
     clock: Callable[[], float] = time.time
     # How long a ready pod goes on serving after its deletion began.
     endpoint_drain_seconds: float = 0.0

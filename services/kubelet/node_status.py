@@ -69,6 +69,7 @@ class NodeStatus:
         self._images_at = -1e9
         self.registered = asyncio.Event()
         self.ready = False
+        self.labels: dict[str, str] | None = None
         self.capacity = node_info.capacity(config.root_dir, config.max_pods, config.capacity)
         self.allocatable = allocatable(self.capacity, config)
 
@@ -83,6 +84,7 @@ class NodeStatus:
             self._sent = {}
             self.wake()
             return
+        self.labels = new.metadata.labels or {}
         cidr = (new.spec.podCIDR if new.spec else None) or ""
         if cidr and cidr != self._cidr:
             self._cidr = cidr

@@ -25,10 +25,11 @@ log = logs.get("kubelet")
 class Pods:
     """Keeps one worker a pod. Pods come from the apiserver and from manifests on this node, by uid."""
 
-    def __init__(self, node: Node, max_pods: int = 110) -> None:
+    def __init__(self, node: Node, max_pods: int = 110, unsafe_sysctls: Iterable[str] = ()) -> None:
         self._node = node
         node.active_pods = self.active
         self._max_pods = max_pods
+        self._unsafe_sysctls = tuple(unsafe_sysctls)
         self.workers: dict[str, PodWorker] = {}
         self._pods: dict[str, core_v1.Pod] = {}
         self._known_at_start: set[str] = set()
@@ -105,7 +106,14 @@ class Pods:
         adopted = uid in self._known_at_start
         worker = PodWorker(self._node, pod, adopted=adopted)
         if not adopted and not pod_spec.finished(pod) and pod.metadata.deletionTimestamp is None:
-            refusal = admission.refuse(pod, self.active(), self._node.allocatable, self._max_pods)
+            refusal = admission.refuse(
+                pod,
+                self.active(),
+                self._node.allocatable,
+                self._max_pods,
+                self._unsafe_sysctls,
+                self._node.labels(),
+            )
             if refusal is not None:
                 self._node.event(pod, "Warning", refusal.reason, refusal.message)
                 worker.end(Verdict(refusal.reason, refusal.message))

@@ -99,6 +99,7 @@ class HollowNode:
             allocatable=self.status.allocatable,
             real_files=False,
         )
+        self.node.labels = lambda: self.status.labels
         self.pods = Pods(self.node, config.max_pods)
         self.runtime.changed = self.pods.changed
         self.service = KubeletService(self.node, self.pods, StatsCollector(self.node))

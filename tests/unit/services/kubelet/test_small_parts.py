@@ -110,3 +110,56 @@ def test_hollow_behaviour() -> None:
     told = {"hollow.cutaway.dev/run-seconds": "5", "hollow.cutaway.dev/exit-code.c": "7"}
     assert (behaviour(told, "c", "regular", []).run_seconds, behaviour(told, "c", "regular", []).exit_code) == (5.0, 7)
     assert behaviour(told, "d", "regular", []).exit_code == 0
+
+
+def test_unsafe_sysctls_and_user_namespaces_are_refused() -> None:
+    def sysctl(name: str) -> core_v1.Pod:
+        return pod(securityContext={"sysctls": [{"name": name, "value": "1"}]})
+
+    assert admission.refuse(sysctl("kernel.shm_rmid_forced"), [], {}, 10) is None
+    refusal = admission.refuse(sysctl("kernel.msgmax"), [], {}, 10)
+    assert refusal is not None
+    assert (refusal.reason, refusal.message) == ("SysctlForbidden", 'forbidden sysctl: "kernel.msgmax" not allowlisted')
+    assert admission.refuse(sysctl("kernel.msgmax"), [], {}, 10, ["kernel.msg*"]) is None
+    assert admission.refuse(pod(hostUsers=False), [], {}, 10) is not None
+
+
+def test_extended_resources_that_the_node_does_not_list_are_no_reason() -> None:
+    wants = {"example.com/foo": "1"}
+    assert admission.refuse(resources(wants, wants), [], {"cpu": "1"}, 10) is None
+    refusal = admission.refuse(resources(wants, wants), [], {"cpu": "1", "example.com/foo": "0"}, 10)
+    assert refusal is not None
+    assert refusal.reason == "OutOfexample.com/foo"
+
+
+def test_host_ports_collide_by_address_and_protocol() -> None:
+    def on(uid: str, **port: object) -> core_v1.Pod:
+        found = pod({"name": "c", "image": "i", "ports": [{"containerPort": 80, **port}]})
+        found.metadata.uid = uid
+        return found
+
+    taken = on("a", hostPort=80)
+    for other, refused in (
+        (on("b", hostPort=80), True), (on("b", hostPort=81), False), (on("b", hostPort=80, protocol="UDP"), False),
+        (on("b", hostPort=80, hostIP="10.0.0.1"), True), (on("b"), False),
+    ):  # fmt: skip
+        refusal = admission.refuse(other, [taken], {}, 10)
+        assert (refusal is not None and refusal.reason == "NodePorts") is refused
+
+
+def test_a_node_that_the_pod_does_not_select_refuses_it() -> None:
+    labels = {"disk": "ssd", "size": "5", "kubernetes.io/hostname": "n1"}
+    assert admission.selects(pod(nodeSelector={"disk": "ssd"}), labels)
+    assert not admission.selects(pod(nodeSelector={"disk": "hdd"}), labels)
+
+    def affinity(operator: str, *values: str, key: str = "size", kind: str = "matchExpressions") -> core_v1.Pod:
+        term = {kind: [{"key": key, "operator": operator, "values": list(values)}]}
+        required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
+        return pod(affinity={"nodeAffinity": required})
+
+    for chosen, wanted in (
+        (affinity("In", "5", "6"), True), (affinity("NotIn", "5"), False), (affinity("Gt", "4"), True),
+        (affinity("Lt", "4"), False), (affinity("Exists"), True), (affinity("DoesNotExist", key="x"), True),
+        (affinity("In", "n1", key="metadata.name", kind="matchFields"), True),
+    ):  # fmt: skip
+        assert admission.selects(chosen, labels) is wanted
