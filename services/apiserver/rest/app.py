@@ -13,19 +13,21 @@ import binascii
 import random
 import ssl
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
 from machinery.api import errors
 from machinery.api.objects import now_rfc3339_micro
 from machinery.component import logs
+from machinery.component.tls import TlsFiles
 from services.apiserver.auth.attributes import Attributes, denied
 from services.apiserver.auth.authenticate import ANONYMOUS, Authenticator
 from services.apiserver.auth.impersonation import impersonated
 from services.apiserver.auth.rbac import Authorizer
 from services.apiserver.request import User
 from services.apiserver.rest import metrics_api, paths, responses
+from services.apiserver.rest.aggregation import Aggregator
 from services.apiserver.rest.connect import Connector
 from services.apiserver.rest.connection import Connection, Server, make_server
 from services.apiserver.rest.context import Call
@@ -68,6 +70,7 @@ class RestServer:
         metrics: Callable[[], bytes] | None = None,
         auditor: RestAuditor | None = None,
         flow: FlowControl | None = None,
+        front_proxy: TlsFiles | None = None,
     ) -> None:
         self.health = Health(live_checks or {}, ready_checks or {})
         self._handlers = handlers
@@ -79,6 +82,10 @@ class RestServer:
         self._openapi = OpenApi(self._registry)
         self._metrics_api = None if kubelets is None else MetricsApi(handlers, self._verbs, kubelets)
         self._connector = Connector(handlers, self._verbs, kubelets)
+        self._aggregator: Aggregator | None = None
+        if kubelets is not None and self._connector.proxy is not None:
+            self._aggregator = Aggregator(handlers, kubelets, self._connector.proxy, front_proxy)
+        self._checking: asyncio.Task[None] | None = None
         self._metrics = metrics
         self._auditor = auditor
         self._flow = flow or FlowControl()
@@ -93,6 +100,8 @@ class RestServer:
         if ssl_context is not None:
             ssl_context.set_alpn_protocols(["http/1.1"])
         self._http = make_server(self.handle)
+        if self._aggregator is not None:
+            self._checking = loop.create_task(self._aggregator.run(), name="check aggregated APIs")
         self._server = await loop.create_server(
             self._http, host or "0.0.0.0", port, ssl=ssl_context, backlog=1024, reuse_address=True
         )
@@ -101,6 +110,8 @@ class RestServer:
     async def stop(self, grace_seconds: float = 5.0) -> None:
         """Say not ready, take no new connections, let requests end, then close; watches end at once."""
         self.health.stopping = True
+        if self._checking is not None:
+            self._checking.cancel()
         if self._server is not None:
             self._server.close()
         if self._http is not None:
@@ -178,6 +189,10 @@ class RestServer:
         info = call.info
         if not info.is_resource:
             return await self._answer_path(call)
+        remote = self._remote(info.group, info.version)
+        if remote is not None and self._aggregator is not None:
+            self._require(_attributes(call))
+            return await self._aggregator.serve(call, remote)
         try:
             resource = self._registry.resolve(info.group, info.version, info.resource)
         except errors.NotFound:
@@ -222,10 +237,28 @@ class RestServer:
             return responses.text_response(self._metrics().decode())
         if path in ("", "/"):
             return responses.json_response(responses.json_bytes({"paths": self._root_paths()}))
-        response = self._discovery.answer(call)
+        if self._aggregator is not None and path.startswith("/apis"):
+            parts = path.strip("/").split("/")
+            remote = self._remote(*parts[1:]) if len(parts) == 3 else None
+            if remote is not None:
+                return await self._aggregator.serve(call, remote)
+        extended = self._aggregator is not None and path.rstrip("/") == "/apis" and self._aggregator.any()
+        response = self._discovery.answer(call, whole=extended)
         if response is None:
             raise unknown_path()
+        if extended and self._aggregator is not None:
+            return self._aggregator.extended(response, aggregated="as=" in response.headers["Content-Type"])
         return response
+
+    def _remote(self, group: str, version: str) -> Mapping[str, Any] | None:
+        """The APIService of another server that answers for this group and version. What is stored here, is served
+        here.
+        """
+        if self._aggregator is None or not group:
+            return None
+        if group != metrics_api.GROUP and version in self._registry.versions(group):
+            return None
+        return self._aggregator.find(group, version)
 
     def _require(self, attrs: Attributes) -> None:
         decision = self._authorizer.authorize(attrs)

@@ -44,12 +44,12 @@ class Connector:
         self._handlers = handlers
         self._verbs = verbs
         self._kubelets = kubelets
-        self._proxy = Proxy(kubelets) if kubelets is not None else None
+        self.proxy = Proxy(kubelets) if kubelets is not None else None
 
     async def close(self) -> None:
         """Close what is open towards the cluster."""
-        if self._proxy is not None:
-            await self._proxy.close()
+        if self.proxy is not None:
+            await self.proxy.close()
 
     def serves(self, resource: Resource, subresource: str) -> bool:
         """Whether this subresource is a stream or a proxy."""
@@ -85,9 +85,9 @@ class Connector:
         name = request.name.split(":")
         request.name = name[1] if len(name) == 3 else name[0]
         self._handlers.authorize(request)
-        if self._proxy is None:
+        if self.proxy is None:
             raise _no_way()
-        return await self._proxy.serve(call, resource)
+        return await self.proxy.serve(call, resource)
 
     # -- logs --
 

@@ -44,8 +44,11 @@ class Discovery:
         self._documents: dict[tuple[str, str], tuple[bytes, str]] = {}
         registry.on_change(self._documents.clear)
 
-    def answer(self, call: Call) -> web.Response | None:
-        """The document at the call's path, or None if the path is not one of discovery's."""
+    def answer(self, call: Call, *, whole: bool = False) -> web.Response | None:
+        """The document at the call's path, or None if the path is not one of discovery's.
+
+        `whole`: the document itself also for a client that has it, because more will be added to it.
+        """
         parts = call.info.path.strip("/").split("/")
         aggregated = len(parts) == 1 and parts[0] in ("api", "apis")
         form = negotiate.choose(call.accept, negotiate.DISCOVERY_TRANSFORMS if aggregated else frozenset())
@@ -60,7 +63,7 @@ class Discovery:
             self._documents[key] = found
         body, etag = found
         headers = {"Content-Type": form.content_type, "Vary": "Accept", "Cache-Control": "no-cache, private"}
-        if form.transform:
+        if form.transform and not whole:
             headers["ETag"] = etag
             if call.http.headers.get("If-None-Match", "") == etag:
                 return web.Response(status=304, headers=headers)

@@ -142,6 +142,13 @@ class SchemaSet:
         kind = resource.kind
         raw = getattr(resource.custom, "schema", None) or {"type": "object"}
         schema = self._copy_custom(raw)
+        if self.dialect is Dialect.V2 and schema.get("x-kubernetes-preserve-unknown-fields"):
+            # kubectl would take listed fields for all there are: upstream publishes nothing but the type.
+            schema = {"type": "object"}
+            schema["x-kubernetes-group-version-kind"] = [
+                {"group": kind.group, "version": kind.version, "kind": kind.kind}
+            ]
+            return schema
         schema.setdefault("type", "object")
         properties = schema.setdefault("properties", {})
         described = definitions().get("io.k8s.api.core.v1.Pod", {}).get("properties", {})

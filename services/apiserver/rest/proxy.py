@@ -14,7 +14,7 @@ import ipaddress
 import random
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +65,8 @@ class Backend:
     host: str
     port: int
     context: ssl.SSLContext | None = None
+    # The name that the certificate must have, where it is not the address.
+    server_hostname: str | None = None
 
 
 class Proxy:
@@ -89,13 +91,20 @@ class Proxy:
             location = f"{path}/?{query}" if query else f"{path}/"
             return web.Response(status=301, headers={"Location": location})
         backend = self._backend(resource.plural, call.info.namespace, call.info.name)
-        _refuse_private(backend.host)
+        refuse_private(backend.host)
         url = URL.build(scheme=backend.scheme, host=backend.host, port=backend.port).join(URL(rest, encoded=True))
         if url.host != backend.host or url.port != backend.port:
             raise errors.BadRequest("the path leads to another host")
+        return await self.carry(call, backend, url, (), _prefix_of(call))
+
+    async def carry(
+        self, call: Call, backend: Backend, url: URL, headers: Iterable[tuple[str, str]], prefix: str = ""
+    ) -> web.StreamResponse:
+        """Send the request to `url` with more headers; `prefix` is put before the answer's own links."""
+        forwarded = [*_forwarded_headers(call), *headers]
         if call.http.headers.get("Upgrade", "").lower() == "websocket":
-            return await self._websocket(call, backend, url)
-        return await self._http(call, backend, url)
+            return await self._websocket(call, backend, url, forwarded)
+        return await self._http(call, backend, url, forwarded, prefix)
 
     # -- where --
 
@@ -152,7 +161,7 @@ class Proxy:
 
     # -- the exchange --
 
-    def _client(self) -> aiohttp.ClientSession:
+    def client(self) -> aiohttp.ClientSession:
         if self._session is None:
             timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS_MAX)
             self._session = aiohttp.ClientSession(
@@ -160,31 +169,36 @@ class Proxy:
             )
         return self._session
 
-    async def _http(self, call: Call, backend: Backend, url: URL) -> web.StreamResponse:
+    async def _http(
+        self, call: Call, backend: Backend, url: URL, headers: list[tuple[str, str]], prefix: str
+    ) -> web.StreamResponse:
         http = call.http
         body = http.content if http.can_read_body else None
         try:
-            async with self._client().request(
+            async with self.client().request(
                 http.method,
                 url,
                 data=body,
-                headers=_forwarded_headers(call),
+                headers=headers,
                 ssl=backend.context or True,
+                server_hostname=backend.server_hostname,
                 allow_redirects=False,
                 skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
             ) as answer:
-                return await _relay(call, answer, backend)
+                return await _relay(call, answer, prefix)
         except (aiohttp.ClientConnectionError, TimeoutError) as error:
             raise errors.ServiceUnavailable(f"error trying to reach service: {error}") from error
 
-    async def _websocket(self, call: Call, backend: Backend, url: URL) -> web.StreamResponse:
+    async def _websocket(
+        self, call: Call, backend: Backend, url: URL, headers: list[tuple[str, str]]
+    ) -> web.StreamResponse:
         asked = call.http.headers.get("Sec-WebSocket-Protocol", "")
         protocols = [name.strip() for name in asked.split(",") if name.strip() and "bearer" not in name]
         try:
             # The back end's answer to the upgrade is awaited first: one that refuses leaves no connection behind
             # that a client could go on to use.
-            upstream = await self._client().ws_connect(
-                url, protocols=protocols, headers=_forwarded_headers(call), ssl=backend.context or True
+            upstream = await self.client().ws_connect(
+                url, protocols=protocols, headers=headers, ssl=backend.context or True
             )
         except (aiohttp.ClientError, TimeoutError) as error:
             raise errors.ServiceUnavailable(f"error trying to reach service: {error}") from error
@@ -206,17 +220,16 @@ async def _copy(source: Any, target: Any) -> None:
     await target.close()
 
 
-async def _relay(call: Call, answer: aiohttp.ClientResponse, backend: Backend) -> web.StreamResponse:
+async def _relay(call: Call, answer: aiohttp.ClientResponse, prefix: str) -> web.StreamResponse:
     response = web.StreamResponse(status=answer.status, reason=answer.reason)
     for name, value in answer.headers.items():
         if name.lower() not in _NOT_FORWARDED:
             response.headers.add(name, value)
-    prefix = _prefix_of(call)
     location = answer.headers.get("Location", "")
-    if location.startswith("/") and not location.startswith("//"):
+    if prefix and location.startswith("/") and not location.startswith("//"):
         response.headers["Location"] = prefix + location
     html = answer.headers.get("Content-Type", "").startswith("text/html")
-    if html and "Content-Encoding" not in answer.headers and (answer.content_length or 0) <= _HTML_BYTES_MAX:
+    if prefix and html and "Content-Encoding" not in answer.headers and (answer.content_length or 0) <= _HTML_BYTES_MAX:
         page = await answer.content.read(_HTML_BYTES_MAX)
         page = _HTML_LINK.sub(lambda match: match[1] + prefix.encode() + match[2], page)
         await response.prepare(call.http)
@@ -281,7 +294,7 @@ def _port_number(text: str, named: Mapping[str, int]) -> int:
     raise errors.BadRequest(f'invalid port "{text}"')
 
 
-def _refuse_private(host: str) -> None:
+def refuse_private(host: str) -> None:
     """Raise BadRequest for addresses that belong to this machine, not to the cluster."""
     try:
         address = ipaddress.ip_address(host)
