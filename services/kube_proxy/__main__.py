@@ -17,6 +17,7 @@ from services.kube_proxy import api, conntrack, ip_program, node_watch
 from services.kube_proxy.health_check import HealthChecks
 from services.kube_proxy.network import PodNetwork
 from services.kube_proxy.nft import NftCommand, NftError
+from services.kube_proxy.policy.agent import PolicyAgent
 from services.kube_proxy.proxy import Proxy
 from services.kube_proxy.ruleset import Settings
 from services.kube_proxy.service import KubeProxyService
@@ -30,6 +31,7 @@ class KubeProxyConfig(ComponentConfig):
     node_port_addresses: Annotated[list[str], msgspec.Meta(description="Where node ports are served; empty: all")] = []
     masquerade_all: Annotated[bool, msgspec.Meta(description="Replace every packet's source")] = False
     services: Annotated[bool, msgspec.Meta(description="Serve Services; off where another proxy does")] = True
+    network_policy: Annotated[bool, msgspec.Meta(description="Enforce NetworkPolicies; off where another does")] = True
     pod_network: Annotated[bool, msgspec.Meta(description="Keep routes to the pods of other nodes")] = True
 
 
@@ -57,6 +59,32 @@ class _Parts:
         except NftError as error:
             raise process.Fatal(str(error)) from error
         self.ctx.tasks.create_task(node_watch.follow(self.nodes, network.update), name="pod routes")
+
+    def policies(self) -> PolicyAgent:
+        """Rules of NetworkPolicies."""
+        models = {"pods": (kinds.POD, api.Pod), "namespaces": (kinds.NAMESPACE, api.Namespace)}
+
+        def pod_cidr() -> str:
+            node = self.nodes.lister.by_key(self.settings.node_name)
+            return (node.spec.pod_cidr or "") if node is not None and node.spec is not None else ""
+
+        agent = PolicyAgent(
+            self.informer(kinds.NETWORK_POLICY, api.NetworkPolicy),
+            lambda name: self.informer(*models[name]),
+            self.nft,
+            self.settings.node_name,
+            pod_cidr,
+        )
+
+        async def node_changed(_: list[api.Node]) -> None:
+            agent.wake.set()
+
+        self.ctx.tasks.create_task(node_watch.follow(self.nodes, node_changed), name="own pod range")
+        self.ctx.tasks.create_task(agent.run(), name="policies")
+        self.ctx.health.add_ready(
+            "policies", lambda: None if agent.current is not None else "policies are not written yet"
+        )
+        return agent
 
     def service_rules(self) -> Proxy:
         """Rules of Services, and what goes with them."""
@@ -99,13 +127,14 @@ async def serve(ctx: process.Context[KubeProxyConfig]) -> None:
     parts = _Parts(ctx, client)
     if settings.pod_network:
         await parts.pod_network()
+    policies = parts.policies() if settings.network_policy else None
     if settings.services:
         proxy = parts.service_rules()
         if settings.grpc_address:
             server = await grpc_server.serve(
                 settings,
                 lambda server: kube_proxy_pb2_grpc.add_KubeProxyServicer_to_server(  # type: ignore[no-untyped-call]
-                    KubeProxyService(proxy), server
+                    KubeProxyService(proxy, policies), server
                 ),
                 service_names=[kube_proxy_pb2.DESCRIPTOR.services_by_name["KubeProxy"].full_name],
             )

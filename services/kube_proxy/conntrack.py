@@ -30,6 +30,7 @@ class Flow(NamedTuple):
     destination: str
     source_port: int
     destination_port: int
+    # ip:port
     answers: str
 
 
@@ -39,7 +40,8 @@ def parse(line: str) -> Flow | None:
     if len(fields) < 8:
         return None
     original, reply = dict(fields[:4]), dict(fields[4:8])
-    return Flow(original["src"], original["dst"], int(original["sport"]), int(original["dport"]), reply["src"])
+    answers = f"{reply['src']}:{reply['sport']}"
+    return Flow(original["src"], original["dst"], int(original["sport"]), int(original["dport"]), answers)
 
 
 def stale(flows: Iterable[Flow], ports: Iterable[ServicePort], node_addresses: frozenset[str]) -> list[Flow]:

@@ -35,13 +35,17 @@ async def node_addresses() -> frozenset[str]:
 async def _run(argv: tuple[str, ...], stdin: str = "") -> bytes:
     try:
         process = await asyncio.create_subprocess_exec(
-            *argv, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+            *argv,
+            # A program that reads nothing may have closed its input before we could write nothing to it.
+            stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
         )
     except FileNotFoundError as error:
         raise IpError(f"{argv[0]} is not installed (Debian's package is iproute2)") from error
     try:
         async with asyncio.timeout(RUN_SECONDS):
-            output, complaint = await process.communicate(stdin.encode())
+            output, complaint = await process.communicate(stdin.encode() or None)
     except TimeoutError as error:
         process.kill()
         await process.wait()

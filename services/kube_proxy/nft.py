@@ -63,14 +63,18 @@ def _items(answer: bytes, kind: str, table: str) -> frozenset[str]:
 async def _nft(*arguments: str, stdin: bytes = b"") -> bytes:
     try:
         process = await asyncio.create_subprocess_exec(
-            "nft", *arguments,
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
+            "nft",
+            *arguments,
+            # A program that reads nothing may have closed its input before we could write nothing to it.
+            stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
     except FileNotFoundError as error:
         raise NftError("nft is not installed (Debian's package is nftables)") from error
     try:
         async with asyncio.timeout(APPLY_SECONDS):
-            output, complaint = await process.communicate(stdin)
+            output, complaint = await process.communicate(stdin or None)
     except TimeoutError as error:
         process.kill()
         await process.wait()

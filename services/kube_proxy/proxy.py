@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from machinery.client.informer import Informer
 from machinery.component import logs, metrics
 from services.kube_proxy.api import EndpointSlice, Service, slice_service
-from services.kube_proxy.nft import Nft, NftError
+from services.kube_proxy.nft import Names, Nft, NftError
 from services.kube_proxy.render import TABLE
 from services.kube_proxy.ruleset import Ruleset, ServicePort, Settings, service_ports
 from services.kube_proxy.table import Table
@@ -24,6 +24,7 @@ log = logs.get("proxy")
 
 RETRY_SECONDS_FIRST = 0.5
 RETRY_SECONDS_MAX = 30.0
+REPLACE = f"add table {TABLE}\ndelete table {TABLE}\n"
 
 sync_seconds = metrics.histogram("kubeproxy_sync_proxy_rules_duration_seconds", "Time of one change of the rules.")
 sync_failures = metrics.counter(
@@ -53,6 +54,8 @@ class Proxy:
         self.zone = ""
         self.table = Table(settings)
         self.is_written = False
+        # Whether the last attempt to fill the table failed.
+        self.refused = False
         self.dirty: set[str] = set()
         self.wake = asyncio.Event()
         self.keys_of_service: dict[str, tuple[str, ...]] = {}
@@ -86,7 +89,7 @@ class Proxy:
             except NftError as error:
                 sync_failures.inc()
                 log.error("nft refused the rules; writing them anew", error=str(error), pause_seconds=pause)
-                self.is_written = False
+                self.refused, self.is_written = not self.is_written, False
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, RETRY_SECONDS_MAX)
                 continue
@@ -111,17 +114,18 @@ class Proxy:
             after = dict.fromkeys(before) | after
             transaction = self.table.change(after)
         else:
-            there = await self.nft.names(TABLE)
+            # What was refused once may be of another shape than ours: then it is replaced instead of filled.
+            there = Names() if self.refused else await self.nft.names(TABLE)
             self.table = Table(self.settings)
             self.keys_of_service.clear()
             every = self.services.lister.keys()
             ports = [port for service in every for port in self._ports(service)]
-            transaction = self.table.adopt(ports, there)
+            transaction = (REPLACE if self.refused else "") + self.table.adopt(ports, there)
             after = dict(self.table.ports)
         if transaction:
             await self.nft.apply(transaction)
             sync_seconds.observe(time.monotonic() - began)
-        self.is_written = True
+        self.is_written, self.refused = True, False
         synced_at.set_to_current_time()
         if after:
             for listener in self.listeners:

@@ -32,9 +32,9 @@ MAPS = {
 }
 # One for each protocol: nft finds out by the name of the port's field what kind of packet a rule is about.
 for _protocol in ("tcp", "udp", "sctp"):
-    _number, _data = "numgen random mod 65536", f"ip daddr . {_protocol} dport"
-    MAPS[f"endpoints-{_protocol}"] = f"typeof ip daddr . {_protocol} dport . {_number} : {_data}"
-    MAPS[f"node-endpoints-{_protocol}"] = f"typeof {_protocol} dport . {_number} : {_data}"
+    _rest = f"{_protocol} dport . numgen random mod 65536 : ip daddr . {_protocol} dport"
+    MAPS[f"endpoints-{_protocol}"] = f"typeof ip daddr . {_rest}"
+    MAPS[f"node-endpoints-{_protocol}"] = f"typeof {_rest}"
 SETS = {
     # Pairs of an endpoint of this node with itself: a pod that reached itself through a Service.
     "hairpin": "type ipv4_addr . ipv4_addr",

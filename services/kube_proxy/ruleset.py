@@ -63,7 +63,7 @@ class ServicePort:
     frontends: tuple[Frontend, ...]
     # Everything in use by the cluster-wide policy.
     endpoints: tuple[Endpoint, ...]
-    # Addresses of endpoints that still answer, those that are ending included: conntrack entries to others are stale.
+    # ip:port of endpoints that still answer, those that are ending included: conntrack entries to others are stale.
     serving: frozenset[str] = frozenset()
     affinity_seconds: int = 0
     port: int = 0
@@ -200,7 +200,7 @@ def _endpoints(slices: Sequence[EndpointSlice], port_name: str, protocol: str, n
     here = sorted(e for e in ready.values() if e.node == node)
     local = tuple(here or sorted(e for e in ending.values() if e.node == node))
     near = _near([(end, hinted[(end.ip, end.port)]) for end in every], node, zone)
-    return _Pools(every, local, near, frozenset(ip for ip, _ in (*ready, *ending)), len(here))
+    return _Pools(every, local, near, frozenset(f"{ip}:{number}" for ip, number in (*ready, *ending)), len(here))
 
 
 def _state(item: EndpointItem) -> Literal["ready", "ending", "down"]:

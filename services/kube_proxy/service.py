@@ -9,6 +9,8 @@ from machinery.api import errors
 from protos.cutaway.v1 import kube_proxy_pb2 as pb
 from protos.cutaway.v1 import kube_proxy_pb2_grpc
 from services.kube_proxy import ip_program
+from services.kube_proxy.policy.agent import PolicyAgent
+from services.kube_proxy.policy.plan import judge
 from services.kube_proxy.proxy import Proxy
 from services.kube_proxy.render import TABLE, entry
 from services.kube_proxy.ruleset import Endpoint, Ruleset, ServicePort
@@ -18,8 +20,9 @@ from services.kube_proxy.trace import trace
 class KubeProxyService(kube_proxy_pb2_grpc.KubeProxyServicer):
     """Answers from the ruleset that nft has accepted."""
 
-    def __init__(self, proxy: Proxy) -> None:
+    def __init__(self, proxy: Proxy, policies: PolicyAgent | None = None) -> None:
         self.proxy = proxy
+        self.policies = policies
 
     async def GetRuleset(self, request: pb.GetRulesetRequest, context: Any) -> pb.Ruleset:
         """See the contract."""
@@ -37,16 +40,7 @@ class KubeProxyService(kube_proxy_pb2_grpc.KubeProxyServicer):
 
     async def Trace(self, request: pb.TraceRequest, context: Any) -> pb.TraceResponse:
         """See the contract."""
-        for name, address in (
-            ("destination_ip", request.destination_ip),
-            ("source_ip", request.source_ip or "0.0.0.0"),
-        ):
-            try:
-                ipaddress.IPv4Address(address)
-            except ValueError as error:
-                raise errors.BadRequest(f"{name}: {address!r} is not an IPv4 address") from error
-        if not 0 < request.port < 65536:
-            raise errors.BadRequest(f"port: {request.port} is not in 1-65535")
+        _check_addresses(request)
         ruleset = self._applied()
         addresses = await ip_program.node_addresses()
         protocol = request.protocol.upper() or "TCP"
@@ -60,10 +54,41 @@ class KubeProxyService(kube_proxy_pb2_grpc.KubeProxyServicer):
             service=found.service.service if found.service else "",
         )
 
+    async def TracePolicy(self, request: pb.TraceRequest, context: Any) -> pb.TracePolicyResponse:
+        """See the contract."""
+        current = self.policies.current if self.policies is not None else None
+        if current is None:
+            raise errors.ServiceUnavailable("policies are not enforced by this proxy, or not written yet")
+        _check_addresses(request)
+        verdicts = judge(
+            current, request.source_ip, request.destination_ip, request.port, request.protocol.upper() or "TCP"
+        )
+        return pb.TracePolicyResponse(
+            verdicts=[
+                pb.PolicyVerdict(
+                    direction=v.direction, allowed=v.allowed, policies=v.policies, allowed_by=v.by, held=bool(v.held)
+                )
+                for v in verdicts
+            ]
+        )
+
     def _applied(self) -> Ruleset:
         if self.proxy.applied is None:
             raise errors.ServiceUnavailable("the rules are not written yet")
         return self.proxy.applied
+
+
+def _check_addresses(request: pb.TraceRequest) -> None:
+    for name, address in (
+        ("destination_ip", request.destination_ip),
+        ("source_ip", request.source_ip or "0.0.0.0"),
+    ):
+        try:
+            ipaddress.IPv4Address(address)
+        except ValueError as error:
+            raise errors.BadRequest(f"{name}: {address!r} is not an IPv4 address") from error
+    if not 0 < request.port < 65536:
+        raise errors.BadRequest(f"port: {request.port} is not in 1-65535")
 
 
 def _service_message(port: ServicePort, node: str) -> pb.RulesetService:

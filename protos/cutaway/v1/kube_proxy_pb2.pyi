@@ -101,3 +101,23 @@ class TraceResponse(_message.Message):
     namespace: str
     service: str
     def __init__(self, verdict: _Optional[str] = ..., steps: _Optional[_Iterable[_Union[TraceStep, _Mapping]]] = ..., endpoints: _Optional[_Iterable[_Union[RulesetEndpoint, _Mapping]]] = ..., masqueraded: _Optional[bool] = ..., namespace: _Optional[str] = ..., service: _Optional[str] = ...) -> None: ...
+
+class PolicyVerdict(_message.Message):
+    __slots__ = ("direction", "allowed", "policies", "allowed_by", "held")
+    DIRECTION_FIELD_NUMBER: _ClassVar[int]
+    ALLOWED_FIELD_NUMBER: _ClassVar[int]
+    POLICIES_FIELD_NUMBER: _ClassVar[int]
+    ALLOWED_BY_FIELD_NUMBER: _ClassVar[int]
+    HELD_FIELD_NUMBER: _ClassVar[int]
+    direction: str
+    allowed: bool
+    policies: _containers.RepeatedScalarFieldContainer[str]
+    allowed_by: str
+    held: bool
+    def __init__(self, direction: _Optional[str] = ..., allowed: _Optional[bool] = ..., policies: _Optional[_Iterable[str]] = ..., allowed_by: _Optional[str] = ..., held: _Optional[bool] = ...) -> None: ...
+
+class TracePolicyResponse(_message.Message):
+    __slots__ = ("verdicts",)
+    VERDICTS_FIELD_NUMBER: _ClassVar[int]
+    verdicts: _containers.RepeatedCompositeFieldContainer[PolicyVerdict]
+    def __init__(self, verdicts: _Optional[_Iterable[_Union[PolicyVerdict, _Mapping]]] = ...) -> None: ...

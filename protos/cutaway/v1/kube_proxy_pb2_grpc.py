@@ -44,6 +44,11 @@ class KubeProxyStub:
                 request_serializer=protos_dot_cutaway_dot_v1_dot_kube__proxy__pb2.TraceRequest.SerializeToString,
                 response_deserializer=protos_dot_cutaway_dot_v1_dot_kube__proxy__pb2.TraceResponse.FromString,
                 _registered_method=True)
+        self.TracePolicy = channel.unary_unary(
+                '/cutaway.v1.KubeProxy/TracePolicy',
+                request_serializer=protos_dot_cutaway_dot_v1_dot_kube__proxy__pb2.TraceRequest.SerializeToString,
+                response_deserializer=protos_dot_cutaway_dot_v1_dot_kube__proxy__pb2.TracePolicyResponse.FromString,
+                _registered_method=True)
 
 
 class KubeProxyServicer:
@@ -63,6 +68,14 @@ class KubeProxyServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def TracePolicy(self, request, context):
+        """What this node's NetworkPolicies say about a connection from source_ip to destination_ip. The destination is a pod
+        (after Services are translated). Each node judges what leaves and what enters its own pods.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_KubeProxyServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -75,6 +88,11 @@ def add_KubeProxyServicer_to_server(servicer, server):
                     servicer.Trace,
                     request_deserializer=protos_dot_cutaway_dot_v1_dot_kube__proxy__pb2.TraceRequest.FromString,
                     response_serializer=protos_dot_cutaway_dot_v1_dot_kube__proxy__pb2.TraceResponse.SerializeToString,
+            ),
+            'TracePolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.TracePolicy,
+                    request_deserializer=protos_dot_cutaway_dot_v1_dot_kube__proxy__pb2.TraceRequest.FromString,
+                    response_serializer=protos_dot_cutaway_dot_v1_dot_kube__proxy__pb2.TracePolicyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -131,6 +149,33 @@ class KubeProxy:
             '/cutaway.v1.KubeProxy/Trace',
             protos_dot_cutaway_dot_v1_dot_kube__proxy__pb2.TraceRequest.SerializeToString,
             protos_dot_cutaway_dot_v1_dot_kube__proxy__pb2.TraceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TracePolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cutaway.v1.KubeProxy/TracePolicy',
+            protos_dot_cutaway_dot_v1_dot_kube__proxy__pb2.TraceRequest.SerializeToString,
+            protos_dot_cutaway_dot_v1_dot_kube__proxy__pb2.TracePolicyResponse.FromString,
             options,
             channel_credentials,
             insecure,

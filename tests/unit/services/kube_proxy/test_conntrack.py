@@ -19,7 +19,7 @@ def ports(*endpoints):
 
 def test_a_line_of_the_program_is_a_flow():
     flow = conntrack.parse(LINE)
-    assert flow == Flow("10.244.0.9", "10.96.0.5", 4242, 80, "10.244.0.2")
+    assert flow == Flow("10.244.0.9", "10.96.0.5", 4242, 80, "10.244.0.2:8080")
     assert conntrack.parse(LINE.replace("dport=80 ", "dport=80 [UNREPLIED] ")) == flow
     assert conntrack.parse("conntrack v1.4.7: 1 flow entries have been shown.") is None
 
@@ -34,7 +34,7 @@ def test_flows_to_serving_and_to_ending_endpoints_stay_and_others_go():
 
 
 def test_node_ports_count_at_the_nodes_own_addresses_only():
-    flow = Flow("192.0.2.1", "10.197.0.11", 4242, 30053, "10.244.0.7")
+    flow = Flow("192.0.2.1", "10.197.0.11", 4242, 30053, "10.244.0.7:8080")
     some = ports(("10.244.0.2", "n1", READY))
     assert conntrack.stale([flow], some, frozenset({"10.197.0.11"})) == [flow]
     assert conntrack.stale([flow], some, frozenset()) == []

@@ -1,3 +1,8 @@
+"""One cluster of two real nodes for every folder that asks for it."""
+
+import os
+from pathlib import Path
+
 import pytest
 
 from tests.support import lab_cluster
@@ -9,6 +14,11 @@ SLOT = 7
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory):
     """Two real nodes with the example's image."""
+    running_already = os.environ.get("CUTAWAY_TEST_CLUSTER")
+    if running_already:
+        # For work on one component: tests against a cluster that is up, which they leave up.
+        yield lab_cluster.LabCluster(Path(running_already), int(os.environ.get("CUTAWAY_SLOT", "0")))
+        return
     reason = lab_cluster.why_not()
     if reason:
         pytest.skip(f"no real nodes on this machine: {reason}")
