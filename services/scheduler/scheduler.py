@@ -75,7 +75,7 @@ class Scheduler:
         )  # fmt: skip
         self._wake = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
-        # What preemption said during the present decision: a node, where room is kept from then on, or "": nowhere more.
+        # What preemption said during the present decision: the node where room is kept from then on, or "": nowhere.
         self._room: dict[str, str] = {}
         self.pods: Informer[Pod] = Informer(client, kinds.POD, decode=decode_pod)
         self.nodes: Informer[Node] = Informer(client, kinds.NODE, decode=decode_node)

@@ -1,4 +1,4 @@
-"""What every implementation of the ApiServer contract promises: a class of tests over a fixture `client` (an ApiClient).
+"""What every implementation of the ApiServer contract promises: tests over a fixture `client` (an ApiClient).
 
 A test module subclasses it, and provides `client` and `namespace` (one that exists and is the test's own):
 

@@ -18,6 +18,7 @@ NODES, WAVE, KILLS = 25, 50, 3
 PODS = WAVE * (KILLS + 1)
 LEASE = {"lease_duration_seconds": 1.5, "renew_deadline_seconds": 1.0, "retry_period_seconds": 0.2}
 SECONDS_MAX = 30.0
+"""From a kill until everything is bound."""
 
 
 def node(name: str) -> dict[str, Any]:
@@ -57,9 +58,9 @@ async def test_every_pod_is_bound_once_and_no_node_is_overcommitted(tmp_path: Pa
     try:
         await create(client)
         scheduler.start()
-        begin = time.monotonic()
+        last_kill = time.monotonic()
         await wave(client, 0)
-        async with asyncio.timeout(SECONDS_MAX + KILLS * LEASE["lease_duration_seconds"]):
+        async with asyncio.timeout(SECONDS_MAX * (KILLS + 1)):
             async for batch in client.watch(kinds.POD, "default"):
                 for _, obj in batch.events:
                     name, where = obj.metadata.name, obj.spec.nodeName
@@ -68,13 +69,14 @@ async def test_every_pod_is_bound_once_and_no_node_is_overcommitted(tmp_path: Pa
                 if kills < KILLS and len(bound) > kills * WAVE:
                     # In the middle of a wave; the next one comes while nobody schedules.
                     kills += 1
+                    last_kill = time.monotonic()
                     scheduler.stop(kill=True)
                     await wave(client, kills)
                     scheduler.start()
                 if len(bound) == PODS:
                     break
         assert kills == KILLS
-        assert time.monotonic() - begin < SECONDS_MAX
+        assert time.monotonic() - last_kill < SECONDS_MAX
         world = World([node(f"n{number}") for number in range(NODES)])
         for name, where in sorted(bound.items()):
             assert world.why_not(pod(name), where) == []
