@@ -66,6 +66,23 @@ class CustomResourceSchema:
         return found + self._custom.judge.validate_update(new, old)
 
 
+class DefaultedOnRead:
+    """Objects that were stored before the definition's present schema get its defaults when they are read, as upstream has it.
+
+    It costs decoding each one, so only definitions that have defaults and have changed have it.
+    """
+
+    def __init__(self, custom: CustomVersion) -> None:
+        self._custom = custom
+
+    def to_stored(self, obj: dict[str, Any]) -> dict[str, Any]:
+        return obj
+
+    def to_served(self, obj: dict[str, Any]) -> dict[str, Any]:
+        self._custom.judge.default(obj)
+        return obj
+
+
 class CustomStrategy(Strategy):
     """Custom objects: updates say which version they change; the status subresource changes nothing but the status."""
 
@@ -133,6 +150,8 @@ def _row(
         subresources["scale"] = Subresource(
             "scale", Kind(group, api, scale, kind.plural, kind.namespaced), GET_PATCH_UPDATE
         )
+    if conversion is None and definition["metadata"].get("generation", 1) > 1 and custom.judge.has_defaults:
+        conversion = DefaultedOnRead(custom)
     terminating = "deletionTimestamp" in definition["metadata"]
     standard = ("metadata.name", "metadata.namespace") if kind.namespaced else ("metadata.name",)
     return Resource(

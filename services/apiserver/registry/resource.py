@@ -89,7 +89,7 @@ class Resource:
     @property
     def as_stored(self) -> bool:
         """Whether the stored bytes are the ones to serve."""
-        return self.kind == self.storage_kind and not self.mixed_versions
+        return self.kind == self.storage_kind and not self.mixed_versions and self.conversion is None
 
     @property
     def group(self) -> str:

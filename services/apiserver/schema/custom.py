@@ -54,6 +54,11 @@ class CustomSchema:
         self._has_rules = _mentions(self.schema, (RULES,))
 
     @property
+    def has_defaults(self) -> bool:
+        """Whether any field has a default."""
+        return self._defaults
+
+    @property
     def node(self) -> Node:
         """The schema as server-side apply and printers walk it."""
         if self._node is None:

@@ -148,3 +148,17 @@ def test_a_definition_that_is_wrong_is_refused_with_its_field(server: ApiServerP
     wrong = DEFINITION.replace("name: crontabs.stable.example.com", "name: wrong.stable.example.com")
     refused = server.kubectl("apply", "-f", "-", stdin=wrong, check=False)
     assert 'must be spec.names.plural+"."+spec.group' in refused.stderr
+
+
+def test_a_default_that_came_later_shows_on_what_was_stored_before(server: ApiServerProcess, namespace: str) -> None:
+    own = DEFINITION.replace("stable.example.com", "later.example.com").replace(', default: "* * * * *"', "")
+    server.kubectl("apply", "-f", "-", stdin=own)
+    server.kubectl("wait", "--for=condition=Established", "crd/crontabs.later.example.com", "--timeout=10s")
+    tab = TAB.replace("stable.example.com", "later.example.com")
+    server.kubectl("apply", "-n", namespace, "--validate=false", "-f", "-", stdin=tab)
+    kind = "crontabs.v1.later.example.com"
+    assert "cronSpec" not in server.json("get", kind, "my", "-n", namespace)["spec"]
+    server.kubectl("apply", "-f", "-", stdin=DEFINITION.replace("stable.example.com", "later.example.com"))
+    assert server.json("get", kind, "my", "-n", namespace)["spec"]["cronSpec"] == "* * * * *"
+    assert server.json("get", kind, "-n", namespace)["items"][0]["spec"]["cronSpec"] == "* * * * *"
+    server.kubectl("delete", "crd", "crontabs.later.example.com")
