@@ -1,0 +1,1 @@
+"""One folder a controller (or a few that share their plans)."""

@@ -1,0 +1,1 @@
+"""Sums ClusterRoles up that are chosen by label."""

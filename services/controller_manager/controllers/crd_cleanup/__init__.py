@@ -1,0 +1,1 @@
+"""Deletes the objects of a custom definition that is being deleted."""

@@ -1,0 +1,1 @@
+"""Starts Jobs by the clock, each once."""

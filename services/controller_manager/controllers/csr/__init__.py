@@ -1,0 +1,1 @@
+"""Approves kubelets' certificate requests, signs approved ones, forgets old ones."""

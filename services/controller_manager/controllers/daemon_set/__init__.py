@@ -1,0 +1,1 @@
+"""Keeps one pod on each node that a DaemonSet is for."""

@@ -1,0 +1,1 @@
+"""Counts for PodDisruptionBudgets how many pods may be evicted."""

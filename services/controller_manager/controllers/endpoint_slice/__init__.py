@@ -1,0 +1,1 @@
+"""Says in EndpointSlices which pods serve a Service. `desired` is shared with the older Endpoints."""

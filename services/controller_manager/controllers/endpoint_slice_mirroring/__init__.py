@@ -1,0 +1,1 @@
+"""Repeats Endpoints that people write themselves as EndpointSlices."""

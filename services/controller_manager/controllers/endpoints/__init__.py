@@ -1,0 +1,1 @@
+"""Says the same in one Endpoints object, for readers of the older API."""

@@ -1,0 +1,1 @@
+"""Runs pods until enough have succeeded, and counts each exactly once."""

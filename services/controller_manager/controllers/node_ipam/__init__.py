@@ -1,0 +1,1 @@
+"""Gives each node its range of pod addresses."""

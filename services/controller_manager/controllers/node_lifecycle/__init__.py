@@ -1,0 +1,1 @@
+"""Judges nodes by their heartbeats and conditions, and taints them accordingly."""

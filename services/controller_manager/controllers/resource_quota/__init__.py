@@ -1,0 +1,1 @@
+"""Counts again what namespaces use when something of it has gone."""

@@ -1,0 +1,1 @@
+"""A ServiceAccount in every namespace."""

@@ -1,0 +1,1 @@
+"""Keeps pods with names of their own, in order, with their claims."""

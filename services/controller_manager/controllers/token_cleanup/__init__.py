@@ -1,0 +1,1 @@
+"""Deletes secrets whose tokens nobody may use any more."""
