@@ -168,6 +168,8 @@ def _controller_manager(cluster: Cluster, pki: Pki, index: int) -> Component:
         "signing_key_file": str(pki.directory / "ca.key"),
         "cluster_cidrs": [cluster.addresses.pod_cidr],
         "local_path": str(cluster.home / "local-path"),
+        # The end of the nodes' network; the nodes' own addresses begin at .11.
+        "load_balancer_addresses": [f"{cluster.addresses.node_network[200]}-{cluster.addresses.node_network[250]}"],
     }
     return _ours(
         cluster, cluster.replica("controller-manager", index), "controller-manager", "services.controller_manager",

@@ -14,6 +14,7 @@ from machinery.component import config, grpc_server, http_server, process
 from machinery.component.config import ComponentConfig
 from protos.cutaway.v1 import kube_proxy_pb2, kube_proxy_pb2_grpc
 from services.kube_proxy import api, conntrack, ip_program, node_watch
+from services.kube_proxy.announce import Announcer
 from services.kube_proxy.health_check import HealthChecks
 from services.kube_proxy.network import PodNetwork
 from services.kube_proxy.nft import NftCommand, NftError
@@ -32,6 +33,7 @@ class KubeProxyConfig(ComponentConfig):
     masquerade_all: Annotated[bool, msgspec.Meta(description="Replace every packet's source")] = False
     services: Annotated[bool, msgspec.Meta(description="Serve Services; off where another proxy does")] = True
     network_policy: Annotated[bool, msgspec.Meta(description="Enforce NetworkPolicies; off where another does")] = True
+    announce: Annotated[bool, msgspec.Meta(description="Answer ARP for load balancers' addresses")] = True
     pod_network: Annotated[bool, msgspec.Meta(description="Keep routes to the pods of other nodes")] = True
 
 
@@ -111,10 +113,29 @@ class _Parts:
             "proxy": proxy.run(),
             "health checks": checks.run(),
             "conntrack": cleaner.run(),
+            **({"load balancer addresses": self._announcer(proxy).run()} if settings.announce else {}),
             "zone": node_watch.follow(self.nodes, learn_zone),
         }.items():
             tasks.create_task(loop, name=name)
         return proxy
+
+    def _announcer(self, proxy: Proxy) -> Announcer:
+        announcer = Announcer(
+            self.settings.node_name,
+            proxy.services.lister.list,
+            lambda service: proxy.slices.lister.by_index("service", service),
+            self.nodes.lister.list,
+        )
+
+        def wake(_before: object, _after: object) -> None:
+            announcer.wake.set()
+
+        async def node_changed(_: list[api.Node]) -> None:
+            announcer.wake.set()
+
+        proxy.listeners.append(wake)
+        self.ctx.tasks.create_task(node_watch.follow(self.nodes, node_changed), name="nodes that may announce")
+        return announcer
 
 
 async def serve(ctx: process.Context[KubeProxyConfig]) -> None:

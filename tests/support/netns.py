@@ -36,3 +36,8 @@ def namespace() -> Iterator[Namespace]:
         assert holder.stdin is not None
         holder.stdin.close()
         holder.wait(timeout=10)
+
+
+def run_in(pin: object, *argv: str) -> str:
+    """A program's output inside the namespace that a file pins."""
+    return subprocess.run(["nsenter", f"--net={pin}", "--", *argv], capture_output=True, text=True, timeout=30).stdout
