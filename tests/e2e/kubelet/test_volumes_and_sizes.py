@@ -1,0 +1,115 @@
+"""Persistent volumes, sub paths by expression, resizing in place, limits in cgroups, and eviction over a size limit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from machinery.api import kinds
+from machinery.client.api_client import PatchType
+from tests.support.kubelet_node import Cluster, busybox
+
+pytestmark = pytest.mark.root
+LIVE = "trap 'exit 0' TERM; while true; do sleep 0.05; done"
+
+
+def cgroup_value(uid: str, controller: str, name: str) -> str:
+    """A setting of the pod's only container, on cgroup v1."""
+    found = Path(f"/sys/fs/cgroup/{controller}").rglob(f"pod{uid}/*/{name}")
+    values = {p.read_text().strip() for p in found}
+    # The sandbox's own cgroup has no limit.
+    return sorted(values, key=len)[0]
+
+
+async def test_a_local_persistent_volume_keeps_its_files(cluster: Cluster) -> None:
+    ns = cluster.namespace
+    disk = cluster.node.directory / "disk"
+    disk.mkdir(exist_ok=True)
+    required = {
+        "nodeSelectorTerms": [
+            {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": ["n1"]}]}
+        ]
+    }
+    claim = {
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data", "namespace": ns},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}, "storageClassName": "",
+            "volumeName": "local-1",
+        },
+    }  # fmt: skip
+    made = await cluster.client.create(kinds.PERSISTENT_VOLUME_CLAIM, claim, ns)
+    volume = {
+        "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "local-1"},
+        "spec": {
+            "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "local": {"path": str(disk)},
+            "nodeAffinity": {"required": required},
+            "claimRef": {"kind": "PersistentVolumeClaim", "namespace": ns, "name": "data", "uid": made.metadata.uid},
+        },
+    }  # fmt: skip
+    await cluster.client.create(kinds.PERSISTENT_VOLUME, volume)
+    bound = {"status": {"phase": "Bound"}}
+    await cluster.client.patch(kinds.PERSISTENT_VOLUME_CLAIM, "data", ns, bound, subresource="status")
+    mounts = [{"name": "d", "mountPath": "/d"}, {"name": "d", "mountPath": "/own", "subPathExpr": "$(NAME)"}]
+    env = [{"name": "NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]
+    for name, script in (("w", f"echo kept > /d/f; echo mine > /own/f; {LIVE}"), ("r", f"cat /d/f /d/w/f; {LIVE}")):
+        spec = {
+            "securityContext": {"fsGroup": 3456},
+            "containers": [busybox(script=script, volumeMounts=mounts, env=env)],
+            "volumes": [{"name": "d", "persistentVolumeClaim": {"claimName": "data"}}],
+        }
+        await cluster.pod(name, ns, spec)
+        await cluster.until_ready(name, ns)
+        if name == "w":
+            await cluster.client.delete(kinds.POD, name, ns, grace_period_seconds=1)
+            await cluster.gone(name, ns)
+    assert cluster.kubectl("-n", ns, "logs", "r") == "kept\nmine\n"
+    assert disk.stat().st_gid == 3456
+
+
+async def test_limits_reach_the_cgroup_and_change_in_place(cluster: Cluster) -> None:
+    ns = cluster.namespace
+
+    def sized(cpu: str, memory: str) -> dict[str, Any]:
+        amounts = {"cpu": cpu, "memory": memory}
+        return {"requests": amounts, "limits": amounts}
+
+    await cluster.pod("p", ns, {"containers": [busybox(resources=sized("100m", "32Mi"))]})
+    pod = await cluster.until_ready("p", ns)
+    uid = pod.metadata.uid
+    assert cgroup_value(uid, "memory", "memory.limit_in_bytes") == str(32 << 20)
+    assert cgroup_value(uid, "cpu", "cpu.cfs_quota_us") in ("10000", "-1")
+    patch = {"spec": {"containers": [{"name": "c", "resources": sized("200m", "64Mi")}]}}
+    await cluster.client.patch(kinds.POD, "p", ns, patch, type=PatchType.STRATEGIC, subresource="resize")
+
+    def resized(found: Any) -> bool:
+        allocated = found.status.containerStatuses[0].allocatedResources or {}
+        return str(allocated.get("memory")) == "64Mi"
+
+    after = await cluster.wait(kinds.POD, "p", ns, resized, 10)
+    assert after.status.containerStatuses[0].restartCount == 0
+    assert cgroup_value(uid, "memory", "memory.limit_in_bytes") == str(64 << 20)
+
+
+async def test_running_out_of_memory_is_said(cluster: Cluster) -> None:
+    ns = cluster.namespace
+    script = "dd if=/dev/zero of=/dev/null bs=200M count=1; exit $?"
+    container = busybox(script=script, resources={"limits": {"memory": "16Mi"}})
+    await cluster.pod("p", ns, {"restartPolicy": "Never", "containers": [container]})
+    pod = await cluster.wait(kinds.POD, "p", ns, lambda p: bool(p.status and p.status.phase == "Failed"), 15)
+    assert pod.status.containerStatuses[0].state.terminated.reason == "OOMKilled"
+
+
+async def test_a_pod_over_its_volume_limit_is_evicted(cluster: Cluster) -> None:
+    ns = cluster.namespace
+    script = f"dd if=/dev/zero of=/e/big bs=1M count=4; {LIVE}"
+    spec = {
+        "containers": [busybox(script=script, volumeMounts=[{"name": "e", "mountPath": "/e"}])],
+        "volumes": [{"name": "e", "emptyDir": {"sizeLimit": "1Mi"}}],
+    }
+    await cluster.pod("p", ns, spec)
+    pod = await cluster.wait(kinds.POD, "p", ns, lambda p: bool(p.status and p.status.phase == "Failed"), 20)
+    assert pod.status.reason == "Evicted"
+    assert 'EmptyDir volume "e" exceeds the limit "1Mi"' in pod.status.message
+    assert any(c.type == "DisruptionTarget" and c.status == "True" for c in pod.status.conditions)
