@@ -43,6 +43,11 @@ class CriClient:
 
     def close(self) -> None:
         self._channel.close()
+        # The pods' cgroups are the caller's, as they are the kubelet's: runc makes them and leaves them.
+        for pattern in (self.cgroup_parent.lstrip("/"), f"*/{self.cgroup_parent.lstrip('/')}"):
+            for path in Path("/sys/fs/cgroup").glob(pattern):
+                with contextlib.suppress(OSError):
+                    path.rmdir()
 
     # Sandboxes
 
