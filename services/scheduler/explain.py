@@ -20,7 +20,9 @@ from services.scheduler.schedule import decide
 REMEDIES_MAX = 10
 
 
-def explain(pod: PodInfo, state: ClusterState, profile: Profile) -> scheduler_pb2.ExplainResponse:
+def explain(
+    pod: PodInfo, state: ClusterState, profile: Profile, random: np.random.Generator
+) -> scheduler_pb2.ExplainResponse:
     """Every node, every plugin's verdict and score. Raises PluginError."""
     response = scheduler_pb2.ExplainResponse(bound_node=pod.pod.spec.nodeName or "")
     judgement = profile.judge(pod, state)
@@ -59,7 +61,13 @@ def explain(pod: PodInfo, state: ClusterState, profile: Profile) -> scheduler_pb
         response.chosen_node = max(fitting, key=lambda node: node.total_score).node
         response.summary = f"{len(fitting)}/{state.node_count} nodes are available."
     else:
-        response.summary = diagnose(pod, state, profile).message
+        diagnosis = diagnose(pod, state, profile)
+        for plugin in profile.with_point("post_filter"):
+            candidate = plugin.post_filter(pod, state, profile, diagnosis, random)  # type: ignore[attr-defined]
+            if candidate is not None:
+                names = ", ".join(victim.key for victim in candidate.victims)
+                response.remedies.append(f"fits on {state.name(candidate.row)} after the eviction of {names}")
+        response.summary = diagnosis.message
         # What is nearest to fitting comes first: the nodes with the fewest refusals.
         response.remedies.extend(text for _, text in sorted(remedies)[:REMEDIES_MAX])
     return response

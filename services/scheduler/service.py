@@ -47,7 +47,7 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServicer):
             state.remove_pod(info.uid)
         try:
             free = PodInfo(msgspec.structs.replace(pod, spec=msgspec.structs.replace(pod.spec, nodeName=None)))
-            response = explain(free, state, profile)
+            response = explain(free, state, profile, self._scheduler.random)
         except PluginError as err:
             raise errors.InternalError(str(err)) from err
         finally:
@@ -56,7 +56,7 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServicer):
                     state.assume(loaded, state.row_of[node])
                 else:
                     state.set_pod(loaded, node)
-        response.bound_node = bound
+        response.bound_node = bound or node or ""
         return response
 
     async def Simulate(self, request: Any, context: Any) -> scheduler_pb2.SimulateResponse:

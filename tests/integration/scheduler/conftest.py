@@ -95,11 +95,11 @@ class World:
         pods = self.server.state.list(kinds.POD, "", lambda obj: True)
         return {p["metadata"]["name"]: p["spec"].get("nodeName", "") for p in pods}
 
-    async def until(self, condition: Callable[[], bool], seconds: float = 10) -> None:
-        """Look again after each write that reaches the server."""
+    async def until(self, condition: Callable[[], bool], seconds: float = 20, *, awake: bool = False) -> None:
+        """Look again after each write that reaches the server; `awake`: whenever anything has run here."""
         async with asyncio.timeout(seconds):
             while not condition():
-                await self.server.changed()
+                await (asyncio.sleep(0) if awake else self.server.changed())
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from tests.support.apiserver_process import ApiServerProcess, files
 from tests.support.placement_checker import World
 from tests.support.scheduler_process import SchedulerProcess
 
-# A tenth of the pods and kills that the full count has; the lease is short, so that a killed leader's is soon free.
-NODES, WAVE, KILLS = 25, 50, 3
+# About a tenth of the pods and kills that the full count has; the lease is short, so that it is soon free.
+NODES, WAVE, KILLS = 20, 50, 2
 PODS = WAVE * (KILLS + 1)
 LEASE = {"lease_duration_seconds": 1.5, "renew_deadline_seconds": 1.0, "retry_period_seconds": 0.2}
 SECONDS_MAX = 30.0
