@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
@@ -13,6 +13,7 @@ from machinery.client.informer import Informer
 from machinery.component import config, grpc_server, http_server, process
 from machinery.component.config import ComponentConfig
 from protos.cutaway.v1 import dns_pb2, dns_pb2_grpc
+from services.dns import api
 from services.dns.forward import Forwarder, system_servers
 from services.dns.publish import publish
 from services.dns.server import Responder, Tcp, Udp
@@ -38,11 +39,18 @@ async def serve(ctx: process.Context[DnsConfig]) -> None:
     client = await ApiClient.connect(settings.apiserver, settings.tls, user_agent="dns")
     ctx.on_stop(client.close)
     zone = Zone(settings.domain.strip(".").lower())
-    services = Informer(client, kinds.SERVICE)
-    slices = Informer(client, kinds.ENDPOINT_SLICE, indexers={"service": slice_service})
-    namespaces = Informer(client, kinds.NAMESPACE)
+    services: Informer[api.Service] = Informer(client, kinds.SERVICE, decode=msgspec.json.Decoder(api.Service).decode)
+    slices: Informer[api.EndpointSlice] = Informer(
+        client,
+        kinds.ENDPOINT_SLICE,
+        decode=msgspec.json.Decoder(api.EndpointSlice).decode,
+        indexers={"service": slice_service},
+    )
+    namespaces: Informer[api.Namespace] = Informer(
+        client, kinds.NAMESPACE, decode=msgspec.json.Decoder(api.Namespace).decode
+    )
     watch = ZoneWatch(zone, services, slices, namespaces)
-    informers = (services, slices, namespaces)
+    informers: tuple[Informer[Any], ...] = (services, slices, namespaces)
     for informer in informers:
         ctx.tasks.create_task(informer.run(), name=f"informer {informer.kind.plural}")
     responder = Responder(
@@ -56,7 +64,7 @@ async def serve(ctx: process.Context[DnsConfig]) -> None:
         service = DnsService(zone, lambda: min(services.revision, slices.revision))
         server = await grpc_server.serve(
             settings,
-            lambda server: dns_pb2_grpc.add_DnsServicer_to_server(service, server),
+            lambda server: dns_pb2_grpc.add_DnsServicer_to_server(service, server),  # type: ignore[no-untyped-call]
             service_names=[dns_pb2.DESCRIPTOR.services_by_name["Dns"].full_name],
         )
         ctx.on_stop(server.stop)

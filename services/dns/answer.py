@@ -16,6 +16,8 @@ from services.dns.zone import Zone
 
 # Short: pods come and go, and the server is on the same node.
 TTL_SECONDS = 5
+# Aliases of aliases may go round in a circle.
+ALIASES_MAX = 8
 
 
 def answer(
@@ -41,6 +43,8 @@ def answer(
             response.answer.append(dns.rrset.from_text(question.name, TTL_SECONDS, "IN", each, *values))
             if each == "SRV":
                 _add_targets(zone, response, values)
+            elif each == "CNAME" and kind != "CNAME":
+                _follow(zone, response, values[0], kind)
     if not response.answer:
         response.authority.append(_start_of_authority(zone))
     return response
@@ -49,11 +53,11 @@ def answer(
 def external_target(response: dns.message.Message, zone: Zone) -> str | None:
     """The name outside the cluster to which an answer refers by CNAME, if it does: the client wants its addresses
     too."""
-    for rrset in response.answer:
-        if rrset.rdtype == dns.rdatatype.CNAME:
-            target = rrset[0].target.to_text().rstrip(".").lower()
-            return None if zone.is_ours(target) else target
-    return None
+    last = response.answer[-1] if response.answer else None
+    if last is None or last.rdtype != dns.rdatatype.CNAME:
+        return None
+    target = last[0].target.to_text().rstrip(".").lower()
+    return None if zone.is_ours(target) else target
 
 
 def _pod_records(zone: Zone, name: str, namespaces: frozenset[str] | set[str]) -> dict[str, list[str]] | None:
@@ -67,6 +71,19 @@ def _pod_records(zone: Zone, name: str, namespaces: frozenset[str] | set[str]) -
     if address is None or namespace not in namespaces:
         return None
     return {"AAAA" if ":" in address else "A": [address]}
+
+
+def _follow(zone: Zone, response: dns.message.Message, target: str, kind: str) -> None:
+    """What an alias of a name in the cluster stands for belongs to the answer (RFC 1034, 3.6.2)."""
+    for _ in range(ALIASES_MAX):
+        found = zone.find(target.rstrip(".")) or {}
+        each = kind if kind in found else "CNAME"
+        if each not in found:
+            return
+        response.answer.append(dns.rrset.from_text(target, TTL_SECONDS, "IN", each, *found[each]))
+        if each == kind:
+            return
+        target = found[each][0]
 
 
 def _add_targets(zone: Zone, response: dns.message.Message, values: list[str]) -> None:

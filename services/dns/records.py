@@ -9,7 +9,7 @@ import ipaddress
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from lightkube.models import core_v1, discovery_v1
+from services.dns.api import EndpointSlice, Service, ServiceSpec
 
 
 class Record(NamedTuple):
@@ -21,11 +21,8 @@ class Record(NamedTuple):
     data: str
 
 
-def service_records(
-    service: core_v1.Service, slices: Iterable[discovery_v1.EndpointSlice], domain: str
-) -> list[Record]:
+def service_records(service: Service, slices: Iterable[EndpointSlice], domain: str) -> list[Record]:
     """Every record of a Service below `<domain>` and, for its addresses, below in-addr.arpa and ip6.arpa."""
-    assert service.metadata is not None
     spec = service.spec
     name = f"{service.metadata.name}.{service.metadata.namespace}.svc.{domain}".lower()
     if spec is None:
@@ -39,7 +36,7 @@ def service_records(
     return _with_address(name, spec)
 
 
-def _with_address(name: str, spec: core_v1.ServiceSpec) -> list[Record]:
+def _with_address(name: str, spec: ServiceSpec) -> list[Record]:
     records = []
     for ip in spec.clusterIPs or [spec.clusterIP or ""]:
         records += [_address(name, ip), Record(_reverse(ip), "PTR", f"{name}.")]
@@ -50,7 +47,7 @@ def _with_address(name: str, spec: core_v1.ServiceSpec) -> list[Record]:
     return records
 
 
-def _headless(name: str, slices: Iterable[discovery_v1.EndpointSlice], publish_all: bool) -> list[Record]:
+def _headless(name: str, slices: Iterable[EndpointSlice], publish_all: bool) -> list[Record]:
     records: dict[Record, None] = {}
     for piece in slices:
         if piece.addressType not in ("IPv4", "IPv6"):

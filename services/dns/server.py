@@ -16,6 +16,7 @@ import dns.message
 import dns.opcode
 import dns.rcode
 import dns.rdataclass
+import dns.rdatatype
 
 from machinery.component import logs, metrics
 from services.dns import answer as answers
@@ -81,7 +82,7 @@ class Responder:
         generation = self.zone.generation
         response = answers.answer(self.zone, query, name, self.namespaces)
         target = answers.external_target(response, self.zone)
-        if target is not None:
+        if target is not None and query.question[0].rdtype != dns.rdatatype.CNAME:
             onward = dns.message.make_query(target, query.question[0].rdtype)
             response.answer += (await self.forwarder.resolve(onward, target)).answer
             return _wire(response, bytes_max)

@@ -77,7 +77,10 @@ class Zone:
             del by_type[record.type]
         if not by_type:
             del self.names[record.name]
-            self.inner.subtract(_above(record.name))
+            for name in _above(record.name):
+                self.inner[name] -= 1
+                if not self.inner[name]:
+                    del self.inner[name]
 
 
 def _above(name: str) -> list[str]:
