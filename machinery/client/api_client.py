@@ -20,9 +20,10 @@ import grpc
 import msgspec
 
 from machinery.api import kinds, objects
+from machinery.api.errors import ServiceUnavailable
 from machinery.api.kinds import Kind
 from machinery.client import requests
-from machinery.client.channels import Channels
+from machinery.client.channels import Channels, Retries
 from machinery.client.requests import (
     BatchResult,
     Fence,
@@ -103,16 +104,21 @@ class ApiClient:
             field_selector=str(field_selector), at_revision=at_revision,
         )  # fmt: skip
         decode = decode or objects.decoder_for(kind)
-        items: builtins.list[Any] = []
-        revision = 0
-        stub = self._channels.stub
-        try:
-            async for chunk in stub.List(request, timeout=timeout, metadata=tracing.outgoing()):
-                revision = revision or chunk.revision
-                items += _decoded_all(kind, chunk.items, decode)
-        except grpc.RpcError as err:
-            raise self._stream_error(stub, err) from None
-        return Listing(items, revision)
+        retries = Retries(timeout)
+        while True:
+            items: builtins.list[Any] = []
+            revision = 0
+            stub = self._channels.stub
+            try:
+                async for chunk in stub.List(request, timeout=retries.remaining(), metadata=tracing.outgoing()):
+                    revision = revision or chunk.revision
+                    items += _decoded_all(kind, chunk.items, decode)
+                return Listing(items, revision)
+            except grpc.RpcError as err:
+                error = self._stream_error(stub, err)
+            # A list that broke off is begun anew: its chunks are of one revision.
+            if not isinstance(error, ServiceUnavailable) or not await retries.pause():
+                raise error
 
     async def watch(
         self, kind: Kind, namespace: str = "", *, label_selector: str = "", field_selector: str = "",

@@ -90,24 +90,40 @@ class Channels:
 
     async def call(self, method: str, request: Any, timeout: float, *, safe: bool) -> Any:
         """A unary call within `timeout` seconds. `safe`: repeating it does no harm. Raises ApiError."""
-        end = time.monotonic() + timeout
-        pause = _RETRY_SECONDS_FIRST
+        retries = Retries(timeout)
         while True:
             stub = self.stub
             try:
-                remaining = max(0.001, end - time.monotonic())
-                return await getattr(stub, method)(request, timeout=remaining, metadata=tracing.outgoing())
+                metadata = tracing.outgoing()
+                return await getattr(stub, method)(request, timeout=retries.remaining(), metadata=metadata)
             except grpc.RpcError as err:
                 error = grpc_errors.from_rpc_error(err)
-                if not isinstance(error, errors.ServiceUnavailable):
-                    raise error from None
-                self.fail_over(stub)
-                wait = pause * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
-                again = safe or _was_never_sent(error)
-                if not again or time.monotonic() + wait >= end:
-                    raise error from None
-            await asyncio.sleep(wait)
-            pause = min(pause * 2, _RETRY_SECONDS_MAX)
+            if not isinstance(error, errors.ServiceUnavailable):
+                raise error
+            self.fail_over(stub)
+            if not (safe or _was_never_sent(error)) or not await retries.pause():
+                raise error
+
+
+class Retries:
+    """Pauses between attempts, growing and jittered, within one deadline."""
+
+    def __init__(self, timeout: float) -> None:
+        self._end = time.monotonic() + timeout
+        self._pause = _RETRY_SECONDS_FIRST
+
+    def remaining(self) -> float:
+        """Seconds until the deadline, as a call's timeout."""
+        return max(0.001, self._end - time.monotonic())
+
+    async def pause(self) -> bool:
+        """Rest before the next attempt; False if the deadline leaves no time for one."""
+        wait = self._pause * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+        if time.monotonic() + wait >= self._end:
+            return False
+        await asyncio.sleep(wait)
+        self._pause = min(self._pause * 2, _RETRY_SECONDS_MAX)
+        return True
 
 
 def _was_never_sent(error: errors.ServiceUnavailable) -> bool:
