@@ -1,4 +1,5 @@
-"""What a cluster has before anybody asked for it: namespaces, roles, priority classes, the `kubernetes` Service and its endpoints.
+"""What a cluster has before anybody asked for it: namespaces, roles, priority classes, the `kubernetes` Service and its
+endpoints.
 
 Everything is created only if it is missing, so that a restart, or a second apiserver, changes nothing.
 """
@@ -35,7 +36,8 @@ _OPTIONS = WriteOptions(field_manager="kube-apiserver", field_validation="Ignore
 
 
 class Bootstrap:
-    """Creates what is missing. `address` and `port` are where clients inside the cluster reach this apiserver's REST front."""
+    """Creates what is missing. `address` and `port` are where clients inside the cluster reach this apiserver's REST
+    front."""
 
     def __init__(self, registry: Registry, writer: Writer, service_cidr: str, address: str, port: int) -> None:
         self._registry = registry
@@ -65,7 +67,8 @@ class Bootstrap:
                 log.warning("the kubernetes Service's endpoints could not be published", error=err.message)
 
     async def publish(self) -> None:
-        """Say where this apiserver is. An address of the loopback is nobody else's business, and no endpoint may have one."""
+        """Say where this apiserver is. An address of the loopback is nobody else's business, and no endpoint may have
+        one."""
         if ipaddress.ip_address(self._address).is_loopback:
             return
         for obj in (self._endpoints(), self._slice()):

@@ -1,8 +1,9 @@
-"""Objects as bytes: the canonical form that is stored and served, and the point where its resourceVersion is spliced in.
+"""Objects as bytes: the canonical form that is stored and served, and the point where its resourceVersion is spliced
+in.
 
     {"apiVersion":"v1","kind":"Pod","metadata":{"resourceVersion":"    <- head, the same for every object of a kind
-    42                                                                 <- the revision, known only in the store's transaction
-    ","labels":{…},"name":"web","uid":"…"},"spec":{…}}                 <- tail, keys sorted
+    42                                                                 <- the revision, known only in the store's
+    transaction ","labels":{…},"name":"web","uid":"…"},"spec":{…}}                 <- tail, keys sorted
 
 Equal tails mean equal objects. Nothing outside this module knows how the bytes are laid out.
 """
@@ -28,7 +29,8 @@ def decode(value: bytes) -> dict[str, Any]:
 
 
 def encode_tail(obj: dict[str, Any]) -> bytes:
-    """What follows the resourceVersion. `obj` is an object of the storage version; its own resourceVersion is ignored."""
+    """What follows the resourceVersion. `obj` is an object of the storage version; its own resourceVersion is
+    ignored."""
     metadata = {key: value for key, value in obj["metadata"].items() if key != "resourceVersion"}
     rest = {key: value for key, value in obj.items() if key not in _TOP}
     try:
@@ -74,4 +76,4 @@ def reversion(resource: Resource, value: bytes) -> bytes:
     head = (
         f'{{"apiVersion":"{resource.kind.api_version}","kind":"{resource.kind.kind}","metadata":{{"resourceVersion":"'
     )
-    return head.encode() + version.encode() + encode_tail(obj)
+    return b"%b%b%b" % (head.encode(), version.encode(), encode_tail(obj))

@@ -1,7 +1,8 @@
 """Lists in chunks: the token that continues one, and the snapshots that keep its chunks consistent.
 
-The first chunk's entries are kept (they are references to entries that the cache holds anyway), so later chunks see the same state
-whatever is written meanwhile. After `KEEP_SECONDS`, or on another apiserver, the store's history answers; after compaction Expired.
+The first chunk's entries are kept (they are references to entries that the cache holds anyway), so later chunks see the
+same state whatever is written meanwhile. After `KEEP_SECONDS`, or on another apiserver, the store's history answers;
+after compaction Expired.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import base64
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,7 +31,8 @@ SNAPSHOTS_MAX = 64
 
 @dataclass(frozen=True, slots=True)
 class Continuation:
-    """Continue after the key `after` ("namespace/name") in the state at `revision`; -1: in whatever state is the newest."""
+    """Continue after the key `after` ("namespace/name") in the state at `revision`; -1: in whatever state is the
+    newest."""
 
     revision: int
     after: str
@@ -57,9 +60,9 @@ class Snapshots:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._kept: OrderedDict[tuple[str, str, int], tuple[float, list[Entry]]] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str, int], tuple[float, Sequence[Entry]]] = OrderedDict()
 
-    def keep(self, storage: str, namespace: str, revision: int, entries: list[Entry]) -> None:
+    def keep(self, storage: str, namespace: str, revision: int, entries: Sequence[Entry]) -> None:
         """Remember a state for a while."""
         now = time.monotonic()
         self._kept[storage, namespace, revision] = (now + KEEP_SECONDS, entries)
@@ -70,7 +73,7 @@ class Snapshots:
                 break
             del self._kept[key]
 
-    async def at(self, cache: WatchCache, resource: Resource, namespace: str, revision: int) -> list[Entry]:
+    async def at(self, cache: WatchCache, resource: Resource, namespace: str, revision: int) -> Sequence[Entry]:
         """The state at a revision, in key order. Raises Expired, Timeout."""
         kept = self._kept.get((resource.storage, namespace, revision))
         if kept is not None and kept[0] > time.monotonic():
@@ -83,9 +86,10 @@ class Snapshots:
             page = await self._store.list(resource.storage, namespace or None, at_revision=revision)
         except (Compacted, FutureRevision) as err:
             raise errors.Expired(
-                "The provided continue parameter is too old to display a consistent list result. You can start a new list without "
-                "the continue parameter, or use the continue token in this response to retrieve the remainder of the results. "
-                "Continuing with the provided token results in an inconsistent list - objects that were created, modified, or "
+                "The provided continue parameter is too old to display a consistent list result. You can start a new "
+                "list without the continue parameter, or use the continue token in this response to retrieve the "
+                "remainder of the results. Continuing with the provided token results in an inconsistent list - "
+                "objects that were created, modified, or "
                 "deleted between the time the first chunk was returned and now may show up in the list."
             ) from err
         events = (

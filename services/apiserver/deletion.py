@@ -1,11 +1,12 @@
 """DELETE: at once, gracefully, or held by finalizers.
 
     live ──delete──> gone                                    nothing holds it
-    live ──delete──> terminating (deletionTimestamp) ──> gone  a grace period, finalizers, or a namespace's content hold it;
+    live ──delete──> terminating (deletionTimestamp) ──> gone  a grace period, finalizers, or a namespace's content hold
+    it;
                                                          the last write that lets go removes it (writes.ends_deletion)
 
-A terminating object's grace period may only be shortened. Upstream's rules: k8s.io/apiserver/pkg/registry/rest (BeforeDelete) and
-generic/registry (deletionFinalizersForGarbageCollection).
+A terminating object's grace period may only be shortened. Upstream's rules: k8s.io/apiserver/pkg/registry/rest
+(BeforeDelete) and generic/registry (deletionFinalizersForGarbageCollection).
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
-"""Secrets encrypted at rest: a store around the store, which sees only sealed values of the resources that are to be sealed.
+"""Secrets encrypted at rest: a store around the store, which sees only sealed values of the resources that are to be
+sealed.
 
     plain    HEAD 42 TAIL                                            what the apiserver writes and reads
     stored   HEAD 42 ","sealed":"KEY-NAME:base64(nonce + AES-256-GCM(TAIL))"}}
 
-The revision stays readable because the store splices it in; the object's place (resource, namespace, name) is authenticated with the
-ciphertext, so that a sealed value can't be moved to another name. The first key of the file seals, every key opens: to rotate, put a new
-key first and start again; what an older key has sealed is then written anew.
+The revision stays readable because the store splices it in; the object's place (resource, namespace, name) is
+authenticated with the ciphertext, so that a sealed value can't be moved to another name. The first key of the file
+seals, every key opens: to rotate, put a new key first and start again; what an older key has sealed is then written
+anew.
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ class Sealer:
 
     @classmethod
     def from_file(cls, path: str) -> Sealer:
-        """Keys of a file with one `name: base64-of-32-bytes` a line, the sealing one first. Raises KeyFileError, OSError."""
+        """Keys of a file with one `name: base64-of-32-bytes` a line, the sealing one first. Raises KeyFileError,
+        OSError."""
         keys: list[tuple[str, bytes]] = []
         for number, line in enumerate(Path(path).read_text().splitlines(), 1):
             name, colon, text = line.strip().partition(":")
@@ -68,7 +71,8 @@ class Sealer:
         return b"%b%b:%b%b" % (_SEALED, self._first.encode(), base64.b64encode(sealed), _END)
 
     def open(self, key: Key, value: bytes) -> bytes:
-        """A stored value as it was written; one that is not sealed (from before encryption) as it is. Raises Corrupt."""
+        """A stored value as it was written; one that is not sealed (from before encryption) as it is. Raises
+        Corrupt."""
         if not is_sealed(value):
             return value
         tail = codec.tail_of(value)
@@ -98,7 +102,8 @@ def _place(key: Key) -> bytes:
 
 
 class SealedStore:
-    """A `Store` that seals some resources on the way in and opens them on the way out. Everything else passes through."""
+    """A `Store` that seals some resources on the way in and opens them on the way out. Everything else passes
+    through."""
 
     def __init__(self, store: Store, sealer: Sealer) -> None:
         self._store = store
@@ -139,7 +144,8 @@ class SealedStore:
             yield [self._opened(event) for event in events]
 
     async def seal_anew(self) -> int:
-        """Write again, with the first key, what is not sealed with it; how many. Who writes meanwhile has done it already."""
+        """Write again, with the first key, what is not sealed with it; how many. Who writes meanwhile has done it
+        already."""
         count = 0
         for resource in SEALED_RESOURCES:
             page = await self._store.list(resource)

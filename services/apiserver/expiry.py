@@ -25,8 +25,8 @@ SWEEP_MAX = 500
 class Expiry:
     """Removes what has outlived its time.
 
-    Invariant: `_due` holds, in order of time, every write of an event; one that was written again since is skipped when its turn comes,
-    because its revision is another.
+    Invariant: `_due` holds, in order of time, every write of an event; one that was written again since is skipped when
+    its turn comes, because its revision is another.
     """
 
     def __init__(self, cache: WatchCache, ttl_seconds: float, clock: Callable[[], float] = time.time) -> None:

@@ -1,12 +1,15 @@
-"""The verbs. Both transports, REST and gRPC, call these methods; nothing else reads or writes objects on a client's behalf.
+"""The verbs. Both transports, REST and gRPC, call these methods; nothing else reads or writes objects on a client's
+behalf.
 
-Every method first asks the authorizer; then reads are answered by `reads.Reader` from the watch cache, mutations by `writes.Writer` and
-`deletion.Deleter` through strategy, defaults, admission, validation and the store. Errors are those of `machinery.api.errors`.
+Every method first asks the authorizer; then reads are answered by `reads.Reader` from the watch cache, mutations by
+`writes.Writer` and
+`deletion.Deleter` through strategy, defaults, admission, validation and the store. Errors are those of
+`machinery.api.errors`.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from machinery.api import errors
@@ -23,7 +26,7 @@ from services.apiserver.request import (
 
 if TYPE_CHECKING:
     from services.apiserver.deletion import Deleter
-    from services.apiserver.reads import ListResult, Reader, WatchEvent
+    from services.apiserver.reads import ListResult, Reader, WatchStream
     from services.apiserver.registry.resource import Registry
     from services.apiserver.writes import Writer
 
@@ -51,7 +54,8 @@ class Handlers:
         self._deleter = deleter
 
     def authorize(self, req: Request, field_selector: str = "") -> None:
-        """Raise Forbidden unless the user may do this. Every verb below calls it; transports do for what they serve themselves."""
+        """Raise Forbidden unless the user may do this. Every verb below calls it; transports do for what they serve
+        themselves."""
         resource = req.resource
         # As upstream: a Role inside a namespace can grant what is done to the namespace itself.
         namespace = req.name if resource.storage == "namespaces" else req.namespace
@@ -82,15 +86,17 @@ class Handlers:
         return await self._reader.get(req, resource_version, at_revision)
 
     async def list(self, req: Request, options: ListOptions) -> ListResult:
-        """The objects that the selectors choose, as of one revision; the transport splices their JSON. Raises BadRequest, Expired."""
+        """The objects that the selectors choose, as of one revision; the transport splices their JSON. Raises
+        BadRequest, Expired."""
         self.authorize(req, options.field_selector)
         return await self._reader.list(req, options)
 
-    def watch(self, req: Request, options: WatchOptions) -> AsyncIterator[list[WatchEvent]]:
+    def watch(self, req: Request, options: WatchOptions) -> WatchStream:
         """Batches of events, for ever or until `timeout_seconds` have passed.
 
-        Authorization and options are judged by this call, before the first batch is asked for: a transport can still answer 403, 400 or 410.
-        The iterator raises Expired when the watcher has fallen too far behind. Close it (`aclose`) when the client goes.
+        Authorization and options are judged by this call, before the first batch is asked for: a transport can still
+        answer 403, 400 or 410. The iterator raises Expired when the watcher has fallen too far behind. Close it
+        (`aclose`) when the client goes.
         """
         self.authorize(req, options.field_selector)
         return self._reader.watch(req, options)
@@ -111,7 +117,8 @@ class Handlers:
     async def patch(self, req: Request, patch_type: PatchType, patch: Any, options: WriteOptions) -> WriteResult:
         """Change part of an object. `patch` is decoded: a list for "json", a mapping for the others.
 
-        "apply" creates what does not exist. Raises Conflict if the object keeps changing underneath, or on apply conflicts.
+        "apply" creates what does not exist. Raises Conflict if the object keeps changing underneath, or on apply
+        conflicts.
         """
         self.authorize(req)
         return await self._writer.patch(req, patch_type, patch, options)
@@ -122,7 +129,8 @@ class Handlers:
         return await self._deleter.delete(req, options)
 
     async def admit_connect(self, req: Request, body: dict[str, Any]) -> None:
-        """Judge a stream into a pod, Service or node (exec, attach, portforward, proxy), once it is authorized and before it begins.
+        """Judge a stream into a pod, Service or node (exec, attach, portforward, proxy), once it is authorized and
+        before it begins.
 
         `body` is the options object of the subresource, such as a PodExecOptions. Raises what admission refuses with.
         """
@@ -130,14 +138,15 @@ class Handlers:
 
     async def delete_collection(
         self, req: Request, options: ListOptions, delete_options: DeleteOptions
-    ) -> list[DeleteResult]:
+    ) -> Sequence[DeleteResult]:
         """Delete what the selectors choose, each as `delete` does."""
         self.authorize(req)
         return await self._deleter.delete_collection(req, options, delete_options)
 
 
 def forbidden(req: Request, reason: str) -> errors.Forbidden:
-    """Upstream's sentence: `pods "web" is forbidden: User "jane" cannot get resource "pods" in API group "" in the namespace "default"`."""
+    """Upstream's sentence: `pods "web" is forbidden: User "jane" cannot get resource "pods" in API group "" in the
+    namespace "default"`."""
     resource = req.resource.plural + (f"/{req.subresource}" if req.subresource else "")
     namespace = req.name if req.resource.storage == "namespaces" else req.namespace
     where = f'in the namespace "{namespace}"' if namespace else "at the cluster scope"

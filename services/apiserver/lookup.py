@@ -1,4 +1,5 @@
-"""Decoded objects for what judges writes: admission plugins and strategies look at namespaces, service accounts, quotas, classes."""
+"""Decoded objects for what judges writes: admission plugins and strategies look at namespaces, service accounts,
+quotas, classes."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from services.apiserver import codec
 from services.apiserver.watch_cache import Entry, WatchCache
 
 DECODED_MAX = 2048
-"""How many decoded objects are kept. The same few (the namespace, its default service account) are asked for all the time."""
+"""How many decoded objects are kept. The same few (the namespace, its default service account) are asked for all the
+time."""
 
 
 class Lookup:

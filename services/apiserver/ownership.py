@@ -1,4 +1,5 @@
-"""metadata.managedFields: who set which field. The arithmetic is `patch.managed_fields`; here is when it is done, and for whom."""
+"""metadata.managedFields: who set which field. The arithmetic is `patch.managed_fields`; here is when it is done, and
+for whom."""
 
 from __future__ import annotations
 
@@ -79,7 +80,8 @@ def _apply(req: Request, live: dict[str, Any] | None, config: dict[str, Any], op
 
 
 def refuse_undeclared(resource: Resource, config: dict[str, Any]) -> None:
-    """An apply patch may only say what its kind declares, whatever the field validation. Raises InternalError or BadRequest, as upstream."""
+    """An apply patch may only say what its kind declares, whatever the field validation. Raises InternalError or
+    BadRequest, as upstream."""
     apply.refuse_undeclared(_served_node(resource), config)
 
 

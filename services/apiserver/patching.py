@@ -26,7 +26,8 @@ def apply_patch(
     options: WriteOptions,
     warnings: list[str],
 ) -> dict[str, Any]:
-    """The stored object `old` (which may be changed) with the patch applied, as the storage version. Appends to `warnings`.
+    """The stored object `old` (which may be changed) with the patch applied, as the storage version. Appends to
+    `warnings`.
 
     Raises BadRequest, Invalid, Conflict (apply).
     """
@@ -76,7 +77,9 @@ def _patched(
         from services.apiserver.schema import definitions
 
         kind = resource.subresources["scale"].kind if api_version else resource.kind
-        result = strategic.apply(document, patch, definitions.node_for(kind))
+        node = definitions.node_for(kind)
+        assert node is not None, f"{kind} has no definition"
+        result = strategic.apply(document, patch, node)
     else:
         raise errors.UnsupportedMediaType(f"unknown patch type {patch_type}")
     if not isinstance(result, dict):

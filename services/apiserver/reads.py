@@ -27,10 +27,13 @@ from services.apiserver.watcher import Change, Watcher, WatchEvent
 from storage.errors import Compacted, FutureRevision
 from storage.store import EventType, Key
 
+Entries = list[Entry]
+
 BOOKMARK_SECONDS = 55.0
 """A bookmark is due about once a minute."""
 WATCH_SECONDS_MIN = 1800
-"""Without a timeout of its own a watch ends after 30 to 60 minutes, so that clients spread over the apiservers again."""
+"""Without a timeout of its own a watch ends after 30 to 60 minutes, so that clients spread over the apiservers
+again."""
 EVENTS_PER_BATCH = 500
 CATCH_UP_MAX = 10_000
 """How many changes a watch may read from the log when it resumes; beyond that a list is cheaper."""
@@ -121,6 +124,7 @@ class Reader:
 
     async def _continued(self, resource: Resource, selection: Selection, options: ListOptions) -> ListResult:
         token = Continuation.parse(options.continue_token)
+        entries: Sequence[Entry]
         if token.revision < 0:
             # The client accepted an inconsistent continuation, from the newest state.
             entries, revision = self.cache.of(resource.storage).listed(selection.namespace), self.cache.revision
@@ -134,11 +138,11 @@ class Reader:
         return self._page(resource, selection, entries, revision, options.limit, token.after)
 
     def _page(
-        self, resource: Resource, selection: Selection, entries: list[Entry], revision: int, limit: int, after: str
+        self, resource: Resource, selection: Selection, entries: Sequence[Entry], revision: int, limit: int, after: str
     ) -> ListResult:
         """At most `limit` selected entries after a key. Remembers the snapshot if more remain."""
         start = _position_after(entries, after) if after else 0
-        chosen: list[Entry] = []
+        chosen: Entries = []
         for index in range(start, len(entries)):
             entry = entries[index]
             if selection.everything or selection.matches(entry.namespace, entry.name, entry.labels, entry.fields):
@@ -180,7 +184,8 @@ class Reader:
 
 
 class WatchStream:
-    """An async iterator over batches of events. Close it when the client goes; it closes itself at its end and on errors."""
+    """An async iterator over batches of events. Close it when the client goes; it closes itself at its end and on
+    errors."""
 
     def __init__(
         self,
@@ -307,7 +312,7 @@ async def logged_changes(cache: WatchCache, storage: str, after: int, until: int
         if event.previous is None and not created:
             raise expired
         last = entry_of(event)
-        old = None if created else entry_of(replace(event, value=event.previous))
+        old = None if created else entry_of(replace(event, value=event.previous or b""))
         changes.append(Change(event.revision, old, last if event.type is EventType.PUT else None, last))
     return changes
 
@@ -338,11 +343,11 @@ def check_watch_options(options: WatchOptions) -> None:
     match = options.resource_version_match
     if options.send_initial_events is None:
         if match:
-            raise _invalid_option("resourceVersionMatch", "FieldValueForbidden", "resourceVersionMatch is forbidden for watch "
-                                  "unless sendInitialEvents is provided")  # fmt: skip
+            why = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
+            raise _invalid_option("resourceVersionMatch", "FieldValueForbidden", why)
     elif match != "NotOlderThan":
-        raise _invalid_option("resourceVersionMatch", "FieldValueForbidden", "sendInitialEvents requires setting "
-                              "resourceVersionMatch to NotOlderThan")  # fmt: skip
+        why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
+        raise _invalid_option("resourceVersionMatch", "FieldValueForbidden", why)
 
 
 def _invalid_option(field: str, reason: str, message: str) -> errors.ApiError:
@@ -366,7 +371,7 @@ def _key_text(entry: Entry) -> str:
     return f"{entry.namespace}/{entry.name}"
 
 
-def _position_after(entries: list[Entry], after: str) -> int:
+def _position_after(entries: Sequence[Entry], after: str) -> int:
     namespace, _, name = after.partition("/")
     low, high = 0, len(entries)
     while low < high:

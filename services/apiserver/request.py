@@ -1,4 +1,5 @@
-"""What a handler is asked, independent of the transport that brought it: who, which verb, on what, with which options."""
+"""What a handler is asked, independent of the transport that brought it: who, which verb, on what, with which
+options."""
 
 from __future__ import annotations
 
@@ -72,7 +73,8 @@ class WatchOptions:
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """The leadership under which a write is made: the Lease must still have this `spec.leaseTransitions` when it commits."""
+    """The leadership under which a write is made: the Lease must still have this `spec.leaseTransitions` when it
+    commits."""
 
     namespace: str
     name: str

@@ -1,4 +1,5 @@
-"""The ApiServer contract over gRPC: messages to requests and back, nothing else. What a verb does is in the handlers."""
+"""The ApiServer contract over gRPC: messages to requests and back, nothing else. What a verb does is in the
+handlers."""
 
 from __future__ import annotations
 
@@ -176,8 +177,9 @@ class ApiServerService(apiserver_pb2_grpc.ApiServerServicer):
             raise errors.BadRequest(f"a batch holds at most {BATCH_MAX} mutations, not {len(request.mutations)}")
         user, agent = await self._user(context), _agent(context)
         loop = asyncio.get_running_loop()
-        # Tasks begin in the order in which they are made and run to their commit without a pause, so the store gets them in order and
-        # groups them. Mutations of one object wait for each other: the second one sees what the first did.
+        # Tasks begin in the order in which they are made and run to their commit without a pause, so the store gets
+        # them in order and groups them. Mutations of one object wait for each other: the second one sees what the first
+        # did.
         last: dict[tuple[str, str, str, str], asyncio.Task[pb.MutationResult]] = {}
         tasks = []
         for mutation in request.mutations:

@@ -61,7 +61,8 @@ def apply_scale(resource: Resource, obj: dict[str, Any], scale: dict[str, Any]) 
 def _paths(resource: Resource) -> tuple[str, str, str]:
     """Where the wanted count, the present count and the selector are."""
     if resource.custom is not None:
-        return resource.custom.scale_paths
+        spec, status, selector = resource.custom.scale_paths
+        return spec, status, selector
     return SPEC_REPLICAS, STATUS_REPLICAS, "spec.selector"
 
 

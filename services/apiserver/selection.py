@@ -1,4 +1,5 @@
-"""What a list or a watch selects: parsed selectors, and the values that field selectors see, taken once when an object is written."""
+"""What a list or a watch selects: parsed selectors, and the values that field selectors see, taken once when an object
+is written."""
 
 from __future__ import annotations
 
@@ -47,7 +48,8 @@ def _value(obj: Any, keys: tuple[str, ...], absent: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class FieldCondition:
-    """One requirement on a stored field: `position` in the entry's `fields`, or -1 for metadata.name, -2 for metadata.namespace."""
+    """One requirement on a stored field: `position` in the entry's `fields`, or -1 for metadata.name, -2 for
+    metadata.namespace."""
 
     position: int
     value: str
@@ -112,7 +114,8 @@ def _condition(resource: Resource, field: str, value: str, equal: bool) -> Field
 
 
 def name_selected(field_selector: str) -> str:
-    """The one name that a field selector leaves, if it says so: rights to single objects count for lists and watches of them."""
+    """The one name that a field selector leaves, if it says so: rights to single objects count for lists and watches of
+    them."""
     if "metadata.name" not in field_selector:
         return ""
     for requirement in parse_field_selector(field_selector).requirements:

@@ -188,7 +188,7 @@ async def _start_transports(ctx: Context[ApiServerConfig], core: Core) -> None:
     service = ApiServerService(core.handlers, core.authenticator, core.kubelets)
 
     def add(server: grpc.aio.Server) -> None:
-        apiserver_pb2_grpc.add_ApiServerServicer_to_server(service, server)
+        apiserver_pb2_grpc.add_ApiServerServicer_to_server(service, server)  # type: ignore[no-untyped-call]
 
     if config.grpc_address:
         rpc = await grpc_server.serve(

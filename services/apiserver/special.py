@@ -1,4 +1,5 @@
-"""Writes that are not a create, update or patch of a stored object: posts to subresources, and resources that are never stored."""
+"""Writes that are not a create, update or patch of a stored object: posts to subresources, and resources that are never
+stored."""
 
 from __future__ import annotations
 

@@ -1,14 +1,19 @@
-"""The current state of everything, in memory: what GET, LIST and WATCH are answered from, without SQL and without decoding.
+"""The current state of everything, in memory: what GET, LIST and WATCH are answered from, without SQL and without
+decoding.
 
     store.commit ──> WatchCache.apply ──> ResourceCache.apply ──> entries and indices
     store.follow ──>   (revision order)                       └─> recent changes, watchers, listeners
 
 Invariants:
-- Changes are applied in revision order without holes, so the cache is always exactly the store's state at `WatchCache.revision`, over all
-  resources. A writer hands its own commit over at once (`commit`); what other writers of the same database commit arrives by
-  `follow`, which also repeats our own commits: those are skipped. A commit that comes before its predecessor waits for it.
+- Changes are applied in revision order without holes, so the cache is always exactly the store's state at
+  `WatchCache.revision`, over all
+  resources. A writer hands its own commit over at once (`commit`); what other writers of the same database commit
+  arrives by
+  `follow`, which also repeats our own commits: those are skipped. A commit that comes before its predecessor waits for
+  it.
 - An `Entry` never changes; a change replaces it. So a list of entries is a snapshot.
-- What selectors look at (labels, field values) is taken from the object once, when it is written, and kept beside the bytes.
+- What selectors look at (labels, field values) is taken from the object once, when it is written, and kept beside the
+  bytes.
 """
 
 from __future__ import annotations
@@ -58,7 +63,8 @@ Listener = Callable[[Entry | None, Entry | None], None]
 
 
 class _Shelf:
-    """The entries of one namespace, by name, with a sorted list that is made when it is first asked for after a change."""
+    """The entries of one namespace, by name, with a sorted list that is made when it is first asked for after a
+    change."""
 
     __slots__ = ("_listed", "_names", "entries")
 
@@ -168,7 +174,8 @@ class ResourceCache:
         )  # fmt: skip
 
     def reindex(self, row: Resource) -> None:
-        """Take the values of selectable fields from every object again: the definition of a custom resource has changed them."""
+        """Take the values of selectable fields from every object again: the definition of a custom resource has changed
+        them."""
         extracted = row.extracted or ()
         if extracted == self._extracted:
             return
@@ -296,7 +303,8 @@ class WatchCache:
         self.caches: dict[str, ResourceCache] = {}
         # Commits whose predecessors have not been applied yet, by revision.
         self._early: dict[int, Event] = {}
-        # What is being committed by us, decoded, with the tail by which it is known again; saves decoding what was just encoded.
+        # What is being committed by us, decoded, with the tail by which it is known again; saves decoding what was just
+        # encoded.
         self._hints: dict[Key, tuple[bytes, dict[str, Any] | None]] = {}
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._load_floor = 0
@@ -317,7 +325,8 @@ class WatchCache:
     async def load(self, first: str = "", then: Callable[[], None] | None = None) -> None:
         """Read the store's state. Call it once, before anything else.
 
-        The storage `first` is read before all others, and `then` called when it has been: definitions before their objects.
+        The storage `first` is read before all others, and `then` called when it has been: definitions before their
+        objects.
         """
         revision = await self.store.revision()
         self._load_floor = revision
@@ -340,7 +349,8 @@ class WatchCache:
         self.revision = revision
 
     async def run(self) -> None:
-        """Follow the store's log for ever. Raises Compacted if this process has fallen too far behind: it must start again."""
+        """Follow the store's log for ever. Raises Compacted if this process has fallen too far behind: it must start
+        again."""
         async for events in self.store.follow(self.revision):
             for event in events:
                 if event.revision > self.revision:

@@ -7,7 +7,8 @@
     changed           yes            no             DELETED, with the old bytes at the change's revision
     deleted           yes            -              DELETED, with the last bytes at the deletion's revision
 
-A watcher holds references to shared changes, so it costs a pointer a change; one that falls `PENDING_MAX` behind is lost, never waited for.
+A watcher holds references to shared changes, so it costs a pointer a change; one that falls `PENDING_MAX` behind is
+lost, never waited for.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ class WatchEvent:
 
 
 class Change:
-    """One committed change. `last` is the entry to show: the new one, or for a deletion the old one at the deletion's revision."""
+    """One committed change. `last` is the entry to show: the new one, or for a deletion the old one at the deletion's
+    revision."""
 
     __slots__ = ("_event", "last", "new", "old", "revision")
 
@@ -123,7 +125,8 @@ class Watcher:
             waiter.set_result(None)
 
     async def take(self, deadline: float) -> list[Change]:
-        """What has come since, at once if there is anything; empty at the deadline (loop time). Raises Expired if it was too slow."""
+        """What has come since, at once if there is anything; empty at the deadline (loop time). Raises Expired if it
+        was too slow."""
         if not self.pending and not self.lost and not self._closed:
             loop = asyncio.get_running_loop()
             self._waiter = loop.create_future()

@@ -15,7 +15,8 @@ Operation = Literal["CREATE", "UPDATE", "DELETE", "CONNECT"]
 
 @dataclass(slots=True)
 class WriteContext:
-    """A write. `obj` is the object as it would be stored (of the storage version) and belongs to the write: it is changed in place.
+    """A write. `obj` is the object as it would be stored (of the storage version) and belongs to the write: it is
+    changed in place.
 
     `old` is what is stored now (None for CREATE), decoded for this write only; treat it as read-only.
     """

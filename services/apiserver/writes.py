@@ -1,10 +1,12 @@
 """CREATE, UPDATE and PATCH: a body becomes an object, is completed, judged and committed.
 
-    body -> take in -> (convert) -> strategy.prepare -> defaults -> mutating admission -> allocate -> validate -> validating admission
+    body -> take in -> (convert) -> strategy.prepare -> defaults -> mutating admission -> allocate -> validate ->
+    validating admission
          -> managedFields -> bytes -> commit, if the bytes are not the ones that are there
 
-An update or patch is computed against the entry that the cache holds and committed with its revision as the condition. If another write
-came between, a write that the caller made conditional (a resourceVersion in the body) ends with Conflict, any other is computed again.
+An update or patch is computed against the entry that the cache holds and committed with its revision as the condition.
+If another write came between, a write that the caller made conditional (a resourceVersion in the body) ends with
+Conflict, any other is computed again.
 """
 
 from __future__ import annotations

@@ -24,9 +24,7 @@ START_SECONDS_MAX = 30.0
 
 def files(identity: Identity) -> TlsFiles:
     """An identity as components are configured with it."""
-    return TlsFiles(
-        ca_file=str(identity.ca_file), cert_file=str(identity.cert_file), key_file=str(identity.key_file)
-    )
+    return TlsFiles(ca_file=str(identity.ca_file), cert_file=str(identity.cert_file), key_file=str(identity.key_file))
 
 
 def free_port() -> int:

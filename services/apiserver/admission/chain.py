@@ -1,4 +1,5 @@
-"""The admission chain: every plugin that cares about a write, first those that may change it, then those that judge the result."""
+"""The admission chain: every plugin that cares about a write, first those that may change it, then those that judge the
+result."""
 
 from __future__ import annotations
 
@@ -56,7 +57,8 @@ class Chain:
         return caring
 
     async def mutate(self, ctx: WriteContext) -> bool:
-        """Run the changing half; whether an outside plugin changed the object (it must be defaulted and checked again)."""
+        """Run the changing half; whether an outside plugin changed the object (it must be defaulted and checked
+        again)."""
         changed = False
         for plugin in self._for(ctx):
             plugin.mutate(ctx)

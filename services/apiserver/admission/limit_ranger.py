@@ -89,7 +89,8 @@ def _pod_problems(pod: dict[str, Any], item: dict[str, Any]) -> Iterator[str]:
 
 
 def pod_resources(spec: dict[str, Any]) -> dict[str, Any]:
-    """What a pod needs altogether: the sum of its containers and sidecars, or the largest init container with its sidecars."""
+    """What a pod needs altogether: the sum of its containers and sidecars, or the largest init container with its
+    sidecars."""
     out: dict[str, Any] = {}
     for kind in (_REQUESTS, _LIMITS):
         total: dict[str, Quantity] = {}
@@ -153,7 +154,8 @@ def _problems(what: str, item: dict[str, Any], resources: dict[str, Any]) -> Ite
     for name, ratio in sorted((item.get("maxLimitRequestRatio") or {}).items()):
         request, limit = requests.get(name), limits.get(name)
         if not request or not limit:
-            yield f"{name} max limit to request ratio per {what} is {ratio}, but no request is specified or request is 0."
+            problem = "but no request is specified or request is 0."
+            yield f"{name} max limit to request ratio per {what} is {ratio}, {problem}"
         elif limit.milli_value / request.milli_value > parse(ratio).milli_value / 1000:
             found = limit.milli_value / request.milli_value
             yield f"{name} max limit to request ratio per {what} is {ratio}, but provided ratio is {found:f}"

@@ -1,4 +1,5 @@
-"""NamespaceLifecycle: nothing is created in a namespace that does not exist or is going away, and some namespaces never go."""
+"""NamespaceLifecycle: nothing is created in a namespace that does not exist or is going away, and some namespaces never
+go."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""OwnerReferencesPermissionEnforcement: who makes an object block its owner's deletion must be allowed to change the owner's finalizers."""
+"""OwnerReferencesPermissionEnforcement: who makes an object block its owner's deletion must be allowed to change the
+owner's finalizers."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ class OwnerReferences(Plugin):
             raise errors.forbidden(ctx.resource.group, ctx.resource.plural, ctx.name, why)
         namespace = ctx.namespace if row.namespaced else ""
         attributes = Attributes(
-            user=ctx.user, verb="update", group=row.group, version=row.version, resource=row.plural, subresource="finalizers",
+            user=ctx.user, verb="update", group=row.group, version=row.version, resource=row.plural,
+            subresource="finalizers",
             namespace=namespace, name=owner.get("name", ""),
         )  # fmt: skip
         if not self._authorizer.authorize(attributes).allowed:

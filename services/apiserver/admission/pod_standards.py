@@ -1,6 +1,7 @@
 """The Pod Security Standards: what a pod must not do at each level. Pure.
 
-https://kubernetes.io/docs/concepts/security/pod-security-standards/ ; wording as k8s.io/pod-security-admission/policy has it.
+https://kubernetes.io/docs/concepts/security/pod-security-standards/ ; wording as k8s.io/pod-security-admission/policy
+has it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ Check = Callable[[Pod], str]
 
 _BASELINE_CAPABILITIES = frozenset(
     (
-        "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "SETFCAP", "SETGID",
+        "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "SETFCAP",
+        "SETGID",
         "SETPCAP", "SETUID", "SYS_CHROOT",
     )
 )  # fmt: skip
@@ -294,7 +296,8 @@ def _capabilities_restricted(pod: Pod) -> str:
 
 
 _COMMON: tuple[Check, ...] = (
-    _host_namespaces, _host_path, _host_ports, _host_process, _host_probes, _privileged, _app_armor, _selinux, _proc_mount,
+    _host_namespaces, _host_path, _host_ports, _host_process, _host_probes, _privileged, _app_armor, _selinux,
+    _proc_mount,
     _sysctls,
 )  # fmt: skip
 _BASELINE: tuple[Check, ...] = (*_COMMON, _capabilities_baseline, _seccomp_baseline)

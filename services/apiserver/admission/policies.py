@@ -1,7 +1,8 @@
 """ValidatingAdmissionPolicy: rules about objects, written in CEL and bound to what they are for.
 
     policy    which writes (matchConstraints, matchConditions), variables, validations, what kind of parameters
-    binding   where the policy holds (matchResources), with which parameters, and what a violation does: Deny, Warn, Audit
+    binding   where the policy holds (matchResources), with which parameters, and what a violation does: Deny, Warn,
+    Audit
 
 https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/
 """

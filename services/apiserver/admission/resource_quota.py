@@ -1,7 +1,8 @@
 """ResourceQuota: what a namespace may use. The use is counted up in the same transaction as the object is created.
 
-The quota's new status is a conditional write beside the object's: of two creations at once that both fit alone, one is computed again
-and then refused. The quota controller counts again from the objects, so deletions give back what they used.
+The quota's new status is a conditional write beside the object's: of two creations at once that both fit alone, one is
+computed again and then refused. The quota controller counts again from the objects, so deletions give back what they
+used.
 """
 
 from __future__ import annotations

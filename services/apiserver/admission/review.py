@@ -1,4 +1,5 @@
-"""A write as an `admission.k8s.io/v1` AdmissionReview: for webhooks as JSON, for expressions as the variable `request`."""
+"""A write as an `admission.k8s.io/v1` AdmissionReview: for webhooks as JSON, for expressions as the variable
+`request`."""
 
 from __future__ import annotations
 

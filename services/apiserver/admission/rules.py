@@ -57,7 +57,8 @@ def _scope_matches(scope: str | None, row: Resource) -> bool:
 def matching_row(
     rules: Iterable[Mapping[str, Any]], policy: str, ctx: WriteContext, registry: Registry
 ) -> Resource | None:
-    """As what a write matches any of the rules: the row that it came by or, unless the policy is Exact, another version of the same."""
+    """As what a write matches any of the rules: the row that it came by or, unless the policy is Exact, another version
+    of the same."""
     rules = list(rules)
     if any(rule_matches(rule, ctx, ctx.resource) for rule in rules):
         return ctx.resource
@@ -71,7 +72,8 @@ def matching_row(
 
 
 def namespace_selected(selector: Mapping[str, Any] | None, ctx: WriteContext) -> bool:
-    """Whether the object's namespace is selected; a namespace is judged by its own labels, cluster-scoped objects always are."""
+    """Whether the object's namespace is selected; a namespace is judged by its own labels, cluster-scoped objects
+    always are."""
     if not selector or not (selector.get("matchLabels") or selector.get("matchExpressions")):
         return True
     if ctx.resource.storage == "namespaces":
@@ -95,7 +97,8 @@ def object_selected(selector: Mapping[str, Any] | None, ctx: WriteContext) -> bo
 
 
 def resources_match(constraints: Mapping[str, Any] | None, ctx: WriteContext, registry: Registry) -> Resource | None:
-    """`matchConstraints` or `matchResources` of a policy or its binding: the row as which the write matches, or None."""
+    """`matchConstraints` or `matchResources` of a policy or its binding: the row as which the write matches, or
+    None."""
     if constraints is None:
         return ctx.resource
     if not namespace_selected(constraints.get("namespaceSelector"), ctx):

@@ -1,4 +1,5 @@
-"""RuntimeClass: a pod that names one gets its overhead and its scheduling constraints, and must name one that exists."""
+"""RuntimeClass: a pod that names one gets its overhead and its scheduling constraints, and must name one that
+exists."""
 
 from __future__ import annotations
 
@@ -48,7 +49,8 @@ def set_scheduling(ctx: WriteContext, spec: dict[str, Any], scheduling: dict[str
     selector: dict[str, str] = dict(spec.get("nodeSelector") or {})
     for key, value in (scheduling.get("nodeSelector") or {}).items():
         if selector.get(key, value) != value:
-            why = f"conflict: runtimeClass.scheduling.nodeSelector[{key}] = {value}; pod.spec.nodeSelector[{key}] = {selector[key]}"
+            theirs = f"runtimeClass.scheduling.nodeSelector[{key}] = {value}"
+            why = f"conflict: {theirs}; pod.spec.nodeSelector[{key}] = {selector[key]}"
             raise _refused(ctx, why)
         selector[key] = value
     if selector:

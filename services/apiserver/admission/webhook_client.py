@@ -50,7 +50,8 @@ class WebhookClient:
         try:
             async with asyncio.timeout(timeout_seconds):
                 async with self._session.post(
-                    url, data=orjson.dumps(body), ssl=self._context(config), server_hostname=host, allow_redirects=False,
+                    url, data=orjson.dumps(body), ssl=self._context(config), server_hostname=host,
+                    allow_redirects=False,
                     headers={"Content-Type": "application/json", "Accept": "application/json"},
                 ) as response:  # fmt: skip
                     raw = await response.content.read(ANSWER_BYTES_MAX + 1)

@@ -1,7 +1,8 @@
 """Mutating and validating admission webhooks.
 
-Mutating ones are asked one after another, by configuration name and then in their order; one that wants to be reinvoked is asked again if
-a later one changed the object. Validating ones are asked together. Upstream: k8s.io/apiserver/pkg/admission/plugin/webhook.
+Mutating ones are asked one after another, by configuration name and then in their order; one that wants to be reinvoked
+is asked again if a later one changed the object. Validating ones are asked together. Upstream:
+k8s.io/apiserver/pkg/admission/plugin/webhook.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class _Hook:
 
     @property
     def fails_closed(self) -> bool:
-        return self.spec.get("failurePolicy", "Fail") == "Fail"
+        return bool(self.spec.get("failurePolicy", "Fail") == "Fail")
 
 
 class Webhooks(AsyncPlugin):
@@ -78,7 +79,8 @@ class Webhooks(AsyncPlugin):
         self._hooks = None
 
     def wanted(self, hook: _Hook, ctx: WriteContext) -> Resource | None:
-        """The row as which the hook is asked about this write; None if it is not. Raises InternalError (conditions, failing closed)."""
+        """The row as which the hook is asked about this write; None if it is not. Raises InternalError (conditions,
+        failing closed)."""
         spec = hook.spec
         if not rules.namespace_selected(spec.get("namespaceSelector"), ctx):
             return None
@@ -100,7 +102,8 @@ class Webhooks(AsyncPlugin):
         return row
 
     async def ask(self, hook: _Hook, ctx: WriteContext, row: Resource) -> Mapping[str, Any] | None:
-        """The hook's answer; None if it failed and may be ignored. Raises InternalError, or what the hook refuses with."""
+        """The hook's answer; None if it failed and may be ignored. Raises InternalError, or what the hook refuses
+        with."""
         request = request_of(ctx, row)
         review = {"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": request}
         timeout = hook.spec.get("timeoutSeconds") or TIMEOUT_SECONDS
@@ -150,7 +153,8 @@ class MutatingWebhooks(Webhooks):
             return False
         if ctx.operation in ("DELETE", "CONNECT"):
             raise errors.InternalError(
-                f'admission webhook "{hook.name}" attempted to modify the object, which is not supported for this operation'
+                f'admission webhook "{hook.name}" attempted to modify the object, '
+                "which is not supported for this operation"
             )
         return self._patched(hook, ctx, row, patch)
 

@@ -1,8 +1,10 @@
 """Follows CustomResourceDefinitions: judges their names, serves their versions, cleans up after a deleted one.
 
-    created ──names free──> Established (served) ──deleted──> Terminating (no creates; objects are deleted) ──empty──> gone
+    created ──names free──> Established (served) ──deleted──> Terminating (no creates; objects are deleted) ──empty──>
+    gone
 
-The registry follows the definitions as they are committed, in the same step; conditions and clean-up are writes of their own and run in
+The registry follows the definitions as they are committed, in the same step; conditions and clean-up are writes of
+their own and run in
 `run`. Every apiserver does this; the writes are idempotent.
 """
 
@@ -41,7 +43,8 @@ class Definitions:
         self._wake = asyncio.Event()
 
     def load(self) -> None:
-        """Serve what is established already, and follow from now on. Called when the definitions are in the cache, before their objects."""
+        """Serve what is established already, and follow from now on. Called when the definitions are in the cache,
+        before their objects."""
         cache = self._cache.of(DEFINITIONS)
         for entry in cache.listed(""):
             self._on_change(None, entry)

@@ -1,4 +1,5 @@
-"""Whether a definition's names are free: within a group no two resources may share a plural, singular, short name, kind or list kind. Pure."""
+"""Whether a definition's names are free: within a group no two resources may share a plural, singular, short name, kind
+or list kind. Pure."""
 
 from __future__ import annotations
 
@@ -13,8 +14,8 @@ def accepted(
 ) -> tuple[dict[str, Any], tuple[str, str, str]]:
     """(acceptedNames, (status, reason, message) of the condition NamesAccepted).
 
-    `others` are the other definitions of the group; what they have accepted is taken. Names that are free are accepted also where another
-    one is not, except that the resource is then not served.
+    `others` are the other definitions of the group; what they have accepted is taken. Names that are free are accepted
+    also where another one is not, except that the resource is then not served.
     """
     wanted = definition["spec"]["names"]
     resources: set[str] = set()

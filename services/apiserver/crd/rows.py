@@ -67,7 +67,8 @@ class CustomResourceSchema:
 
 
 class DefaultedOnRead:
-    """Objects that were stored before the definition's present schema get its defaults when they are read, as upstream has it.
+    """Objects that were stored before the definition's present schema get its defaults when they are read, as upstream
+    has it.
 
     It costs decoding each one, so only definitions that have defaults and have changed have it.
     """

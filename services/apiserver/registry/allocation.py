@@ -1,8 +1,8 @@
 """Cluster IPs and node ports: each handed out once in the whole cluster, however many apiservers there are.
 
-An allocation is an object of its own, created in the same transaction as the Service that holds it and only if it does not exist, so the
-database itself judges uniqueness. A cluster IP is an `IPAddress` (networking.k8s.io/v1), as upstream has it; a node port is a record
-of the internal resource `nodeports.internal`, which is not served.
+An allocation is an object of its own, created in the same transaction as the Service that holds it and only if it does
+not exist, so the database itself judges uniqueness. A cluster IP is an `IPAddress` (networking.k8s.io/v1), as upstream
+has it; a node port is a record of the internal resource `nodeports.internal`, which is not served.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class ServiceRange:
     def free_address(self, avoid: Iterable[str] = ()) -> str:
         """An address that nobody holds. Raises Refused if the range is full.
 
-        As upstream, the lower part of the range is left to Services that ask for a certain address, until the upper is full.
+        As upstream, the lower part of the range is left to Services that ask for a certain address, until the upper is
+        full.
         """
         taken = set(avoid)
         size = self.network.num_addresses
@@ -80,7 +81,8 @@ class ServiceRange:
         inside = parsed in self.network and parsed not in (self.network[0], self.network[-1])
         if not inside:
             message = (
-                f"Invalid value: {shown}: failed to allocate IP {address}: the provided IP ({address}) is not in the valid range. "
+                f"Invalid value: {shown}: failed to allocate IP {address}: "
+                f"the provided IP ({address}) is not in the valid range. "
                 f"The range of valid IPs is {self.network}"
             )
             raise Refused(Cause("FieldValueInvalid", message, "spec.clusterIPs"))

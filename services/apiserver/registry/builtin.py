@@ -1,7 +1,7 @@
 """The built-in rows: every stable group, version and kind of Kubernetes v1.37 that a cluster serves by default.
 
-Written out rather than read from `lightkube.resources` at start, because importing all of its modules costs a third of a second; a test
-compares the two.
+Written out rather than read from `lightkube.resources` at start, because importing all of its modules costs a third of
+a second; a test compares the two.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from machinery.api.kinds import Kind
 from services.apiserver.registry.resource import CREATE_ONLY, GET_PATCH_UPDATE, READ_WRITE, Resource, Subresource
 
-# One line a resource: plural, Kind, N(amespaced) or C(luster), then optional `short=a,b`, `cat=all`, `sub=status,scale`, `verbs=create`.
+# One line a resource: plural, Kind, N(amespaced) or C(luster), then optional `short=a,b`, `cat=all`,
+# `sub=status,scale`, `verbs=create`.
 _TABLE = """
 v1
   bindings Binding N verbs=create
@@ -127,7 +128,8 @@ SELECTABLE: dict[str, tuple[str, ...]] = {
         "status.phase", "status.podIP", "status.nominatedNodeName",
     ),
     "events": (
-        "involvedObject.kind", "involvedObject.namespace", "involvedObject.name", "involvedObject.uid", "involvedObject.apiVersion",
+        "involvedObject.kind", "involvedObject.namespace", "involvedObject.name", "involvedObject.uid",
+        "involvedObject.apiVersion",
         "involvedObject.resourceVersion", "involvedObject.fieldPath", "reason", "reportingComponent", "source", "type",
     ),
     "events.events.k8s.io": (
@@ -144,7 +146,8 @@ SELECTABLE: dict[str, tuple[str, ...]] = {
     "certificatesigningrequests.certificates.k8s.io": ("spec.signerName",),
     "resourceslices.resource.k8s.io": ("spec.nodeName", "spec.driver"),
 }  # fmt: skip
-"""What a field selector may name besides metadata.name and metadata.namespace, by resource, as upstream's field label conversions allow."""
+"""What a field selector may name besides metadata.name and metadata.namespace, by resource, as upstream's field label
+conversions allow."""
 
 # Kinds that two groups or versions serve from one storage: row -> (storage, api version that is stored).
 _SHARED = {

@@ -30,7 +30,8 @@ class VolumeStrategy(Strategy):
 
 
 class SigningRequestStrategy(Strategy):
-    """Who asks is written down by the apiserver. Subresources: approval (conditions only), status (certificate and conditions)."""
+    """Who asks is written down by the apiserver. Subresources: approval (conditions only), status (certificate and
+    conditions)."""
 
     def prepare_create(self, ctx: WriteContext) -> None:
         super().prepare_create(ctx)

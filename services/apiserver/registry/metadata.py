@@ -24,11 +24,12 @@ _SYSTEM_FIELDS = ("selfLink", "deletionTimestamp", "deletionGracePeriodSeconds",
 
 
 def now_text() -> str:
-    """The present as metav1.Time has it. Formatting costs microseconds and several are needed a write, so a second's text is kept."""
+    """The present as metav1.Time has it. Formatting costs microseconds and several are needed a write, so a second's
+    text is kept."""
     second = int(time.time())
     if _second[0] != second:
         _second[:] = second, datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return _second[1]
+    return str(_second[1])
 
 
 def new_uid() -> str:

@@ -1,4 +1,5 @@
-"""Namespaces: a deleted one stays, Terminating, until the namespace controller has emptied it and clears `spec.finalizers`."""
+"""Namespaces: a deleted one stays, Terminating, until the namespace controller has emptied it and clears
+`spec.finalizers`."""
 
 from __future__ import annotations
 

@@ -71,7 +71,8 @@ class PodStrategy(Strategy):
 
 
 def qos_class(spec: dict[str, Any]) -> str:
-    """Guaranteed if every container's limits equal its requests for cpu and memory, BestEffort if none has any, else Burstable."""
+    """Guaranteed if every container's limits equal its requests for cpu and memory, BestEffort if none has any, else
+    Burstable."""
     guaranteed, some = True, False
     pod_level = spec.get("resources") or {}
     if pod_level.get("requests") or pod_level.get("limits"):

@@ -1,7 +1,8 @@
 """The one table of what is served: a `Resource` a row, the `Registry` the table.
 
-A row is one group, version and plural. Several rows can share one storage (events of both groups, both versions of an autoscaler, every
-version of a custom resource): they differ in `kind` and convert at the edge; only the row of the storage version does not.
+A row is one group, version and plural. Several rows can share one storage (events of both groups, both versions of an
+autoscaler, every version of a custom resource): they differ in `kind` and convert at the edge; only the row of the
+storage version does not.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ GET_PATCH_UPDATE = ("get", "patch", "update")
 
 @dataclass(frozen=True, slots=True)
 class Subresource:
-    """A path below an object. `kind` is that of the body that it takes and gives: Pod for status, Scale for scale, Binding."""
+    """A path below an object. `kind` is that of the body that it takes and gives: Pod for status, Scale for scale,
+    Binding."""
 
     name: str
     kind: Kind
@@ -118,16 +120,19 @@ class Resource:
 
 
 GROUP_ORDER = (
-    "", "apiregistration.k8s.io", "apps", "events.k8s.io", "authentication.k8s.io", "authorization.k8s.io", "autoscaling", "batch",
+    "", "apiregistration.k8s.io", "apps", "events.k8s.io", "authentication.k8s.io", "authorization.k8s.io",
+    "autoscaling", "batch",
     "certificates.k8s.io", "networking.k8s.io", "policy", "rbac.authorization.k8s.io", "storage.k8s.io",
     "admissionregistration.k8s.io", "apiextensions.k8s.io", "scheduling.k8s.io", "coordination.k8s.io", "node.k8s.io",
     "discovery.k8s.io", "flowcontrol.apiserver.k8s.io", "resource.k8s.io", "storagemigration.k8s.io",
 )  # fmt: skip
-"""Upstream's order of groups in discovery: it decides which resource `kubectl get events` means. Custom groups follow by name."""
+"""Upstream's order of groups in discovery: it decides which resource `kubectl get events` means. Custom groups follow
+by name."""
 
 
 class Registry:
-    """All rows, by group, version and plural. Custom resources come and go at run time; `on_change` callbacks hear of it."""
+    """All rows, by group, version and plural. Custom resources come and go at run time; `on_change` callbacks hear of
+    it."""
 
     def __init__(self, rows: Iterable[Resource] = ()) -> None:
         self._rows: dict[tuple[str, str, str], Resource] = {}

@@ -1,4 +1,5 @@
-"""How a body of a kind is read, completed and judged: one interface over built-in definitions and custom resources' schemas."""
+"""How a body of a kind is read, completed and judged: one interface over built-in definitions and custom resources'
+schemas."""
 
 from __future__ import annotations
 

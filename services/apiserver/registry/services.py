@@ -157,7 +157,8 @@ def set_families(spec: dict[str, Any]) -> None:
 
 
 def carry_allocated(new: dict[str, Any], old: dict[str, Any]) -> None:
-    """An update that leaves allocated values out keeps them; one that changes the type drops what the new type lacks."""
+    """An update that leaves allocated values out keeps them; one that changes the type drops what the new type
+    lacks."""
     if wants_address(old) and new.get("type", "ClusterIP") != "ExternalName" and not new.get("clusterIP"):
         new["clusterIP"], new["clusterIPs"] = old.get("clusterIP", ""), list(old.get("clusterIPs") or ())
     if new.get("type", "ClusterIP") != "ExternalName" and old.get("type") != "ExternalName":

@@ -2,9 +2,9 @@
 
 The order of a write is the writer's (`services.apiserver.writes`):
 
-    create: prepare_create -> defaults -> mutating admission -> allocate -> validate_create -> validating admission -> commit
-    update: prepare_update -> defaults -> mutating admission -> allocate -> validate_update -> validating admission -> commit
-    delete: grace_seconds, release -> commit
+    create: prepare_create -> defaults -> mutating admission -> allocate -> validate_create -> validating admission ->
+    commit update: prepare_update -> defaults -> mutating admission -> allocate -> validate_update -> validating
+    admission -> commit delete: grace_seconds, release -> commit
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ class Strategy:
             ctx.metadata["generation"] = ctx.old["metadata"].get("generation", 0) + 1
 
     def allocate(self, ctx: WriteContext) -> None:
-        """Take what must be unique in the cluster (addresses, ports): fill it in and put its guards into `ctx.extra`."""
+        """Take what must be unique in the cluster (addresses, ports): fill it in and put its guards into
+        `ctx.extra`."""
 
     def validate_create(self, ctx: WriteContext) -> Sequence[Cause]:
         """What only this kind's own rules find wrong, beyond its schema."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from services.apiserver.registry import builtin
 from services.apiserver.registry.admission_configuration import PolicyStrategy, WebhookConfigurationStrategy
+from services.apiserver.registry.allocation import ServiceRange
 from services.apiserver.registry.cluster import (
     ConditionalStrategy,
     CreateOnUpdateStrategy,
@@ -19,7 +20,7 @@ from services.apiserver.registry.namespaces import NamespaceStrategy
 from services.apiserver.registry.pods import PodStrategy
 from services.apiserver.registry.resource import Conversion, Registry, Resource
 from services.apiserver.registry.schemas import BuiltinSchema
-from services.apiserver.registry.services import ServiceRange, ServiceStrategy
+from services.apiserver.registry.services import ServiceStrategy
 from services.apiserver.registry.strategy import Strategy
 from services.apiserver.registry.workloads import JobStrategy, ReplicationControllerStrategy
 
@@ -58,7 +59,8 @@ _STRATEGIES: dict[str, type[Strategy]] = {
 
 _COUNT_GENERATIONS = frozenset(
     (
-        "daemonsets.apps", "deployments.apps", "replicasets.apps", "statefulsets.apps", "cronjobs.batch", "podtemplates",
+        "daemonsets.apps", "deployments.apps", "replicasets.apps", "statefulsets.apps", "cronjobs.batch",
+        "podtemplates",
         "ingresses.networking.k8s.io", "ingressclasses.networking.k8s.io", "networkpolicies.networking.k8s.io",
         "poddisruptionbudgets.policy", "endpointslices.discovery.k8s.io", "priorityclasses.scheduling.k8s.io",
         "customresourcedefinitions.apiextensions.k8s.io",

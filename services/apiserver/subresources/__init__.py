@@ -1,4 +1,5 @@
-"""Posts that are not stored as they come: binding, eviction, tokens, reviews. `POSTS` says which module handles which."""
+"""Posts that are not stored as they come: binding, eviction, tokens, reviews. `POSTS` says which module handles
+which."""
 
 from services.apiserver.special import Post
 from services.apiserver.subresources import binding, eviction, reviews, token

@@ -1,7 +1,7 @@
 """pods/binding: a scheduler assigns a pod to a node.
 
-The hottest special write: a Batch carries hundreds. A binding changes one field and a condition of an object that was judged when it was
-created, so nothing is validated again.
+The hottest special write: a Batch carries hundreds. A binding changes one field and a condition of an object that was
+judged when it was created, so nothing is validated again.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ async def post(parts: Parts, req: Request, body: dict[str, Any], options: WriteO
 
 
 def assign(pod: dict[str, Any], node: str, binding: dict[str, Any]) -> None:
-    """Put a pod on a node: its name, the binding's annotations and labels, and the condition that says it is scheduled."""
+    """Put a pod on a node: its name, the binding's annotations and labels, and the condition that says it is
+    scheduled."""
     pod["spec"]["nodeName"] = node
     for field in ("annotations", "labels"):
         if binding.get(field):

@@ -1,7 +1,7 @@
 """pods/eviction: delete a pod if its disruption budget allows.
 
-The budget's `status.disruptionsAllowed` is counted down before the pod is deleted, in a conditional write: a thousand evictions at once
-can't get more than the budget had. The controller counts it up again when it sees the pod gone.
+The budget's `status.disruptionsAllowed` is counted down before the pod is deleted, in a conditional write: a thousand
+evictions at once can't get more than the budget had. The controller counts it up again when it sees the pod gone.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def _allows_unready(budget: dict[str, Any], pod: dict[str, Any]) -> bool:
     if budget["spec"].get("unhealthyPodEvictionPolicy") == "AlwaysAllow":
         return True
     status = budget.get("status") or {}
-    return status.get("currentHealthy", 0) >= status.get("desiredHealthy", 0) and status.get("desiredHealthy", 0) > 0
+    return bool(status.get("currentHealthy", 0) >= status.get("desiredHealthy", 0) > 0)
 
 
 def _count_down(budget: dict[str, Any], pod: dict[str, Any]) -> None:
