@@ -12,6 +12,8 @@ from services.controller_manager.config import ControllerManagerConfig
 from services.controller_manager.informers import Informers
 from services.controller_manager.reconciler import Environment, Reconciler
 
+_SYNC_REPORT_SECONDS = 10.0
+
 log = logs.get("manager")
 
 
@@ -53,7 +55,7 @@ class Manager:
                 for each in recorders:
                     tasks.create_task(each.run(), name="events")
                 env.informers.start(tasks)
-                await env.informers.synced()
+                await _wait_synced(env.informers)
                 self.synced = True
                 log.info("controllers start", count=len(controllers))
                 for controller in controllers.values():
@@ -61,3 +63,12 @@ class Manager:
         finally:
             self.controllers = {}
             self.synced = False
+
+
+async def _wait_synced(informers: Informers) -> None:
+    """Wait for as long as it takes, and say every now and then for what."""
+    while True:
+        try:
+            return await informers.synced(_SYNC_REPORT_SECONDS)
+        except TimeoutError as err:
+            log.warning("still waiting for informers", waiting=str(err))
