@@ -212,6 +212,8 @@ def _cri(cluster: Cluster, node: Node, network_namespace: str) -> Component:
         "containerd": str(paths.containerd_socket),
         "root": str(paths.cri_state / "root"),
         "state": str(paths.cri_state / "state"),
+        # runc's own records; by default every containerd on a machine would share them.
+        "runc_root": str(paths.root / "run" / "runc"),
         "cni": {
             "conf_dir": str(paths.cni_config_directory),
             "bin_dirs": list(CNI_PLUGIN_DIRECTORIES),
