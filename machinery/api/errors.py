@@ -64,6 +64,8 @@ class ApiError(Exception):
         self.uid = uid
         self.causes = tuple(causes)
         self.retry_after_seconds = retry_after_seconds
+        # On Expired of a chunked list: continues it from the newest state, inconsistently.
+        self.continue_token = ""
 
     def to_status(self) -> dict[str, Any]:
         """The Kubernetes `Status` object that says this."""
@@ -83,7 +85,7 @@ class ApiError(Exception):
         status: dict[str, Any] = {
             "kind": "Status",
             "apiVersion": "v1",
-            "metadata": {},
+            "metadata": {"continue": self.continue_token} if self.continue_token else {},
             "status": "Failure",
             "message": self.message,
         }

@@ -51,7 +51,9 @@ async def server(pki: Pki) -> AsyncIterator[grpc_server.Server]:
 async def ask(server: grpc_server.Server, files: tls.TlsFiles, name: str = "") -> int:
     async with grpc.aio.secure_channel(f"127.0.0.1:{server.port}", tls.channel_credentials(files)) as channel:
         try:
-            response = await dns_pb2_grpc.DnsStub(channel).ListRecords(dns_pb2.ListRecordsRequest(name=name), timeout=5)
+            response = await dns_pb2_grpc.DnsStub(channel).ListRecords(
+                dns_pb2.ListRecordsRequest(name=name), timeout=20
+            )
         except grpc.RpcError as err:
             raise from_rpc_error(err) from None
         return int(response.revision)
@@ -68,7 +70,7 @@ async def test_a_trace_crosses_a_call(server: grpc_server.Server, pki: Pki) -> N
     async with grpc.aio.secure_channel(f"127.0.0.1:{server.port}", credentials) as channel:
         with tracing.begin() as span:
             request = dns_pb2.ListRecordsRequest(name="trace")
-            answer = await dns_pb2_grpc.DnsStub(channel).ListRecords(request, timeout=5, metadata=tracing.outgoing())
+            answer = await dns_pb2_grpc.DnsStub(channel).ListRecords(request, timeout=20, metadata=tracing.outgoing())
     assert answer.records[0].name == span.trace_id
 
 
@@ -91,10 +93,10 @@ async def test_strangers_do_not_get_in(server: grpc_server.Server, pki: Pki, tmp
     bare = grpc.ssl_channel_credentials(pki.ca_file.read_bytes())
     async with grpc.aio.secure_channel(f"127.0.0.1:{server.port}", bare) as channel:
         with pytest.raises(grpc.aio.AioRpcError):
-            await dns_pb2_grpc.DnsStub(channel).ListRecords(dns_pb2.ListRecordsRequest(), timeout=5)
+            await dns_pb2_grpc.DnsStub(channel).ListRecords(dns_pb2.ListRecordsRequest(), timeout=20)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         with pytest.raises(grpc.aio.AioRpcError):
-            await dns_pb2_grpc.DnsStub(channel).ListRecords(dns_pb2.ListRecordsRequest(), timeout=5)
+            await dns_pb2_grpc.DnsStub(channel).ListRecords(dns_pb2.ListRecordsRequest(), timeout=20)
 
 
 async def test_a_client_certificate_serves_nobody(pki: Pki) -> None:
@@ -145,7 +147,7 @@ async def test_health_follows_readiness_and_a_taken_port_is_one_sentence(pki: Pk
         stub = health_pb2_grpc.HealthStub(channel)
         for problem, status in ((None, "SERVING"), ("warming up", "NOT_SERVING")):
             health.add_ready("it", lambda problem=problem: problem)  # type: ignore[misc]
-            answer = await stub.Check(health_pb2.HealthCheckRequest(service="x.Y"), timeout=5)
+            answer = await stub.Check(health_pb2.HealthCheckRequest(service="x.Y"), timeout=20)
             assert health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status) == status
     config.grpc_address = f"127.0.0.1:{server.port}"
     with pytest.raises(Fatal, match=f"cannot listen on 127.0.0.1:{server.port}"):
@@ -156,7 +158,7 @@ async def test_health_follows_readiness_and_a_taken_port_is_one_sentence(pki: Pk
 async def fetch(port: int, path: str, context: ssl.SSLContext, method: str = "GET") -> tuple[int, str]:
     reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="localhost")
     writer.write(f"{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
-    answer = (await asyncio.wait_for(reader.read(), 5)).decode()
+    answer = (await asyncio.wait_for(reader.read(), 20)).decode()
     writer.close()
     head, _, body = answer.partition("\r\n\r\n")
     return int(head.split()[1]), body
