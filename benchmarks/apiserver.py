@@ -2,8 +2,8 @@
 
     python benchmarks/apiserver.py [--pods 3000] [--seconds 5]
 
-Each row prints what was reached, and the CPU that the apiserver spent on one operation: on a machine that others use too that is the figure
-to compare. Needs the program wrk (Debian's package of that name).
+Each row prints what was reached, and the CPU that the apiserver spent on one operation: on a machine that others use
+too that is the figure to compare. Needs the program wrk (Debian's package of that name).
 """
 
 from __future__ import annotations

@@ -133,7 +133,7 @@ class Reader:
             try:
                 entries = await self._snapshots.at(self.cache, resource, selection.namespace, revision)
             except errors.Expired as err:
-                err.continue_token = Continuation(-1, token.after).text()  # type: ignore[attr-defined]
+                err.continue_token = Continuation(-1, token.after).text()
                 raise
         return self._page(resource, selection, entries, revision, options.limit, token.after)
 

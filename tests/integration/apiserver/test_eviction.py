@@ -20,7 +20,8 @@ async def test_a_hundred_evictions_at_once_spend_no_more_than_the_budget(
     budget = f"/apis/policy/v1/namespaces/{namespace}/poddisruptionbudgets/b/status"
     async with Rest(server) as rest:
         status = {
-            "observedGeneration": 1, "disruptionsAllowed": 3, "currentHealthy": 10, "desiredHealthy": 7, "expectedPods": 10,
+            "observedGeneration": 1, "disruptionsAllowed": 3, "currentHealthy": 10, "desiredHealthy": 7,
+            "expectedPods": 10,
         }  # fmt: skip
         code, body = await rest.patch(budget, {"status": status})
         assert code == 200, body

@@ -131,12 +131,14 @@ def test_a_limit_range_fills_in_and_refuses(
     server: ApiServerProcess, namespace: str, apply: Callable[[str], str]
 ) -> None:
     apply(
-        "{apiVersion: v1, kind: LimitRange, metadata: {name: l}, spec: {limits: [{type: Container, default: {cpu: 500m},"
+        "{apiVersion: v1, kind: LimitRange, metadata: {name: l},"
+        " spec: {limits: [{type: Container, default: {cpu: 500m},"
         " defaultRequest: {cpu: 100m}, max: {cpu: '1'}}]}}"
     )
     apply("{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [{name: c, image: i}]}}")
     resources = server.json("get", "pod", "p", "-n", namespace)["spec"]["containers"][0]["resources"]
     assert resources == {"limits": {"cpu": "500m"}, "requests": {"cpu": "100m"}}
-    big = "{apiVersion: v1, kind: Pod, metadata: {name: big}, spec: {containers: [{name: c, image: i, resources: {limits: {cpu: '2'}}}]}}"
+    spec = "{containers: [{name: c, image: i, resources: {limits: {cpu: '2'}}}]}"
+    big = f"{{apiVersion: v1, kind: Pod, metadata: {{name: big}}, spec: {spec}}}"
     refused = server.kubectl("apply", "-n", namespace, "-f", "-", stdin=big, check=False)
     assert "maximum cpu usage per Container is 1, but limit is 2" in refused.stderr

@@ -42,7 +42,8 @@ def test_a_node_port_comes_and_goes_with_the_type(
     first = _spec(server, namespace, "a")
     port = first["ports"][0]["nodePort"]
     assert 30000 <= port <= 32767
-    taken = f"{{apiVersion: v1, kind: Service, metadata: {{name: b}}, spec: {{type: NodePort, ports: [{{port: 1, nodePort: {port}}}]}}}}"
+    spec = f"{{type: NodePort, ports: [{{port: 1, nodePort: {port}}}]}}"
+    taken = f"{{apiVersion: v1, kind: Service, metadata: {{name: b}}, spec: {spec}}}"
     refused = server.kubectl("apply", "-n", namespace, "-f", "-", stdin=taken, check=False)
     assert f"Invalid value: {port}: provided port is already allocated" in refused.stderr
     server.kubectl("patch", "svc", "a", "-n", namespace, "-p", '{"spec":{"type":"ClusterIP"}}')
