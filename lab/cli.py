@@ -204,6 +204,70 @@ def explain(
         raise typer.Exit(1)
 
 
+@app.command()
+def history(
+    target: Annotated[str, typer.Argument(metavar="KIND/NAME", help="deployment/web, node/node1, any kind served.")],
+    home: Home,
+    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Where it is.")] = "default",
+    limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="How many versions at most.")] = 20,
+    before: Annotated[int, typer.Option("--before", min=0, help="Look at what there was at this revision.")] = 0,
+) -> None:
+    """Each retained version of an object, newest first: revision, when, by whom, and which fields changed."""
+    from lab import history as past
+
+    found = asyncio.run(past.history(clusters.require(home), target, namespace, limit=limit, before=before))
+    print("\n".join(past.rendered(found)))
+
+
+@app.command()
+def diff(
+    target: Annotated[str, typer.Argument(metavar="KIND/NAME", help="deployment/web, node/node1, any kind served.")],
+    older: Annotated[int, typer.Argument(metavar="REVISION", help="As `cutaway history` lists it.")],
+    newer: Annotated[int, typer.Argument(metavar="REVISION", help="0: as it is now.")],
+    home: Home,
+    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Where it is.")] = "default",
+) -> None:
+    """Which fields of an object differ between two revisions. Exit code 1 if any does."""
+    from lab import history as past
+
+    changes = asyncio.run(past.diff(clusters.require(home), target, namespace, older, newer))
+    for change in changes:
+        print(change)
+    if changes:
+        raise typer.Exit(1)
+
+
+@app.command()
+def backup(
+    file: Annotated[Path, typer.Argument(help="The file to write; it holds every Secret.")],
+    home: Home,
+) -> None:
+    """Copy the cluster's whole state to a file, while it runs."""
+    from lab import backup as copies
+
+    print(f"cutaway: {copies.backup(clusters.require(home), file)} is in {file}")
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(help="A file that `cutaway backup` has written, here or elsewhere.")],
+    home: Home,
+) -> None:
+    """Put a backed up state in place of the cluster's; the present one is kept beside it."""
+    from lab import backup as copies
+
+    revision, kept = copies.restore(clusters.require(home), file, _progress())
+    print(f"cutaway: {revision} is restored; what was there before is {kept}")
+
+
+@app.command()
+def verify(home: Home) -> None:
+    """Read the whole state and check that it is sound. Exit code 1 if it isn't."""
+    from lab import backup as copies
+
+    print(f"cutaway: {copies.verify(clusters.require(home))}")
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def swap(
     context: typer.Context,
@@ -233,6 +297,25 @@ def doctor(home: Home) -> None:
         print(f"{mark} {finding.subject}: {finding.message}" + (f" -> {finding.way_out}" if finding.way_out else ""))
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
+
+
+@app.command()
+def trace(
+    pod: Annotated[str, typer.Argument(help="A pod: NAME or NAMESPACE/NAME.")],
+    address: Annotated[str, typer.Argument(help="Where to: NAME[:PORT] or IP[:PORT].")],
+    home: Home,
+    protocol: Annotated[str, typer.Option(help="TCP, UDP or SCTP.")] = "TCP",
+) -> None:
+    """A packet's way from a pod: DNS answer, Service, rules, endpoints, nodes, policy verdicts, from the live rules."""
+    from lab import trace as tracing
+
+    cluster = clusters.require(home)
+    if cluster.hollow:
+        raise LabError("hollow nodes have no network", "`cutaway up` with real nodes")
+    namespace, _, name = pod.rpartition("/")
+    target = tracing.parse(address)
+    for line in asyncio.run(tracing.run(cluster, name, namespace or "default", target, protocol.upper())):
+        print(line)
 
 
 @app.command()

@@ -1,0 +1,174 @@
+"""A packet's way from a pod to an address, told by the components that would carry it: DNS, proxy, policies.
+
+Every answer comes over gRPC from the live rulesets: the DNS server and the proxy of the pod's own node, then the proxy
+of each node that the packet may arrive at.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from lab import admin
+from lab.cluster import Cluster
+from lab.errors import LabError
+from machinery.api import errors, kinds
+from machinery.component.tls import TlsFiles, channel_credentials
+from protos.cutaway.v1 import dns_pb2, dns_pb2_grpc, kube_proxy_pb2, kube_proxy_pb2_grpc
+
+PROXY_PORT = 10349
+DNS_PORT = 10353
+ASK_SECONDS = 5.0
+DEFAULT_PORT = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where the packet is sent: a name or an address, and a port."""
+
+    host: str
+    port: int
+
+
+def parse(text: str) -> Target:
+    """ADDRESS[:PORT]. Raises LabError."""
+    host, _, port = text.partition(":")
+    number = int(port) if port.isdigit() else DEFAULT_PORT if not port else 0
+    if not host or not 0 < number < 65536:
+        raise LabError(f"{text}: not an address with a port", "such as web:8080, web.shop:80 or 10.96.0.10:53")
+    return Target(host, number)
+
+
+def candidates(name: str, namespace: str, domain: str = "cluster.local") -> list[str]:
+    """The names that a pod's resolver tries, in its order (search path, ndots 5)."""
+    suffixes = [f"{namespace}.svc.{domain}", f"svc.{domain}", domain]
+    if name.endswith("."):
+        return [name.rstrip(".")]
+    longer = [f"{name}.{suffix}" for suffix in suffixes]
+    return [*longer, name] if name.count(".") < 5 else [name, *longer]
+
+
+async def run(cluster: Cluster, pod: str, namespace: str, target: Target, protocol: str) -> list[str]:
+    """The way, line by line. Raises LabError if the pod is not there or has no address yet."""
+    client = await admin.client(cluster)
+    try:
+        try:
+            source = await client.get(kinds.POD, pod, namespace)
+        except errors.NotFound as error:
+            raise LabError(str(error), "`cutaway kubectl get pods -A` shows what there is") from error
+        pods = (await client.list(kinds.POD)).items
+    finally:
+        await client.close()
+    ip, node = source.status.podIP if source.status else None, source.spec.nodeName
+    if not ip or not node:
+        raise LabError(
+            f"pod {namespace}/{pod} has no address yet", f"`cutaway kubectl describe pod -n {namespace} {pod}`"
+        )
+    channels = _Channels(cluster)
+    try:
+        return await _walk(channels, pods, namespace, (pod, ip, node), target, protocol)
+    except grpc.aio.AioRpcError as error:
+        raise LabError(f"a component did not answer: {error.details()}", "`cutaway status` shows which") from error
+    finally:
+        await channels.close()
+
+
+async def _walk(
+    channels: _Channels, pods: list[Any], namespace: str, source: tuple[str, str, str], target: Target, protocol: str
+) -> list[str]:
+    pod, ip, node = source
+    lines = [f"from   pod {namespace}/{pod}, {ip}, on {node}"]
+    destination = await _resolve(channels, node, target.host, namespace, lines)
+    if destination is None:
+        return lines
+    question = kube_proxy_pb2.TraceRequest(
+        source_ip=ip, destination_ip=destination, port=target.port, protocol=protocol
+    )
+    found = await channels.proxy(node).Trace(question, timeout=ASK_SECONDS)
+    for step in found.steps:
+        lines.append(f"rules  {step.at}: {step.action}" + (f"  [{step.rule}]" if step.rule else ""))
+    if found.verdict in ("reject", "drop"):
+        lines.append(f"end    {'the caller is told: refused' if found.verdict == 'reject' else 'dropped in silence'}")
+        return lines
+    ends = [(end.ip, end.port, end.node) for end in found.endpoints] or [(destination, target.port, "")]
+    owners = {p.status.podIP: p for p in pods if p.status and p.status.podIP and not p.spec.hostNetwork}
+    for end_ip, end_port, end_node in ends:
+        owner = owners.get(end_ip)
+        where = owner.spec.nodeName if owner is not None else end_node
+        name = f"pod {owner.metadata.namespace}/{owner.metadata.name}" if owner is not None else "no pod of the cluster"
+        lines.append(f"to     {end_ip}:{end_port}, {name}" + (f", on {where}" if where else ""))
+        request = kube_proxy_pb2.TraceRequest(source_ip=ip, destination_ip=end_ip, port=end_port, protocol=protocol)
+        lines += await _policies(channels, request, node, where if owner is not None else "")
+    return lines
+
+
+async def _resolve(channels: _Channels, node: str, host: str, namespace: str, lines: list[str]) -> str | None:
+    try:
+        return str(ipaddress.IPv4Address(host))
+    except ValueError:
+        pass
+    for name in candidates(host, namespace):
+        answer = await channels.dns(node).ListRecords(dns_pb2.ListRecordsRequest(name=name), timeout=ASK_SECONDS)
+        records = [record for record in answer.records if record.name == name.lower()]
+        addresses = [record.data for record in records if record.type == "A"]
+        if addresses:
+            lines.append(f"dns    {name} is {', '.join(addresses)}")
+            return str(addresses[0])
+        if alias := next((record.data for record in records if record.type == "CNAME"), ""):
+            lines.append(f"dns    {name} is an alias of {alias}, which is outside what the cluster knows")
+            return None
+    lines.append(f"dns    the cluster has no name {host}; an upstream server is asked")
+    return None
+
+
+async def _policies(
+    channels: _Channels, request: kube_proxy_pb2.TraceRequest, source_node: str, end_node: str
+) -> list[str]:
+    lines = []
+    asked = [(source_node, "egress"), *([(end_node, "ingress")] if end_node else [])]
+    for node, direction in asked:
+        answer = await channels.proxy(node).TracePolicy(request, timeout=ASK_SECONDS)
+        lines += [f"policy {sentence(v, node)}" for v in answer.verdicts if v.direction == direction]
+    return lines or ["policy none: neither side is isolated"]
+
+
+def sentence(verdict: kube_proxy_pb2.PolicyVerdict, node: str) -> str:
+    """A verdict in words."""
+    if verdict.held:
+        return f"{verdict.direction} on {node}: held, because the pod's address is not known yet"
+    if verdict.allowed:
+        return f"{verdict.direction} on {node}: allowed by {verdict.allowed_by}"
+    return f"{verdict.direction} on {node}: dropped; {', '.join(verdict.policies)} isolate the pod and none allows it"
+
+
+class _Channels:
+    """One channel for each component that is asked."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        mine = admin.identity(cluster)
+        files = TlsFiles(ca_file=str(mine.ca_file), cert_file=str(mine.cert_file), key_file=str(mine.key_file))
+        self.cluster = cluster
+        self.credentials = channel_credentials(files)
+        self.open: dict[str, grpc.aio.Channel] = {}
+
+    def _channel(self, node: str, port: int) -> grpc.aio.Channel:
+        address = f"{self.cluster.node_ip(self.cluster.node(node))}:{port}"
+        if address not in self.open:
+            self.open[address] = grpc.aio.secure_channel(address, self.credentials)
+        return self.open[address]
+
+    def proxy(self, node: str) -> Any:
+        """The proxy of a node."""
+        return kube_proxy_pb2_grpc.KubeProxyStub(self._channel(node, PROXY_PORT))  # type: ignore[no-untyped-call]
+
+    def dns(self, node: str) -> Any:
+        """The DNS server of a node."""
+        return dns_pb2_grpc.DnsStub(self._channel(node, DNS_PORT))  # type: ignore[no-untyped-call]
+
+    async def close(self) -> None:
+        """Close them all."""
+        for channel in self.open.values():
+            await channel.close()
