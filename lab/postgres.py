@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import psycopg
+from psycopg import sql
 
 from lab.cluster import Cluster
 from lab.components import Component
@@ -117,10 +118,7 @@ def wait_ready(cluster: Cluster) -> None:
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:
-            with psycopg.connect(
-                host=str(socket_directory(cluster)), port=PORT, user=USER, dbname="postgres", autocommit=True,
-                connect_timeout=5,
-            ) as connection:  # fmt: skip
+            with _connect(cluster) as connection:
                 found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,)).fetchone()
                 if found is None:
                     connection.execute(f"CREATE DATABASE {DATABASE}")
@@ -129,3 +127,22 @@ def wait_ready(cluster: Cluster) -> None:
             if time.monotonic() > deadline:
                 raise LabError(f"postgres: {str(error).strip()}", "`cutaway logs postgres` shows its log") from error
         time.sleep(0.05)
+
+
+def _connect(cluster: Cluster) -> psycopg.Connection[tuple[object, ...]]:
+    return psycopg.connect(
+        host=str(socket_directory(cluster)), port=PORT, user=USER, dbname="postgres", autocommit=True, connect_timeout=5
+    )
+
+
+def rename_database(cluster: Cluster, old: str, new: str, *, replace: bool = False) -> None:
+    """Rename a database that nobody uses; with `replace` in place of the one that has the name. Raises LabError."""
+    try:
+        with _connect(cluster) as connection:
+            if replace:
+                connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(new)))
+            connection.execute(
+                sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(old), sql.Identifier(new))
+            )
+    except psycopg.Error as error:
+        raise LabError(f"postgres: {str(error).strip().splitlines()[0]}", "`cutaway status` says what runs") from error

@@ -1,0 +1,101 @@
+"""Back-up, restore and check of a cluster's state. The work is the store's own (`python -m storage.backup`); here it is
+asked for, and the apiservers are stopped while their database is exchanged."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from lab import components, process_spec, supervisor_client
+from lab import up as upping
+from lab.cluster import PROJECT_ROOT, Cluster
+from lab.errors import LabError
+
+COPY_SECONDS = 3600
+
+
+def backup(cluster: Cluster, file: Path) -> str:
+    """Write the state of a live cluster to a file; its revision, in words. Raises LabError."""
+    return _run("backup", components.storage_url(cluster), str(file.absolute()))
+
+
+def verify(cluster: Cluster) -> str:
+    """What was read and that it is sound. Raises LabError with what is not."""
+    return _run("verify", components.storage_url(cluster))
+
+
+def restore(cluster: Cluster, file: Path, say: Callable[[str], None]) -> tuple[str, str]:
+    """Exchange the cluster's state for that of a file; its revision, and where the state before is kept.
+
+    Raises LabError; then the cluster goes on with the state that it had.
+    """
+    # Before anything is stopped: a file that can't be read costs nobody an apiserver.
+    _run("verify", f"sqlite:///{file.absolute()}")
+    running = supervisor_client.is_running(cluster.home)
+    apiservers = [
+        name for name, spec in process_spec.read_specs(cluster.components).items() if spec.component == "apiserver"
+    ]
+    if running:
+        for name in apiservers:
+            supervisor_client.call(cluster.home, "stop", name)
+        say("apiservers stopped")
+    suffix = time.strftime("%Y%m%d-%H%M%S")
+    try:
+        restored, kept = _exchange(cluster, file, suffix)
+        say("state exchanged")
+    finally:
+        if running:
+            for name in apiservers:
+                supervisor_client.call(cluster.home, "start", name)
+    if running:
+        asyncio.run(upping.wait_healthy(cluster, say))
+    return restored, kept
+
+
+def _exchange(cluster: Cluster, file: Path, suffix: str) -> tuple[str, str]:
+    url = components.storage_url(cluster)
+    if cluster.storage_url:
+        raise LabError("this cluster's database is not its own", f"python -m storage.backup restore {file} NEW_URL")
+    if cluster.masters > 1:
+        return _exchange_database(cluster, file, url, suffix)
+    state = cluster.home / "state.db"
+    kept = cluster.home / f"state-{suffix}.db"
+    # The log beside the file belongs to it.
+    logs = [(state.with_name(f"state.db{end}"), kept.with_name(f"{kept.name}{end}")) for end in ("", "-wal", "-shm")]
+    moved = [(old, new) for old, new in logs if old.exists()]
+    for old, new in moved:
+        old.replace(new)
+    try:
+        return _run("restore", str(file.absolute()), url), str(kept)
+    except LabError:
+        for old, new in moved:
+            new.replace(old)
+        raise
+
+
+def _exchange_database(cluster: Cluster, file: Path, url: str, suffix: str) -> tuple[str, str]:
+    from lab import postgres
+
+    kept = f"{postgres.DATABASE}-{suffix}"
+    postgres.rename_database(cluster, postgres.DATABASE, kept)
+    try:
+        postgres.wait_ready(cluster)
+        restored = _run("restore", str(file.absolute()), url)
+    except LabError:
+        postgres.rename_database(cluster, kept, postgres.DATABASE, replace=True)
+        raise
+    return restored, f"the database {kept}"
+
+
+def _run(*arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "storage.backup", *arguments],
+        capture_output=True, text=True, timeout=COPY_SECONDS, cwd=PROJECT_ROOT,
+    )  # fmt: skip
+    if done.returncode != 0:
+        raise LabError("; ".join(done.stderr.strip().splitlines()[-5:]) or f"storage.backup {arguments[0]} failed")
+    return done.stdout.strip()
