@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
@@ -71,6 +71,8 @@ class Connector:
             # Running something in a pod is a change, whichever HTTP method asks for the upgrade.
             request.verb = "create"
         self._handlers.authorize(request)
+        if info.subresource != "log":
+            await self._handlers.admit_connect(request, _options_object(call, resource))
         if self._kubelets is None:
             raise _no_way()
         if info.subresource == "log":
@@ -85,6 +87,7 @@ class Connector:
         name = request.name.split(":")
         request.name = name[1] if len(name) == 3 else name[0]
         self._handlers.authorize(request)
+        await self._handlers.admit_connect(request, _options_object(call, resource))
         if self.proxy is None:
             raise _no_way()
         return await self.proxy.serve(call, resource)
@@ -168,6 +171,25 @@ async def _log_over_websocket(
             await send(chunk.data)
         await socket.close()
     return socket
+
+
+def _options_object(call: Call, resource: Resource) -> dict[str, Any]:
+    """The options of a stream as the object that admission judges: PodExecOptions, PodProxyOptions and their kin."""
+    query = call.query
+    options: dict[str, Any] = {"kind": resource.subresources[call.info.subresource].kind.kind, "apiVersion": "v1"}
+    if call.info.subresource in ("exec", "attach"):
+        options |= {name: True for name in ("stdin", "stdout", "stderr", "tty") if is_true(query, name)}
+        if first(query, "container"):
+            options["container"] = first(query, "container")
+        if query.get("command"):
+            options["command"] = list(query["command"])
+    elif call.info.subresource == "portforward":
+        ports = [int(port) for text in query.get("ports", ()) for port in text.split(",") if port.isdigit()]
+        if ports:
+            options["ports"] = ports
+    elif call.info.rest:
+        options["path"] = call.info.rest
+    return options
 
 
 def _no_way() -> errors.ServiceUnavailable:

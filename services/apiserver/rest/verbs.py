@@ -159,7 +159,8 @@ class Verbs:
 
     async def create(self, call: Call, resource: Resource) -> web.StreamResponse:
         """POST."""
-        form = negotiate.choose(call.accept, negotiate.OBJECT_TRANSFORMS)
+        # Reviews and the like are answers, not objects to be listed: they have no table.
+        form = negotiate.choose(call.accept, frozenset() if resource.virtual else negotiate.OBJECT_TRANSFORMS)
         request = self._allowed(call, resource)
         document, duplicates = bodies.decode_object(await call.read(), call.content_type)
         write = options.write_options(call.query, call.user_agent, duplicates)
