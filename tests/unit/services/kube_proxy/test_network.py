@@ -1,0 +1,43 @@
+"""How other nodes' pods are reached."""
+
+import ipaddress
+
+import msgspec
+
+from services.kube_proxy import api, network
+from services.kube_proxy.network import Hop
+
+SEGMENT = [ipaddress.IPv4Network("10.197.0.0/24")]
+
+
+def node(name, ip, cidr):
+    status = {"addresses": [{"type": "InternalIP", "address": ip}]} if ip else {}
+    return msgspec.convert({"metadata": {"name": name}, "spec": {"podCIDR": cidr}, "status": status}, api.Node)
+
+
+def test_neighbours_have_a_route_and_others_a_tunnel():
+    nodes = [
+        node("n1", "10.197.0.11", "10.244.0.0/24"),
+        node("n2", "10.197.0.12", "10.244.1.0/24"),
+        node("n3", "192.0.2.3", "10.244.2.0/24"),
+        node("new", "", "10.244.3.0/24"),
+        node("bare", "10.197.0.13", None),
+    ]
+    assert network.hops(nodes, "n1", SEGMENT) == {
+        "10.244.1.0/24": Hop("10.197.0.12"),
+        "10.244.2.0/24": Hop("192.0.2.3", vxlan=True),
+    }
+
+
+def test_every_node_works_out_the_same_hardware_address():
+    assert network.hardware_address("192.0.2.3") == "0a:58:c0:00:02:03"
+    routes, entries = network.commands("replace", "10.244.2.0/24", Hop("192.0.2.3", vxlan=True))
+    assert entries == ["fdb replace 0a:58:c0:00:02:03 dev cutaway-vxlan dst 192.0.2.3"]
+    assert routes[-1] == "route replace 10.244.2.0/24 via 10.244.2.0 dev cutaway-vxlan proto 99 onlink"
+    assert any("mtu 1450" in line for line in network.vxlan_device("192.0.2.3", "10.244.2.0/24", 1500))
+
+
+def test_a_neighbours_route_is_removed_as_it_was_set():
+    assert network.commands("delete", "10.244.1.0/24", Hop("10.197.0.12"))[0] == [
+        "route delete 10.244.1.0/24 via 10.197.0.12 proto 99"
+    ]
