@@ -7,6 +7,7 @@ would be expanded, so that a small document can't become a large object.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -39,8 +40,7 @@ def decode_object(body: bytes, content_type: str) -> tuple[dict[str, Any], tuple
     """The object in a body and the paths of fields that it has twice. Raises BadRequest, UnsupportedMediaType."""
     kind = media_type(content_type)
     if kind in _YAML_TYPES:
-        document: Any = decode_yaml(body)
-        duplicates: tuple[str, ...] = ()
+        document, duplicates = _decode_yaml(body)
     elif not kind or kind == "application/json":
         document = decode_json(body)
         duplicates = duplicate_fields(body, document)
@@ -67,8 +67,7 @@ def decode_patch(body: bytes, content_type: str) -> tuple[str, Any, tuple[str, .
             f'the body of the request was in an unknown format - accepted media types include: {known}: not "{kind}"'
         )
     if patch_type == "apply" and body.lstrip()[:1] != b"{":
-        document = decode_yaml(body)
-        duplicates: tuple[str, ...] = ()
+        document, duplicates = _decode_yaml(body)
     else:
         document = decode_json(body)
         duplicates = duplicate_fields(body, document) if patch_type != "json" else ()
@@ -153,6 +152,11 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 
 def decode_yaml(body: bytes) -> Any:
     """A YAML document. Raises BadRequest that names the line."""
+    return _decode_yaml(body)[0]
+
+
+def _decode_yaml(body: bytes) -> tuple[Any, tuple[str, ...]]:
+    """A YAML document, and the paths of keys that stand twice in one mapping."""
     try:
         _refuse_depth(body)
         loader = _Loader(body)
@@ -161,6 +165,7 @@ def decode_yaml(body: bytes) -> Any:
             if node is None:
                 raise errors.BadRequest("the body of the request is empty")
             _refuse_bombs(node)
+            duplicates = tuple(_duplicate_keys(node, ""))
             document = loader.construct_document(node)
         finally:
             loader.dispose()
@@ -170,7 +175,22 @@ def decode_yaml(body: bytes) -> Any:
         orjson.dumps(document)
     except TypeError as error:
         raise errors.BadRequest(f"error converting YAML to JSON: {error}") from error
-    return document
+    return document, duplicates
+
+
+def _duplicate_keys(node: yaml.Node, path: str) -> Iterator[str]:
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            below = f"{path}.{key.value}" if path else str(key.value)
+            # A merge key may stand several times; keys that are no scalars are refused elsewhere.
+            if isinstance(key, yaml.ScalarNode) and key.value in seen and key.tag != "tag:yaml.org,2002:merge":
+                yield below
+            seen.add(str(key.value))
+            yield from _duplicate_keys(value, below)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            yield from _duplicate_keys(item, f"{path}[{index}]")
 
 
 def _one_line(error: Exception) -> str:

@@ -77,6 +77,12 @@ def test_duplicate_fields_are_found_with_their_paths(body: bytes, paths: tuple[s
     assert bodies.decode_object(body, JSON)[1] == paths
 
 
+def test_duplicate_fields_of_yaml_are_found_too() -> None:
+    text = b"a: 1\na: 2\nlist:\n- {n: 1, n: 2}\nbase: &b {x: 1}\nuse: {<<: *b, y: 2}\n"
+    assert bodies.decode_object(text, YAML)[1] == ("a", "list[0].n")
+    assert bodies.decode_patch(text, "application/apply-patch+yaml")[2] == ("a", "list[0].n")
+
+
 def test_an_apply_patch_may_be_yaml_or_json() -> None:
     kind = "application/apply-patch+yaml"
     assert bodies.decode_patch(b"a: b\n", kind)[:2] == ("apply", {"a": "b"})
