@@ -1,7 +1,7 @@
 # Two commands do all the set-up: `make up` (a running cluster) and `make test` (every test).
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
-.PHONY: help up down test check protos install install-test lab torture
+.PHONY: help up down test check protos install install-test lab lab-down lab-test torture
 
 help: ## Show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -27,3 +27,18 @@ check: install-test ## Lint and type-check only
 protos: install-test ## Generate the Python of the contracts anew
 	@$(PYTHON) -m protos.generate
 
+# Where the engine has no registry or refuses `privileged`: docs/operate.md
+LAB_FILES ?= -f docker-compose.yml
+COMPOSE = docker-compose --project-name cutaway $(LAB_FILES)
+export BASE
+
+lab: ## Build and start the cluster of containers, and wait until it is healthy
+	@docker build -q -f deploy/Dockerfile -t cutaway:lab $(if $(BASE),--build-arg BASE=$(BASE)) . >/dev/null
+	@$(COMPOSE) up -d --no-build
+	@deploy/compose/wait.sh $(COMPOSE)
+
+lab-down: ## Stop the cluster of containers; its volumes stay
+	@$(COMPOSE) down
+
+lab-test: lab ## The example on it: deploy, kill a master, ask the Service
+	@deploy/compose/test.sh $(COMPOSE)

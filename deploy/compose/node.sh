@@ -6,6 +6,9 @@ home=/var/lib/cutaway
 # What a machine loses when it restarts, a container has kept: sockets, and the state of containers that are gone.
 rm -rf "$home"/run/* "$home"/nodes/*/run/* "$home"/nodes/*/containerd/state "$home"/nodes/*/cri/state
 rm -f "$home"/components/*.state.json
+# Without `privileged` the engine lays read-only and empty mounts over parts of /proc and /sys.
+for point in $(awk '$5 ~ "^/proc/" { print $5 }' /proc/self/mountinfo | tac); do umount "$point" || true; done
+mount -o remount,rw /sys 2>/dev/null || true
 # Volumes of pods must be seen in their containers.
 mount --make-rshared /
 if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
