@@ -1,4 +1,4 @@
-"""The commands of the tunnel, taken by the real `ip` and `bridge`: a packet between two nodes that are no neighbours."""
+"""The commands of the tunnel, taken by the real `ip` and `bridge`: a packet between nodes that are no neighbours."""
 
 import ipaddress
 import os
