@@ -2,6 +2,7 @@
 # The notes' story on the compose lab: test.sh docker-compose …
 set -euo pipefail
 say() { echo "  $*"; }
+fail() { echo "lab-test: $*" >&2; exit 1; }
 kubectl() { "${compose[@]}" exec -T apiserver-2 kubectl "$@"; }
 answers() {  # how many of 20 requests through the Service, from a node, were answered
   "${compose[@]}" exec -T node1 python -c '
@@ -28,11 +29,13 @@ say "the example's image is on every node"
 kubectl apply -f examples/web.yaml >/dev/null
 kubectl rollout status deployment/nginx-deployment --timeout=120s
 url=http://10.198.0.11:30007
-[ "$(answers $url)" = 20 ] && say "20 of 20 requests through the Service were answered"
+[ "$(answers $url)" = 20 ] || fail "the Service did not answer every request"
+say "20 of 20 requests through the Service were answered"
 
 "${compose[@]}" kill -s SIGKILL apiserver-1 >/dev/null 2>&1
 say "apiserver-1 was killed"
-[ "$(answers $url)" = 20 ] && say "20 of 20 requests were answered meanwhile"
+[ "$(answers $url)" = 20 ] || fail "the Service did not answer every request without apiserver-1"
+say "20 of 20 requests were answered meanwhile"
 kubectl scale deployment/nginx-deployment --replicas=5 >/dev/null
 kubectl rollout status deployment/nginx-deployment --timeout=120s
 "${compose[@]}" start apiserver-1 >/dev/null 2>&1
