@@ -7,8 +7,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from lab import images  # noqa: E402
-from lab.cluster import Cluster  # noqa: E402
+from lab import images
+from lab.cluster import Cluster
 
 with tempfile.TemporaryDirectory(prefix="cutaway-web-") as folder:
     archive = images.build_example(Cluster(Path(folder), 0, ()), "nginx:1.14.2")
