@@ -1,4 +1,5 @@
-"""A component of your own in fifty lines: deletes every ConfigMap whose annotation `example.org/ttl-seconds` has run out.
+"""A component of your own in fifty lines: deletes every ConfigMap whose annotation `example.org/ttl-seconds` has run
+out.
 
     python -m examples.component_ttl --apiserver 127.0.0.1:6444 \\
         --tls-ca-file .cutaway/pki/ca.crt --tls-cert-file .cutaway/pki/admin.crt --tls-key-file .cutaway/pki/admin.key

@@ -13,7 +13,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def generate(output: Path) -> list[Path]:
-    """Run protoc with the Python, gRPC and stub plugins for every contract into `output`; the paths written, relative."""
+    """Run protoc with the Python, gRPC and stub plugins for every contract into `output`; the paths written,
+    relative."""
     from grpc_tools import protoc
 
     sources = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "protos").rglob("*.proto"))

@@ -1,4 +1,5 @@
-"""A real cluster for end-to-end tests: `cutaway up` in a temporary folder, on a slot of its own, taken down whatever happens."""
+"""A real cluster for end-to-end tests: `cutaway up` in a temporary folder, on a slot of its own, taken down whatever
+happens."""
 
 from __future__ import annotations
 

@@ -121,7 +121,8 @@ def _merge_lists(original: list[Any], patch: list[Any], node: Node, order: Any) 
             result[places[0]] = _merge_objects(result[places[0]], item, node.item)
         else:
             result.append(_merge_objects({}, item, node.item))
-    # Without an order of its own the patch's items stand as the patch has them, new ones before what only the server has.
+    # Without an order of its own the patch's items stand as the patch has them, new ones before what only the server
+    # has.
     wanted = _keys(order, key) if order is not None else [item[key] for item in patch]
     return _ordered(result, original, wanted, key)
 

@@ -177,7 +177,8 @@ async def test_both_event_groups_show_one_event(core: CoreClient) -> None:
     event = {
         "metadata": {"name": "e"},
         "regarding": {"kind": "Pod", "name": "p", "namespace": "default"},
-        "note": "hello", "reason": "R", "type": "Normal", "action": "A", "reportingController": "c", "reportingInstance": "i",
+        "note": "hello", "reason": "R", "type": "Normal", "action": "A",
+        "reportingController": "c", "reportingInstance": "i",
         "eventTime": "2026-01-01T00:00:00.000000Z",
     }  # fmt: skip
     await core.create("events", event, "default", "events.k8s.io")
