@@ -1,7 +1,7 @@
 # Two commands do all the set-up: `make up` (a running cluster) and `make test` (every test).
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
-.PHONY: help up down test check protos install install-test lab lab-down lab-test torture
+.PHONY: help up down test check protos install install-test lab lab-down lab-test
 
 help: ## Show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24

@@ -2,6 +2,10 @@
 
     python examples/scheduler_whole.py --apiserver 127.0.0.1:6444 --tls-ca-file … --tls-cert-file … --tls-key-file …
 
+or in the place of the cluster's own, for every pod:
+
+    cutaway swap scheduler -- .venv/bin/python examples/scheduler_whole.py --config {config} --pods-of default-scheduler
+
 It is a client of the apiserver like any other: two informers, a work queue, one binding. The apiserver refuses to bind
 a pod twice, so it needs no more than that to be correct beside the cluster's own scheduler.
 """
@@ -22,7 +26,11 @@ NAME = "first-fit"
 PODS_PER_NODE = 20
 
 
-async def serve(ctx: process.Context[config.ComponentConfig]) -> None:
+class FirstFitConfig(config.ComponentConfig):
+    pods_of: str = NAME
+
+
+async def serve(ctx: process.Context[FirstFitConfig]) -> None:
     client = await ApiClient.connect(ctx.config.apiserver, ctx.config.tls, user_agent=NAME)
     ctx.on_stop(client.close)
     nodes: Informer[core_v1.Node] = Informer(client, kinds.NODE)
@@ -30,7 +38,12 @@ async def serve(ctx: process.Context[config.ComponentConfig]) -> None:
 
     async def schedule(key: str) -> None:
         pod = pods.lister.by_key(key)
-        if pod is None or pod.spec.nodeName or pod.spec.schedulerName != NAME or pod.metadata.deletionTimestamp:
+        if (
+            pod is None
+            or pod.spec.nodeName
+            or pod.spec.schedulerName != ctx.config.pods_of
+            or pod.metadata.deletionTimestamp
+        ):
             return
         ready = [node for node in nodes.lister if conditions.is_condition(node.status.conditions, "Ready")]
         for node in sorted(ready, key=lambda node: node.metadata.name):
@@ -60,4 +73,4 @@ def binding(pod: core_v1.Pod, node: core_v1.Node) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    process.run(serve, config.load(config.ComponentConfig, prog=NAME))
+    process.run(serve, config.load(FirstFitConfig, prog=NAME))

@@ -42,6 +42,12 @@ class LabCluster:
         """Run the `cutaway` command; its output."""
         return self._run([*CUTAWAY, *arguments], timeout, check)
 
+    def run_cutaway(self, *arguments: str, timeout: float = 180) -> subprocess.CompletedProcess[str]:
+        """Run the `cutaway` command; how it ended, whatever that is."""
+        return subprocess.run(
+            [*CUTAWAY, *arguments], capture_output=True, text=True, timeout=timeout, env=self.environment, cwd=ROOT
+        )
+
     def kubectl(self, *arguments: str, timeout: float = 90, stdin: str | None = None, check: bool = True) -> str:
         """Run the real kubectl; its output."""
         return self._run([str(Path(sys.executable).parent / "kubectl"), *arguments], timeout, check, stdin)

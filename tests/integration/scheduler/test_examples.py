@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from machinery.api import kinds
-from machinery.component import config, process
+from machinery.component import process
 from services.scheduler import config as scheduler_config
 from services.scheduler.framework import Plugin
 
@@ -70,7 +70,7 @@ async def test_the_example_scheduler_binds_its_own_pods_only(world: Any) -> None
     )
     await world.add_pod("theirs")
     await world.add_pod("ours", schedulerName=module.NAME)
-    settings = config.ComponentConfig(apiserver=[world.server.address])
+    settings = module.FirstFitConfig(apiserver=[world.server.address])
     with pytest.MonkeyPatch.context() as patch:
         # The test's apiserver speaks without TLS.
         connect = module.ApiClient.connect
