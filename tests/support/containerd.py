@@ -9,6 +9,7 @@ import ipaddress
 import itertools
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,8 @@ import time
 from pathlib import Path
 
 import grpc
+
+from tests.support import cni
 
 CNI_BIN = "/usr/lib/cni"
 _ROOT = Path(__file__).resolve().parents[2]
@@ -153,6 +156,8 @@ disabled_plugins = {json.dumps(disabled)}
             _kill_tree(pid)
         unmount_below(self.directory)
         subprocess.run(["ip", "link", "del", self.bridge], capture_output=True, check=False)
+        cni.remove_portmap_chains()
+        remove_cgroups(f"cutaway-test-{self.directory.name}")
 
 
 def shims_of(socket: Path) -> list[int]:
@@ -180,6 +185,23 @@ def _kill_tree(pid: int) -> None:
         _kill_tree(child)
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
+
+
+def remove_cgroups(name: str) -> None:
+    """Remove a cgroup of this name and all below it, in every hierarchy.
+
+    What was just killed leaves it within a moment.
+    """
+    roots = [path for pattern in (name, f"*/{name}") for path in Path("/sys/fs/cgroup").glob(pattern)]
+    deadline = time.monotonic() + 5
+    while (left := [root for root in roots if root.is_dir()]) and time.monotonic() < deadline:
+        for root in left:
+            for directory in sorted((path for path in root.rglob("*") if path.is_dir()), reverse=True):
+                with contextlib.suppress(OSError):
+                    directory.rmdir()
+            with contextlib.suppress(OSError):
+                root.rmdir()
+        select.select([], [], [], 0.05)
 
 
 def mounts_below(directory: Path) -> list[str]:

@@ -18,6 +18,8 @@ import time
 from hashlib import sha256
 from pathlib import Path
 
+from tests.support import cni
+
 PAUSE_IMAGE = "registry.k8s.io/pause:3.9"
 BUSYBOX_IMAGE = "docker.io/library/busybox:1.36"
 _APPLETS = (
@@ -225,6 +227,7 @@ disabled_plugins = [{'"io.containerd.grpc.v1.cri", ' if self._shim else ""}
         for mount in sorted(self._mounts(), key=len, reverse=True):
             subprocess.run(["umount", "-l", mount], capture_output=True, check=False)
         subprocess.run(["ip", "link", "delete", self.bridge], capture_output=True, check=False)
+        cni.remove_portmap_chains()
         shutil.rmtree(self.dir, ignore_errors=True)
 
     def _end_containers(self) -> None:
