@@ -79,6 +79,8 @@ def run(*argv: str, stdin: str | None = None, check: bool = True) -> str:
 
 def link_exists(name: str, namespace: Path | None = None) -> bool:
     """Whether there is a link of this name (in the namespace)."""
+    if shutil.which("ip") is None:
+        return False  # Without iproute2 no cluster with networks can be here.
     inside = ["nsenter", f"--net={namespace}", "--"] if namespace else []
     return subprocess.run([*inside, "ip", "link", "show", name], capture_output=True, timeout=20).returncode == 0
 

@@ -52,15 +52,12 @@ def up(
     Raises LabError with the way out if this machine can't run it; then nothing was started.
     """
     known = clusters.load(home)
+    if not (known.hollow if known else hollow_nodes):
+        _refuse_unfit_machine(home)
     cluster = known or clusters.create(home, nodes=0, hollow=hollow_nodes, masters=masters or 1)
     if masters is not None and masters != cluster.masters:
         several_masters.refuse_change(cluster, masters)
         cluster = replace(cluster, masters=masters)
-    if not cluster.hollow:
-        obstacle = doctor.first_obstacle(home)
-        if obstacle is not None:
-            hint = "" if "hollow" in obstacle.way_out else " (or `cutaway up --hollow` for simulated nodes)"
-            raise LabError(obstacle.message, obstacle.way_out + hint)
     cluster = cluster.with_nodes(node_count if node_count is not None else len(cluster.nodes) or 1)
     if known is not None and not supervisor_client.is_running(home):
         _refuse_taken_ports(known)
@@ -88,6 +85,13 @@ async def _settle(cluster: Cluster, say: Say) -> None:
 def _first(group: BaseExceptionGroup[LabError]) -> LabError:
     error = group.exceptions[0]
     return _first(error) if isinstance(error, BaseExceptionGroup) else error
+
+
+def _refuse_unfit_machine(home: Path) -> None:
+    obstacle = doctor.first_obstacle(home)
+    if obstacle is not None:
+        hint = "" if "hollow" in obstacle.way_out else " (or `cutaway up --hollow` for simulated nodes)"
+        raise LabError(obstacle.message, obstacle.way_out + hint)
 
 
 def _refuse_taken_ports(cluster: Cluster) -> None:
