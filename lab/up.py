@@ -15,7 +15,6 @@ from pathlib import Path
 import yaml
 
 from lab import (
-    addons,
     admin,
     components,
     doctor,
@@ -25,7 +24,6 @@ from lab import (
     machine,
     network,
     nodes,
-    nodes_ready,
     process_spec,
     supervisor_client,
 )
@@ -70,6 +68,9 @@ def up(
 async def _settle(cluster: Cluster, say: Say) -> None:
     """Wait for every process and node; meanwhile the add-ons are applied, because some processes need what they
     grant."""
+    # Loaded here: by now the processes start, and this machine's cores are free for it.
+    from lab import addons, nodes_ready
+
     client = await admin.client(cluster)
     try:
         async with asyncio.TaskGroup() as tasks:
