@@ -19,7 +19,7 @@ from pathlib import Path
 
 import grpc
 
-from tests.support import cni
+from tests.support import cgroups, cni
 
 CNI_BIN = "/usr/lib/cni"
 _ROOT = Path(__file__).resolve().parents[2]
@@ -195,12 +195,9 @@ def remove_cgroups(name: str) -> None:
     roots = [path for pattern in (name, f"*/{name}") for path in Path("/sys/fs/cgroup").glob(pattern)]
     deadline = time.monotonic() + 5
     while (left := [root for root in roots if root.is_dir()]) and time.monotonic() < deadline:
-        for root in left:
-            for directory in sorted((path for path in root.rglob("*") if path.is_dir()), reverse=True):
-                with contextlib.suppress(OSError):
-                    directory.rmdir()
+        for directory in [path for root in left for path in cgroups.below(root)]:
             with contextlib.suppress(OSError):
-                root.rmdir()
+                directory.rmdir()
         select.select([], [], [], 0.05)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from machinery.api import kinds
+from tests.support import cgroups
 from tests.support.kubelet_node import Cluster, busybox, is_ready
 from tests.support.private_containerd import PrivateContainerd
 
@@ -22,10 +23,8 @@ KILLS = int(os.environ.get("CUTAWAY_TEST_KILLS", "5"))
 
 def pids_of(pod: Any) -> set[str]:
     """Process ids in the pod's cgroup."""
-    found: set[str] = set()
-    for path in Path("/sys/fs/cgroup/pids").rglob(f"*pod{pod.metadata.uid}*/**/cgroup.procs"):
-        found.update(path.read_text().split())
-    return found
+    roots = [path for path in cgroups.below(cgroups.ROOT / "pids") if f"pod{pod.metadata.uid}" in path.name]
+    return {pid for root in roots for pid in cgroups.processes(root)}
 
 
 def shells_of(pod: Any) -> set[str]:
@@ -136,10 +135,15 @@ async def test_pods_leave_nothing_behind(cluster: Cluster) -> None:
     def state() -> dict[str, list[str]]:
         mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
         root = cluster.node.settings["cgroup_root"]
+        pods = rf"{root}/kubepods/(.*/)?pod[^/]*$"
         links = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
         return {
             "mounts": sorted(m for m in mounts if "kubelet-test" in m and "/state/" not in m),
-            "cgroups": sorted(str(p) for p in Path("/sys/fs/cgroup").glob(f"*{root}/kubepods/**/pod*")),
+            "cgroups": sorted(str(path) for path in cgroups.below(cgroups.ROOT) if re.search(pods, str(path))),
+                str(p)
+                for p in cgroups.below(cgroups.ROOT)
+                if f"{root}/kubepods/" in str(p) and p.name.startswith("pod")
+            ),
             "veths": sorted(re.findall(r"veth\w+", links)),
             "files": sorted(p.name for p in (cluster.node.root / "pods").iterdir()),
             "logs": sorted(p.name for p in (cluster.node.root / "logs").iterdir()),

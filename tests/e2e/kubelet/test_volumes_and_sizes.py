@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from machinery.api import kinds
 from machinery.client.api_client import PatchType
+from tests.support import cgroups
 from tests.support.kubelet_node import Cluster, busybox
 
 pytestmark = pytest.mark.root
@@ -17,8 +17,8 @@ LIVE = "trap 'exit 0' TERM; while true; do sleep 0.05; done"
 
 def cgroup_value(uid: str, controller: str, name: str) -> str:
     """A setting of the pod's only container, on cgroup v1."""
-    found = Path(f"/sys/fs/cgroup/{controller}").rglob(f"pod{uid}/*/{name}")
-    values = {p.read_text().strip() for p in found}
+    found = [path for path in cgroups.below(cgroups.ROOT / controller) if path.parent.name == f"pod{uid}"]
+    values = {(path / name).read_text().strip() for path in found}
     # The sandbox's own cgroup has no limit.
     return sorted(values, key=len)[0]
 
