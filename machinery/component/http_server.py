@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
 
@@ -17,12 +16,9 @@ from machinery.component import health as health_module
 from machinery.component import logs, metrics, tls
 from machinery.component.config import ComponentConfig
 from machinery.component.health import Health
-from machinery.component.process import Fatal
+from machinery.component.tls_listener import IDLE_SECONDS_MAX, TlsListener
 
-HEAD_BYTES_MAX = 16 * 1024
-IDLE_SECONDS_MAX = 60.0
 CONNECTIONS_MAX = 100
-RELOAD_SECONDS = 10.0
 
 Answer = tuple[int, str, bytes]
 Handler = Callable[[str], Answer]
@@ -35,72 +31,15 @@ _PHRASES = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found"
 log = logs.get("http_server")
 
 
-class HttpServer:
+class HttpServer(TlsListener):
     """A running server."""
 
     def __init__(self, config: ComponentConfig, health: Health, extra: dict[str, Handler] | None = None) -> None:
+        super().__init__(config.serving, connections_max=CONNECTIONS_MAX)
         self._config = config
         self._health = health
         self._open: dict[str, Handler] = {"/livez": self._live, "/readyz": self._ready, "/healthz": self._live}
         self._guarded: dict[str, Handler] = {"/metrics": _metrics, "/configz": self._configz, **(extra or {})}
-        self._context: tls.ServerContext | None = None
-        self._server: asyncio.Server | None = None
-        self._connections: set[asyncio.Task[Any]] = set()
-        self._reload: asyncio.TimerHandle | None = None
-        self.port = 0
-
-    async def start(self, address: str) -> None:
-        """Listen. Raises Fatal."""
-        host, _, port = address.rpartition(":")
-        try:
-            self._context = tls.ServerContext(self._config.serving, require_client=False)
-            self._server = await asyncio.start_server(
-                self._serve, host.strip("[]") or None, int(port), ssl=self._context.ssl, limit=HEAD_BYTES_MAX
-            )
-        except tls.TlsError as err:
-            raise Fatal(f"serving certificate: {err}") from err
-        except (OSError, ValueError) as err:
-            raise Fatal(f"cannot listen on {address} (HTTPS): {getattr(err, 'strerror', None) or err}") from err
-        self.port = self._server.sockets[0].getsockname()[1]
-        self._schedule_reload()
-
-    def _schedule_reload(self) -> None:
-        self._reload = asyncio.get_running_loop().call_later(RELOAD_SECONDS, self._reload_certificate)
-
-    def _reload_certificate(self) -> None:
-        assert self._context is not None
-        try:
-            if self._context.reload_if_changed():
-                log.info("serving certificate reloaded", file=self._config.serving.cert_file)
-        except tls.TlsError as err:
-            log.warning("serving certificate can't be reloaded", error=str(err))
-        self._schedule_reload()
-
-    async def stop(self) -> None:
-        """Close the port and every connection."""
-        if self._reload:
-            self._reload.cancel()
-        if self._server:
-            self._server.close()
-        for task in self._connections:
-            task.cancel()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        if len(self._connections) >= CONNECTIONS_MAX:
-            writer.close()
-            return
-        self._connections.add(task)
-        try:
-            identity = tls.identity_of_connection(writer.get_extra_info("ssl_object"))
-            while await self._exchange(reader, writer, identity):
-                pass
-        except (OSError, EOFError, TimeoutError, ValueError):
-            pass  # The client went away, was idle too long, or has a certificate that nobody can read.
-        finally:
-            self._connections.discard(task)
-            writer.close()
 
     async def _exchange(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, identity: tls.Identity | None

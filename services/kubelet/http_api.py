@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
@@ -20,7 +19,7 @@ from machinery.component import health as health_module
 from machinery.component import logs, metrics, tls
 from machinery.component.config import ComponentConfig
 from machinery.component.health import Health
-from machinery.component.process import Fatal
+from machinery.component.tls_listener import IDLE_SECONDS_MAX, TlsListener
 from protos.cutaway.v1 import stream_pb2
 from services.kubelet import node_info, summary
 from services.kubelet.access import Access
@@ -31,17 +30,14 @@ from services.kubelet.stats import StatsCollector
 
 log = logs.get("kubelet")
 
-_HEAD_BYTES_MAX = 16 * 1024
-_IDLE_SECONDS_MAX = 60.0
 _CONNECTIONS_MAX = 200
-_RELOAD_SECONDS = 10.0
 _PHRASES = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found",
             405: "Method Not Allowed", 500: "Internal Server Error", 503: "Service Unavailable"}  # fmt: skip
 Query = dict[str, list[str]]
 Answer = tuple[int, str, bytes]
 
 
-class HttpApi:
+class HttpApi(TlsListener):
     """Serves until stopped."""
 
     def __init__(
@@ -54,6 +50,7 @@ class HttpApi:
         service: KubeletService,
         access: Access,
     ) -> None:
+        super().__init__(config.serving, connections_max=_CONNECTIONS_MAX)
         self._config = config
         self._health = health
         self._node = node
@@ -61,11 +58,6 @@ class HttpApi:
         self._stats = stats
         self._service = service
         self._access = access
-        self._server: asyncio.Server | None = None
-        self._context: tls.ServerContext | None = None
-        self._reload: asyncio.TimerHandle | None = None
-        self._connections: set[asyncio.Task[Any]] = set()
-        self.port = 0
         # path -> (what of the node it is, as upstream's authorizer names it; the handler)
         self._paths: dict[str, tuple[str, Callable[[Query], Awaitable[Answer]]]] = {
             "/metrics": ("metrics", self._metrics),
@@ -77,64 +69,11 @@ class HttpApi:
             "/configz": ("configz", self._configz),
         }
 
-    async def start(self, address: str) -> None:
-        """Listen. Raises Fatal."""
-        host, _, port = address.rpartition(":")
-        try:
-            self._context = tls.ServerContext(self._config.serving, require_client=False)
-            self._server = await asyncio.start_server(
-                self._serve, host.strip("[]") or None, int(port), ssl=self._context.ssl, limit=_HEAD_BYTES_MAX
-            )
-        except tls.TlsError as error:
-            raise Fatal(f"serving certificate: {error}") from error
-        except (OSError, ValueError) as error:
-            raise Fatal(f"cannot listen on {address} (HTTPS): {getattr(error, 'strerror', None) or error}") from error
-        self.port = self._server.sockets[0].getsockname()[1]
-        self._schedule_reload()
-
-    def _schedule_reload(self) -> None:
-        self._reload = asyncio.get_running_loop().call_later(_RELOAD_SECONDS, self._reload_certificate)
-
-    def _reload_certificate(self) -> None:
-        assert self._context is not None
-        try:
-            self._context.reload_if_changed()
-        except tls.TlsError as error:
-            log.warning("serving certificate can't be reloaded", error=str(error))
-        self._schedule_reload()
-
-    async def stop(self) -> None:
-        if self._reload:
-            self._reload.cancel()
-        if self._server:
-            self._server.close()
-        for task in self._connections:
-            task.cancel()
-
-    # --- one connection
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        if len(self._connections) >= _CONNECTIONS_MAX:
-            writer.close()
-            return
-        self._connections.add(task)
-        try:
-            certificate = tls.identity_of_connection(writer.get_extra_info("ssl_object"))
-            while await self._exchange(reader, writer, certificate):
-                pass
-        except (OSError, EOFError, TimeoutError, ValueError, asyncio.LimitOverrunError):
-            pass  # the client went away, or speaks no HTTP
-        finally:
-            self._connections.discard(task)
-            writer.close()
-
     async def _exchange(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, identity: tls.Identity | None
     ) -> bool:
         """One request and its answer; whether the connection goes on."""
-        async with asyncio.timeout(_IDLE_SECONDS_MAX):
+        async with asyncio.timeout(IDLE_SECONDS_MAX):
             head = await reader.readuntil(b"\r\n\r\n")
         line, *fields = head.decode("latin-1").split("\r\n")
         method, target, version = line.split(" ")
@@ -158,7 +97,7 @@ class HttpApi:
             status, kind, body = 500, "text/plain", b"internal error, see the log\n"
         writer.write(_head(status, kind, f"content-length: {len(body)}", close=close))
         writer.write(b"" if method == "HEAD" else body)
-        async with asyncio.timeout(_IDLE_SECONDS_MAX):
+        async with asyncio.timeout(IDLE_SECONDS_MAX):
             await writer.drain()
         return not close
 
