@@ -85,8 +85,3 @@ def get(name: str = "", **values: Any) -> Any:
     if name:
         values["module"] = name
     return structlog.get_logger(**values)
-
-
-def get_logger(name: str = "", **values: Any) -> Any:
-    """The same as `get`."""
-    return get(name, **values)
