@@ -6,3 +6,4 @@ cd "$(dirname "$0")/.."
 .venv/bin/ruff format --check .
 .venv/bin/mypy machinery storage
 .venv/bin/lint-imports
+.venv/bin/bandit --quiet --configfile pyproject.toml --recursive machinery storage services cri lab
