@@ -59,9 +59,26 @@ def splice(head: bytes, revision: int, tail: bytes) -> bytes:
     return b"%b%d%b" % (head, revision, tail)
 
 
-def with_revision(head: bytes, value: bytes, revision: int) -> bytes:
+def with_revision(value: bytes, revision: int) -> bytes:
     """The same object at another revision."""
-    return splice(head, revision, tail_of(value))
+    start = value.index(_POINT, 0, _POINT_MAX) + len(_POINT)
+    return b"%b%d%b" % (value[:start], revision, value[value.index(b'"', start) :])
+
+
+def is_version(value: bytes, api_version: str) -> bool:
+    """Whether stored bytes are of this apiVersion."""
+    return value.startswith(b'{"apiVersion":"%b"' % api_version.encode())
+
+
+def encode(obj: dict[str, Any]) -> bytes:
+    """An object, with whatever version and resourceVersion it has, laid out as stored bytes are."""
+    version = obj["metadata"].get("resourceVersion")
+    head = f'{{"apiVersion":"{obj["apiVersion"]}","kind":"{obj["kind"]}","metadata":{{'
+    tail = encode_tail(obj)
+    if version:
+        return b'%b"resourceVersion":"%b%b' % (head.encode(), str(version).encode(), tail)
+    # Not committed: the answer to a dry run. The tail begins with the end of a resourceVersion.
+    return head.encode() + tail[2 if tail.startswith(b'",') else 1 :]
 
 
 def reversion(resource: Resource, value: bytes) -> bytes:
@@ -72,8 +89,5 @@ def reversion(resource: Resource, value: bytes) -> bytes:
         # Versions of one schema: only the apiVersion differs, and it is the first thing in the bytes.
         return f'{{"apiVersion":"{resource.kind.api_version}"'.encode() + value[value.index(b'"', _VERSION_AT) + 1 :]
     obj = resource.conversion.to_served(decode(value))
-    version = obj["metadata"].pop("resourceVersion")
-    head = (
-        f'{{"apiVersion":"{resource.kind.api_version}","kind":"{resource.kind.kind}","metadata":{{"resourceVersion":"'
-    )
-    return b"%b%b%b" % (head.encode(), version.encode(), encode_tail(obj))
+    obj["apiVersion"], obj["kind"] = resource.kind.api_version, resource.kind.kind
+    return encode(obj)

@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 
 from machinery.api import errors
-from services.apiserver import codec
+from services.apiserver import codec, conversion
 from services.apiserver.commits import Changed
 from services.apiserver.reads import Reader
 from services.apiserver.request import DeleteOptions, DeleteResult, ListOptions, Request, WriteOptions
@@ -87,9 +87,10 @@ class Deleter:
         old = codec.decode(entry.value)
         new: dict[str, Any] = orjson.loads(entry.value)
         write_options = WriteOptions(dry_run=options.dry_run, fence=options.fence)
-        ctx = WriteContext(req, "DELETE", new, old, write_options, self._writer.lookup)
-        await self._writer.admission.mutate(ctx)
-        await self._writer.admission.validate(ctx)
+        await self._admit(req, entry, old, new, write_options)
+        if not codec.is_version(entry.value, req.resource.storage_kind.api_version):
+            # Stored by an earlier version of its definition; what is kept of it is written as the present one.
+            old, new = [await conversion.stored(req.resource, obj) for obj in (old, new)]
         metadata = new["metadata"]
         had_begun = "deletionTimestamp" in metadata
         strategy.prepare_delete(new)
@@ -107,34 +108,40 @@ class Deleter:
             return await self._keep(req, entry, old, new, options)
         return await self._remove(req, entry, new, options)
 
+    async def _admit(
+        self, req: Request, entry: Entry, old: dict[str, Any], new: dict[str, Any], options: WriteOptions
+    ) -> None:
+        if req.resource.remote is not None:
+            served = await conversion.served(req.resource, entry.value)
+            old, new = codec.decode(served), codec.decode(served)
+        ctx = WriteContext(req, "DELETE", new, old, options, self._writer.lookup)
+        await self._writer.admission.mutate(ctx)
+        await self._writer.admission.validate(ctx)
+
     async def _keep(
         self, req: Request, entry: Entry, old: dict[str, Any], new: dict[str, Any], options: DeleteOptions
     ) -> DeleteResult:
         resource = req.resource
         if new == old:
-            return DeleteResult(self._served(req, entry.value), False, entry.revision, entry.uid)
+            return DeleteResult(await conversion.served(req.resource, entry.value), False, entry.revision, entry.uid)
         if ends_deletion(resource, new):
             return await self._remove(req, entry, new, options)
         tail = codec.encode_tail(new)
         if options.dry_run:
             json = codec.splice(resource.head, entry.revision, tail)
-            return DeleteResult(self._served(req, json), False, entry.revision, entry.uid)
+            return DeleteResult(await conversion.served(req.resource, json), False, entry.revision, entry.uid)
         event = await self._writer.committer.replace(resource, entry, new, tail, options.fence, [])
-        return DeleteResult(self._served(req, event.value), False, event.revision, entry.uid)
+        return DeleteResult(await conversion.served(req.resource, event.value), False, event.revision, entry.uid)
 
     async def _remove(self, req: Request, entry: Entry, new: dict[str, Any], options: DeleteOptions) -> DeleteResult:
         resource = req.resource
         tail = codec.encode_tail(new)
         if options.dry_run:
             json = codec.splice(resource.head, entry.revision, tail)
-            return DeleteResult(self._served(req, json), True, entry.revision, entry.uid)
+            return DeleteResult(await conversion.served(req.resource, json), True, entry.revision, entry.uid)
         extra = list(resource.strategy.release(new))
         event = await self._writer.committer.remove(resource, entry, tail, options.fence, extra)
-        return DeleteResult(self._served(req, event.value), True, event.revision, entry.uid)
-
-    @staticmethod
-    def _served(req: Request, json: bytes) -> bytes:
-        return codec.reversion(req.resource, json)
+        return DeleteResult(await conversion.served(req.resource, event.value), True, event.revision, entry.uid)
 
 
 def check_options(options: DeleteOptions) -> None:

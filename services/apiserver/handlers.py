@@ -89,7 +89,7 @@ class Handlers:
         """The objects that the selectors choose, as of one revision; the transport splices their JSON. Raises
         BadRequest, Expired."""
         self.authorize(req, options.field_selector)
-        return await self._reader.list(req, options)
+        return await self._reader.convert(req.resource, await self._reader.list(req, options))
 
     def watch(self, req: Request, options: WatchOptions) -> WatchStream:
         """Batches of events, for ever or until `timeout_seconds` have passed.

@@ -41,7 +41,7 @@ def _record(ctx: WriteContext, old: dict[str, Any] | None) -> None:
     resource = ctx.resource
     entries = managed_fields.record_update(
         _stored_node(resource), old, ctx.obj, manager=manager_of(ctx.req, ctx.options),
-        api_version=resource.storage_kind.api_version, now=now_text(), subresource=ctx.subresource,
+        api_version=_judged_version(resource), now=now_text(), subresource=ctx.subresource,
         builtin=resource.custom is None, ignored=_ignored(resource, ctx.subresource),
     )  # fmt: skip
     if entries:
@@ -87,6 +87,11 @@ def refuse_undeclared(resource: Resource, config: dict[str, Any]) -> None:
 
 def _stored_node(resource: Resource) -> Any:
     return resource.custom.node if resource.custom is not None else definitions.node_for(resource.storage_kind)
+
+
+def _judged_version(resource: Resource) -> str:
+    kind = resource.storage_kind if resource.remote is None else resource.kind
+    return kind.api_version
 
 
 def _served_node(resource: Resource) -> Any:

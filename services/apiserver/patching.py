@@ -9,6 +9,7 @@ import orjson
 
 from machinery.api import errors
 from services.apiserver import codec, ownership, scale
+from services.apiserver.conversion import judged
 from services.apiserver.registry import metadata as meta
 from services.apiserver.registry.resource import Resource
 from services.apiserver.request import Request, WriteOptions
@@ -26,19 +27,17 @@ def apply_patch(
     options: WriteOptions,
     warnings: list[str],
 ) -> dict[str, Any]:
-    """The stored object `old` (which may be changed) with the patch applied, as the storage version. Appends to
-    `warnings`.
+    """The object `old` (which may be changed) with the patch applied, as writes are judged (`conversion.judged`).
+    Appends to `warnings`.
 
     Raises BadRequest, Invalid, Conflict (apply).
     """
-    from services.apiserver.writes import to_stored
-
     resource = req.resource
     if req.subresource == "scale":
         document = orjson.loads(scale.to_scale(resource, old))
         scale.apply_scale(resource, old, _patched(resource, patch_type, patch, document, "autoscaling/v1"))
         return old
-    document = old if resource.as_stored else _to_served(resource, old)
+    document = old if resource.as_stored or resource.remote is not None else _to_served(resource, old)
     if patch_type == "apply":
         if not isinstance(patch, dict):
             raise errors.BadRequest("an apply patch must be an object")
@@ -46,13 +45,13 @@ def apply_patch(
         ownership.refuse_undeclared(resource, applied)
         warnings += writer.take_in(resource, applied, options)
         meta.place(resource, meta.metadata_of(applied), req.namespace, req.name)
-        return to_stored(resource, ownership.apply_existing(req, document, applied, options))
+        return judged(resource, ownership.apply_existing(req, document, applied, options))
     body = _patched(resource, patch_type, patch, document, "")
     warnings += writer.take_in(resource, body, options)
     metadata = meta.metadata_of(body)
     if metadata.get("name") != req.name or (resource.namespaced and metadata.get("namespace") != req.namespace):
         meta.place(resource, metadata, req.namespace, req.name)
-    return to_stored(resource, body)
+    return judged(resource, body)
 
 
 def _patched(

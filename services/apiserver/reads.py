@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from machinery.api import errors
-from services.apiserver import codec, scale
+from services.apiserver import codec, conversion, scale
 from services.apiserver.continuation import Continuation, Snapshots
 from services.apiserver.registry.resource import Resource
 from services.apiserver.request import ListOptions, Request, WatchOptions
@@ -47,15 +47,13 @@ class ListResult:
     revision: int
     continue_token: str = ""
     remaining: int | None = None
-    # Set where the served version is not the stored one.
-    resource: Resource | None = None
+    # The objects' JSON where the served version is not the stored one; see `Reader.convert`.
+    converted: list[bytes] | None = None
 
     @property
     def items(self) -> list[bytes]:
         """The objects' JSON, in order."""
-        if self.resource is not None:
-            return [codec.reversion(self.resource, entry.value) for entry in self.entries]
-        return [entry.value for entry in self.entries]
+        return self.converted if self.converted is not None else [entry.value for entry in self.entries]
 
 
 class Reader:
@@ -79,9 +77,11 @@ class Reader:
             if entry is None:
                 raise resource.not_found(req.name)
             value = entry.value
+        if not resource.as_stored:
+            value = await conversion.served(resource, value)
         if req.subresource == "scale":
             return scale.to_scale(resource, codec.decode(value))
-        return value if resource.as_stored else codec.reversion(resource, value)
+        return value
 
     async def _get_at(self, req: Request, revision: int) -> bytes:
         key = Key(req.resource.storage, req.namespace, req.name)
@@ -98,11 +98,10 @@ class Reader:
     # --- many
 
     async def list(self, req: Request, options: ListOptions) -> ListResult:
-        """The objects that are selected."""
+        """The objects that are selected, as they are stored; `convert` brings them to the version of the request."""
         resource = req.resource
         check_list_options(options)
         selection = select(resource, req.namespace, req.name, options.label_selector, options.field_selector)
-        reversion = None if resource.as_stored else resource
         if options.continue_token:
             page = await self._continued(resource, selection, options)
         elif options.resource_version_match == "Exact":
@@ -119,7 +118,14 @@ class Reader:
                 page = ListResult(cache.select(selection), revision)
             else:
                 page = self._page(resource, selection, cache.listed(selection.namespace), revision, limit, "")
-        page.resource = reversion
+        return page
+
+    async def convert(self, resource: Resource, page: ListResult) -> ListResult:
+        """The same page with its items as the version that `resource` serves. Raises InternalError if a webhook
+        fails.
+        """
+        if not resource.as_stored:
+            page.converted = await conversion.served_all(resource, [entry.value for entry in page.entries])
         return page
 
     async def _continued(self, resource: Resource, selection: Selection, options: ListOptions) -> ListResult:
@@ -227,7 +233,7 @@ class WatchStream:
         except BaseException:
             await self.aclose()
             raise
-        return [self._converted(event) for event in events] if self._convert else events
+        return await self._converted(events) if self._convert else events
 
     async def _next(self) -> list[WatchEvent]:
         if self._catch_up_after is not None:
@@ -286,10 +292,18 @@ class WatchStream:
         )
         return WatchEvent("BOOKMARK", json.encode(), revision, None)
 
-    def _converted(self, event: WatchEvent) -> WatchEvent:
-        if event.entry is None:
-            return event
-        return WatchEvent(event.type, codec.reversion(self._resource, event.json), event.revision, event.entry)
+    async def _converted(self, events: Sequence[WatchEvent]) -> list[WatchEvent]:
+        """Events as the version that is watched; bookmarks are made as that already."""
+        try:
+            values = await conversion.served_all(self._resource, [e.json for e in events if e.entry is not None])
+        except BaseException:
+            await self.aclose()
+            raise
+        fresh = iter(values)
+        return [
+            event if event.entry is None else WatchEvent(event.type, next(fresh), event.revision, event.entry)
+            for event in events
+        ]
 
 
 async def logged_changes(cache: WatchCache, storage: str, after: int, until: int) -> list[Change]:

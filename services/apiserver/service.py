@@ -77,7 +77,7 @@ class Core:
         )
         self.deleter = Deleter(reader, self.writer)
         parts.writer, parts.deleter = self.writer, self.deleter
-        self.definitions = Definitions(self.registry, self.cache)
+        self.definitions = Definitions(self.registry, self.cache, self.webhooks)
         self.handlers = Handlers(self.registry, reader, self.writer, self.deleter, self.authorizer)
         self.kubelets = KubeletProxy(self.lookup.get, config.kubelet_client, self.lookup.list)
 

@@ -90,7 +90,7 @@ class Change:
             return self.event if old is None else WatchEvent("ADDED", new.value, self.revision, new)
         if was:
             assert old is not None
-            json = codec.with_revision(resource.head, old.value, self.revision)
+            json = codec.with_revision(old.value, self.revision)
             return WatchEvent("DELETED", json, self.revision, old)
         return None
 

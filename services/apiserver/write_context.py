@@ -15,8 +15,8 @@ Operation = Literal["CREATE", "UPDATE", "DELETE", "CONNECT"]
 
 @dataclass(slots=True)
 class WriteContext:
-    """A write. `obj` is the object as it would be stored (of the storage version) and belongs to the write: it is
-    changed in place.
+    """A write. `obj` is the object as it would be stored and belongs to the write: it is changed in place. It is of the
+    storage version, or of the request's where a webhook converts (`conversion.judged`).
 
     `old` is what is stored now (None for CREATE), decoded for this write only; treat it as read-only.
     """

@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 
 from machinery.api import errors
-from services.apiserver import codec, ownership, scale
+from services.apiserver import codec, conversion, ownership, scale
 from services.apiserver.admission.chain import Chain
 from services.apiserver.commits import Changed, Committer, Taken, key_of
 from services.apiserver.lookup import Lookup
@@ -62,7 +62,7 @@ class Writer:
         if body["metadata"].get("resourceVersion") not in (None, "", "0"):
             raise errors.BadRequest("resourceVersion should not be set on objects to be created")
         return await self.insert(
-            WriteContext(req, "CREATE", to_stored(resource, body), None, options, self.lookup, warnings)
+            WriteContext(req, "CREATE", conversion.judged(resource, body), None, options, self.lookup, warnings)
         )
 
     async def insert(self, ctx: WriteContext) -> WriteResult:
@@ -121,11 +121,12 @@ class Writer:
 
     async def _insert_judged(self, ctx: WriteContext) -> WriteResult:
         resource = ctx.resource
+        obj = ctx.obj if resource.remote is None else await conversion.stored(resource, ctx.obj)
         if ctx.dry_run:
-            json = codec.splice(resource.head, 0, codec.encode_tail(ctx.obj)).replace(b'"resourceVersion":"0",', b"", 1)
-            return self._result(resource, json, 0, ctx, created=True)
-        event = await self.committer.create(resource, ctx.obj, ctx.options.fence, ctx.extra)
-        return self._result(resource, event.value, event.revision, ctx, created=True)
+            json = codec.splice(resource.head, 0, codec.encode_tail(obj)).replace(b'"resourceVersion":"0",', b"", 1)
+            return await self._result(resource, json, 0, ctx, created=True)
+        event = await self.committer.create(resource, obj, ctx.options.fence, ctx.extra)
+        return await self._result(resource, event.value, event.revision, ctx, created=True)
 
     # --- update
 
@@ -140,7 +141,7 @@ class Writer:
         metadata = meta.metadata_of(body)
         meta.place(resource, metadata, req.namespace, req.name)
         wanted_version = metadata.get("resourceVersion") or ""
-        stored = to_stored(resource, body)
+        stored = conversion.judged(resource, body)
         entry = self.cache.of(resource.storage).get(req.namespace, req.name)
         if entry is None:
             if resource.strategy.create_on_update and not sub and wanted_version in ("", "0"):
@@ -211,7 +212,9 @@ class Writer:
             )
         patch["metadata"].pop("resourceVersion", None)
         obj = ownership.apply_new(req, patch, options)
-        ctx = WriteContext(req, "CREATE", to_stored(resource, obj), None, options, self.lookup, warnings, applied=True)
+        ctx = WriteContext(
+            req, "CREATE", conversion.judged(resource, obj), None, options, self.lookup, warnings, applied=True
+        )
         try:
             return await self.insert(ctx)
         except errors.AlreadyExists:
@@ -229,9 +232,10 @@ class Writer:
             entry = self.cache.of(resource.storage).get(req.namespace, req.name)
             if entry is None:
                 raise resource.not_found(req.name)
+            value = entry.value if resource.remote is None else await conversion.served(resource, entry.value)
             # Two decodes: `make` may change its argument, and admission compares with the old state.
-            new = make(codec.decode(entry.value))
-            old = codec.decode(entry.value)
+            new = make(codec.decode(value))
+            old = codec.decode(value)
             ctx = WriteContext(req, "UPDATE", new, old, options, self.lookup, warnings, applied=applied)
             wanted = new["metadata"].get("resourceVersion") or ""
             if wanted not in ("", "0") and wanted != old["metadata"]["resourceVersion"]:
@@ -251,12 +255,12 @@ class Writer:
         if await self.admission.mutate(ctx):
             resource.schema.default(ctx.obj)
         strategy.bump_generation(ctx)
-        if same_but_ownership(ctx.obj, old):
+        if same_but_ownership(ctx.obj, old) and (resource.remote is None or entry.value.startswith(resource.head)):
             # Nothing to judge; who owns what may still have changed.
             if not ctx.applied:
                 ownership.record_update(ctx)
             if ownership.same(ctx.metadata, old["metadata"]):
-                return self._result(resource, entry.value, entry.revision, ctx)
+                return await self._result(resource, entry.value, entry.revision, ctx)
         else:
             strategy.allocate(ctx)
             causes = list(resource.schema.validate_update(ctx.obj, old, ctx.subresource))
@@ -266,15 +270,16 @@ class Writer:
             await self.admission.validate(ctx)
             if not ctx.applied:
                 ownership.record_update(ctx)
-        tail = codec.encode_tail(ctx.obj)
+        obj = ctx.obj if resource.remote is None else await conversion.stored(resource, ctx.obj)
+        tail = codec.encode_tail(obj)
         if ctx.dry_run:
-            return self._result(resource, codec.splice(resource.head, entry.revision, tail), entry.revision, ctx)
-        if ends_deletion(ctx.resource, ctx.obj):
-            extra = [*ctx.extra, *strategy.release(ctx.obj)]
+            return await self._result(resource, codec.splice(resource.head, entry.revision, tail), entry.revision, ctx)
+        if ends_deletion(ctx.resource, obj):
+            extra = [*ctx.extra, *strategy.release(obj)]
             event = await self.committer.remove(resource, entry, tail, ctx.options.fence, extra)
         else:
-            event = await self.committer.replace(resource, entry, ctx.obj, tail, ctx.options.fence, ctx.extra)
-        return self._result(resource, event.value, event.revision, ctx)
+            event = await self.committer.replace(resource, entry, obj, tail, ctx.options.fence, ctx.extra)
+        return await self._result(resource, event.value, event.revision, ctx)
 
     async def admit_connect(self, req: Request, body: dict[str, Any]) -> None:
         """Ask admission about a stream."""
@@ -292,10 +297,10 @@ class Writer:
         warnings = resource.schema.take_in(body, validation, options.duplicate_fields)
         return [] if options.field_validation == "Ignore" else warnings
 
-    def _result(
+    async def _result(
         self, resource: Resource, json: bytes, revision: int, ctx: WriteContext, *, created: bool = False
     ) -> WriteResult:
-        served = json if resource.as_stored else codec.reversion(resource, json)
+        served = json if resource.as_stored else await conversion.served(resource, json)
         return WriteResult(served, created, ctx.warnings, revision)
 
     def committed(self, event: Event) -> WriteResult:
@@ -316,16 +321,6 @@ def check_kind(resource: Resource, body: dict[str, Any]) -> None:
             f"({kind.api_version}, Kind={kind.kind})"
         )
     body["kind"], body["apiVersion"] = kind.kind, kind.api_version
-
-
-def to_stored(resource: Resource, obj: dict[str, Any]) -> dict[str, Any]:
-    """An object of the served version as one of the storage version."""
-    if resource.kind == resource.storage_kind:
-        return obj
-    if resource.conversion is not None:
-        obj = resource.conversion.to_stored(obj)
-    obj["apiVersion"] = resource.storage_kind.api_version
-    return obj
 
 
 def same_but_ownership(new: dict[str, Any], old: dict[str, Any]) -> bool:

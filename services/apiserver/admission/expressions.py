@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from services.apiserver.admission.review import request_of
+from services.apiserver.admission.review import Seen, request_of
 from services.apiserver.registry.resource import Resource
 from services.apiserver.write_context import WriteContext
 
@@ -15,8 +15,8 @@ VARIABLES = ("object", "oldObject", "request", "params", "namespaceObject", "var
 class Bound:
     """What expressions see of a write. Made once a write and row; `variables` grows as a policy's are evaluated."""
 
-    def __init__(self, ctx: WriteContext, row: Resource, params: Any = None) -> None:
-        request = request_of(ctx, row)
+    def __init__(self, ctx: WriteContext, row: Resource, seen: Seen, params: Any = None) -> None:
+        request = request_of(ctx, row, seen)
         namespace = ctx.lookup.get("namespaces", "", ctx.namespace) if ctx.namespace else None
         self.values: dict[str, Any] = {
             "object": request.pop("object"),

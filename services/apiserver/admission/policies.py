@@ -17,8 +17,9 @@ from machinery.api.selectors import from_label_selector
 from machinery.component import logs
 from services.apiserver import codec
 from services.apiserver.admission import rules
-from services.apiserver.admission.chain import Plugin
+from services.apiserver.admission.chain import AsyncPlugin
 from services.apiserver.admission.expressions import Bound, conditions_hold
+from services.apiserver.admission.review import Seen, seen_as
 from services.apiserver.registry.resource import Registry, Resource
 from services.apiserver.watch_cache import WatchCache
 from services.apiserver.write_context import WriteContext
@@ -34,7 +35,7 @@ _ERRORS: dict[str, type[errors.ApiError]] = {
 }
 
 
-class ValidatingPolicies(Plugin):
+class ValidatingPolicies(AsyncPlugin):
     """Judges writes by the policies that are bound to them."""
 
     operations = frozenset(("CREATE", "UPDATE", "DELETE", "CONNECT"))
@@ -49,7 +50,7 @@ class ValidatingPolicies(Plugin):
     def cares(self, ctx: WriteContext) -> bool:
         return ctx.resource.storage not in rules.EXEMPT
 
-    def validate(self, ctx: WriteContext) -> None:
+    async def validate_async(self, ctx: WriteContext) -> None:
         for policy, bindings in self._policies():
             spec = policy["spec"]
             row = rules.resources_match(spec.get("matchConstraints") or {}, ctx, self._registry)
@@ -57,7 +58,7 @@ class ValidatingPolicies(Plugin):
                 continue
             for binding in bindings:
                 if rules.resources_match(binding["spec"].get("matchResources"), ctx, self._registry) is not None:
-                    self._judge(ctx, row, policy, binding)
+                    self._judge(ctx, row, await seen_as(ctx, row), policy, binding)
 
     def _policies(self) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
         if not self._following:
@@ -77,7 +78,9 @@ class ValidatingPolicies(Plugin):
     def _forget(self, _old: Any, _new: Any) -> None:
         self._bound = None
 
-    def _judge(self, ctx: WriteContext, row: Resource, policy: dict[str, Any], binding: dict[str, Any]) -> None:
+    def _judge(
+        self, ctx: WriteContext, row: Resource, seen: Seen, policy: dict[str, Any], binding: dict[str, Any]
+    ) -> None:
         closed = policy["spec"].get("failurePolicy", "Fail") == "Fail"
         name, bound_by = policy["metadata"]["name"], binding["metadata"]["name"]
         try:
@@ -87,7 +90,7 @@ class ValidatingPolicies(Plugin):
                 raise _denied(name, bound_by, f"failed to configure binding: {err}", "Invalid") from err
             return
         for params in parameters:
-            for problem, reason in violations(policy["spec"], Bound(ctx, row, params), closed=closed):
+            for problem, reason in violations(policy["spec"], Bound(ctx, row, seen, params), closed=closed):
                 self._act(ctx, name, bound_by, binding["spec"].get("validationActions") or ["Deny"], problem, reason)
 
     def _act(self, ctx: WriteContext, name: str, bound_by: str, actions: list[str], problem: str, reason: str) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from services.apiserver import codec
@@ -14,8 +15,24 @@ from services.apiserver.write_context import WriteContext
 _OPTIONS = {"CREATE": "CreateOptions", "UPDATE": "UpdateOptions", "DELETE": "DeleteOptions"}
 
 
-def request_of(ctx: WriteContext, row: Resource) -> dict[str, Any]:
-    """The AdmissionRequest, with objects of the version that `row` serves."""
+Seen = tuple[dict[str, Any] | None, dict[str, Any] | None]
+"""The object and the old object of a write, as a webhook or an expression is shown them."""
+
+
+async def seen_as(ctx: WriteContext, row: Resource) -> Seen:
+    """The write's objects as the version that `row` serves. Raises InternalError if a conversion webhook fails."""
+    obj = None if ctx.operation == "DELETE" else ctx.obj
+    if row.remote is None:
+        return served(row, obj) if obj is not None else None, served(row, ctx.old) if ctx.old is not None else None
+    if row is ctx.resource:
+        return obj, ctx.old
+    states = [state for state in (obj, ctx.old) if state is not None]
+    converted = iter(await row.remote.convert([copy.deepcopy(state) for state in states], row.kind.api_version))
+    return next(converted) if obj is not None else None, next(converted) if ctx.old is not None else None
+
+
+def request_of(ctx: WriteContext, row: Resource, seen: Seen) -> dict[str, Any]:
+    """The AdmissionRequest, with objects as the version that `row` serves (`seen_as`)."""
     kind, own = row.kind, ctx.resource.kind
     request: dict[str, Any] = {
         "uid": new_uid(),
@@ -27,8 +44,8 @@ def request_of(ctx: WriteContext, row: Resource) -> dict[str, Any]:
         "operation": ctx.operation,
         "userInfo": user_info(ctx.user),
         "dryRun": ctx.dry_run,
-        "object": None if ctx.operation == "DELETE" else served(row, ctx.obj),
-        "oldObject": served(row, ctx.old) if ctx.old is not None else None,
+        "object": seen[0],
+        "oldObject": seen[1],
     }
     if ctx.subresource:
         request["subResource"] = request["requestSubResource"] = ctx.subresource

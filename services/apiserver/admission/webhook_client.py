@@ -54,12 +54,9 @@ class WebhookClient:
                     allow_redirects=False,
                     headers={"Content-Type": "application/json", "Accept": "application/json"},
                 ) as response:  # fmt: skip
-                    raw = await response.content.read(ANSWER_BYTES_MAX + 1)
                     if response.status != 200:
                         raise WebhookFailed(f"an error on the server ({response.status} {response.reason})")
-                    if len(raw) > ANSWER_BYTES_MAX:
-                        raise WebhookFailed(f"the answer is longer than {ANSWER_BYTES_MAX} bytes")
-                    return orjson.loads(raw)
+                    return orjson.loads(await _whole(response))
         except TimeoutError as err:
             raise WebhookFailed(f'Post "{url}?timeout={timeout_seconds:g}s": context deadline exceeded') from err
         except (aiohttp.ClientError, ssl.SSLError, OSError) as err:
@@ -119,6 +116,18 @@ class WebhookClient:
                 raise WebhookFailed(f"unable to load root certificates: {err}") from err
             self._contexts[bundle] = context
         return context
+
+
+async def _whole(response: aiohttp.ClientResponse) -> bytes:
+    """The answer's body. Raises WebhookFailed before it is larger than what may be read."""
+    parts: list[bytes] = []
+    size = 0
+    async for part in response.content.iter_any():
+        size += len(part)
+        if size > ANSWER_BYTES_MAX:
+            raise WebhookFailed(f"the answer is longer than {ANSWER_BYTES_MAX} bytes")
+        parts.append(part)
+    return b"".join(parts)
 
 
 def failed(name: str, reason: str) -> errors.InternalError:

@@ -17,11 +17,11 @@ from typing import Any
 import orjson
 
 from machinery.api import errors
-from services.apiserver import codec
+from services.apiserver import codec, conversion
 from services.apiserver.admission import rules
 from services.apiserver.admission.chain import AsyncPlugin
 from services.apiserver.admission.expressions import Bound, conditions_hold
-from services.apiserver.admission.review import request_of
+from services.apiserver.admission.review import request_of, seen_as
 from services.apiserver.admission.webhook_client import WebhookClient, WebhookFailed, failed
 from services.apiserver.registry.resource import Registry, Resource
 from services.apiserver.watch_cache import WatchCache
@@ -78,7 +78,7 @@ class Webhooks(AsyncPlugin):
     def _forget(self, _old: Any, _new: Any) -> None:
         self._hooks = None
 
-    def wanted(self, hook: _Hook, ctx: WriteContext) -> Resource | None:
+    async def wanted(self, hook: _Hook, ctx: WriteContext) -> Resource | None:
         """The row as which the hook is asked about this write; None if it is not. Raises InternalError (conditions,
         failing closed)."""
         spec = hook.spec
@@ -92,7 +92,7 @@ class Webhooks(AsyncPlugin):
             return None
         conditions = spec.get("matchConditions")
         if conditions:
-            hold, problem = conditions_hold(conditions, Bound(ctx, row))
+            hold, problem = conditions_hold(conditions, Bound(ctx, row, await seen_as(ctx, row)))
             if problem and hook.fails_closed:
                 raise failed(hook.name, f"match conditions could not be evaluated: {problem}")
             if not hold:
@@ -104,7 +104,7 @@ class Webhooks(AsyncPlugin):
     async def ask(self, hook: _Hook, ctx: WriteContext, row: Resource) -> Mapping[str, Any] | None:
         """The hook's answer; None if it failed and may be ignored. Raises InternalError, or what the hook refuses
         with."""
-        request = request_of(ctx, row)
+        request = request_of(ctx, row, await seen_as(ctx, row))
         review = {"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": request}
         timeout = hook.spec.get("timeoutSeconds") or TIMEOUT_SECONDS
         try:
@@ -144,7 +144,7 @@ class MutatingWebhooks(Webhooks):
         return bool(changed_by)
 
     async def _apply(self, hook: _Hook, ctx: WriteContext) -> bool:
-        row = self.wanted(hook, ctx)
+        row = await self.wanted(hook, ctx)
         if row is None:
             return False
         response = await self.ask(hook, ctx, row)
@@ -156,15 +156,14 @@ class MutatingWebhooks(Webhooks):
                 f'admission webhook "{hook.name}" attempted to modify the object, '
                 "which is not supported for this operation"
             )
-        return self._patched(hook, ctx, row, patch)
+        return await self._patched(hook, ctx, row, patch)
 
-    def _patched(self, hook: _Hook, ctx: WriteContext, row: Resource, patch: str) -> bool:
+    async def _patched(self, hook: _Hook, ctx: WriteContext, row: Resource, patch: str) -> bool:
         from services.apiserver.patch import json_patch
-        from services.apiserver.writes import to_stored
 
         try:
             operations = orjson.loads(base64.b64decode(patch))
-            document = request_of(ctx, row)["object"]
+            document, _ = await seen_as(ctx, row)
             changed = json_patch.apply(copy.deepcopy(document), operations)
         except (ValueError, errors.ApiError) as err:
             raise errors.InternalError(
@@ -174,7 +173,9 @@ class MutatingWebhooks(Webhooks):
             return False
         # What the webhook added may be unknown to the kind, or not in its canonical form.
         row.schema.take_in(changed, "Ignore")
-        ctx.obj = to_stored(row, changed)
+        if row.remote is not None:
+            changed = (await row.remote.convert([changed], ctx.resource.kind.api_version))[0]
+        ctx.obj = conversion.judged(row, changed)
         return True
 
 
@@ -185,7 +186,7 @@ class ValidatingWebhooks(Webhooks):
     storage = f"validatingwebhookconfigurations.{rules.GROUP}"
 
     async def validate_async(self, ctx: WriteContext) -> None:
-        due = [(hook, row) for hook in self.hooks() if (row := self.wanted(hook, ctx)) is not None]
+        due = [(hook, row) for hook in self.hooks() if (row := await self.wanted(hook, ctx)) is not None]
         if len(due) == 1:
             await self.ask(due[0][0], ctx, due[0][1])
             return

@@ -16,6 +16,8 @@ from typing import Any
 from machinery.api import errors
 from machinery.component import logs
 from services.apiserver import codec
+from services.apiserver.admission.webhook_client import WebhookClient
+from services.apiserver.crd.conversion import WebhookConversion
 from services.apiserver.crd.names import accepted
 from services.apiserver.crd.rows import rows_of
 from services.apiserver.deletion import Deleter
@@ -35,9 +37,10 @@ _OPTIONS = WriteOptions(field_manager="kube-apiserver", field_validation="Ignore
 class Definitions:
     """Keeps the registry in step with the definitions."""
 
-    def __init__(self, registry: Registry, cache: WatchCache) -> None:
+    def __init__(self, registry: Registry, cache: WatchCache, webhooks: WebhookClient) -> None:
         self._registry = registry
         self._cache = cache
+        self._webhooks = webhooks
         # Names of definitions to look at; None in the queue would be senseless, so the set is the queue.
         self._due: set[str] = set()
         self._wake = asyncio.Event()
@@ -76,7 +79,8 @@ class Definitions:
         if self._served_by_another(definition):
             return
         spec = definition["spec"]
-        rows = rows_of(definition)
+        converted = (spec.get("conversion") or {}).get("strategy") == "Webhook"
+        rows = rows_of(definition, WebhookConversion(self._webhooks, definition) if converted else None)
         self._registry.replace_custom(spec["group"], spec["names"]["plural"], rows)
         self._cache.reindex(rows[0].storage if rows else "")
 

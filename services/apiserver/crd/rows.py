@@ -7,6 +7,7 @@ from typing import Any
 
 from machinery.api.errors import Cause
 from machinery.api.kinds import Kind
+from services.apiserver.crd.conversion import WebhookConversion
 from services.apiserver.registry.resource import GET_PATCH_UPDATE, READ_WRITE, Conversion, Resource, Subresource
 from services.apiserver.registry.strategy import Strategy, keep
 from services.apiserver.schema.custom import CustomSchema
@@ -109,8 +110,11 @@ class CustomStrategy(Strategy):
             ctx.metadata["generation"] = ctx.old["metadata"].get("generation", 0) + 1
 
 
-def rows_of(definition: dict[str, Any], conversion: Conversion | None = None) -> list[Resource]:
-    """The rows that an established definition serves. All share a storage and what is extracted for field selectors."""
+def rows_of(definition: dict[str, Any], remote: WebhookConversion | None = None) -> list[Resource]:
+    """The rows that an established definition serves. All share a storage and what is extracted for field selectors.
+
+    `remote` converts between its versions, if its strategy is Webhook.
+    """
     spec = definition["spec"]
     names, group, plural = spec["names"], spec["group"], spec["names"]["plural"]
     namespaced = spec.get("scope") == "Namespaced"
@@ -128,7 +132,7 @@ def rows_of(definition: dict[str, Any], conversion: Conversion | None = None) ->
     # Objects that were written while another version was the stored one still have its apiVersion.
     mixed = len((definition.get("status") or {}).get("storedVersions") or ()) > 1
     return [
-        _row(definition, version, stored_kind, selectable[version["name"]], extracted, conversion, mixed=mixed)
+        _row(definition, version, stored_kind, selectable[version["name"]], extracted, remote, mixed=mixed)
         for version in spec["versions"]
         if version.get("served")
     ]
@@ -136,7 +140,7 @@ def rows_of(definition: dict[str, Any], conversion: Conversion | None = None) ->
 
 def _row(
     definition: dict[str, Any], version: dict[str, Any], stored_kind: Kind, selectable: tuple[str, ...],
-    extracted: tuple[str, ...], conversion: Conversion | None, *, mixed: bool,
+    extracted: tuple[str, ...], remote: WebhookConversion | None, *, mixed: bool,
 ) -> Resource:  # fmt: skip
     spec = definition["spec"]
     names = spec["names"]
@@ -151,7 +155,10 @@ def _row(
         subresources["scale"] = Subresource(
             "scale", Kind(group, api, scale, kind.plural, kind.namespaced), GET_PATCH_UPDATE
         )
-    if conversion is None and definition["metadata"].get("generation", 1) > 1 and custom.judge.has_defaults:
+    conversion: Conversion | None = None
+    if remote is not None:
+        mixed = mixed or remote.defaults_on_read(version["name"])
+    elif definition["metadata"].get("generation", 1) > 1 and custom.judge.has_defaults:
         conversion = DefaultedOnRead(custom)
     terminating = "deletionTimestamp" in definition["metadata"]
     standard = ("metadata.name", "metadata.namespace") if kind.namespaced else ("metadata.name",)
@@ -167,6 +174,7 @@ def _row(
         storage=kind.resource,
         storage_kind=stored_kind,
         conversion=conversion,
+        remote=remote,
         selectable_fields=standard + selectable,
         extracted=extracted,
         positions={path: extracted.index(path) for path in selectable},

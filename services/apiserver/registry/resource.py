@@ -8,7 +8,7 @@ storage version does not.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -46,6 +46,24 @@ class Conversion(Protocol):
         ...
 
 
+class RemoteConversion(Protocol):
+    """The same by a server that has to be asked: the webhook of a custom resource. Raises InternalError where it
+    fails.
+    """
+
+    async def served_all(self, resource: Resource, values: Sequence[bytes]) -> list[bytes]:
+        """Stored bytes as the version that `resource` serves."""
+        ...
+
+    async def stored(self, resource: Resource, obj: dict[str, Any]) -> dict[str, Any]:
+        """An object as the storage version."""
+        ...
+
+    async def convert(self, objects: list[dict[str, Any]], api_version: str) -> list[dict[str, Any]]:
+        """Objects as any version."""
+        ...
+
+
 @dataclass(eq=False, slots=True)
 class Resource:
     """One row: what clients know about a resource, and how it behaves."""
@@ -63,6 +81,8 @@ class Resource:
     # The version that is stored; the same as `kind` except for rows that convert.
     storage_kind: Kind = None  # type: ignore[assignment]
     conversion: Conversion | None = None
+    # Set where a webhook converts; then writes are judged as the served version.
+    remote: RemoteConversion | None = None
     # Paths that a field selector may name, metadata.name and metadata.namespace included.
     selectable_fields: tuple[str, ...] = ("metadata.name", "metadata.namespace")
     # The paths whose values are kept beside every stored object, in order: the same for all rows that share a storage.
