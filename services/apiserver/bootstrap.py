@@ -54,6 +54,7 @@ class Bootstrap:
         # Together, so that they share commits.
         await asyncio.gather(*(self._ensure(obj) for obj in missing))
         await self._ensure(self._service())
+        await self._ensure(self._service_range())
         await self.publish()
 
     async def keep_published(self) -> None:
@@ -100,6 +101,14 @@ class Bootstrap:
                 "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": self._port}],
                 "sessionAffinity": "None",
             },
+        }
+
+    def _service_range(self) -> dict[str, Any]:
+        return {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "ServiceCIDR",
+            "metadata": {"name": "kubernetes"},
+            "spec": {"cidrs": [str(self._network)]},
         }
 
     def _endpoints(self) -> dict[str, Any]:

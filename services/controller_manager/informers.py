@@ -12,7 +12,7 @@ from machinery.api import kinds, objects
 from machinery.api.kinds import Kind
 from machinery.client.api_client import ApiClient
 from machinery.client.informer import Informer, Lister, wait_synced
-from services.controller_manager.views import cluster, meta, pod, workloads
+from services.controller_manager.views import addresses, cluster, meta, pod, workloads
 
 VIEWS: dict[Kind, type[Any]] = {
     kinds.POD: pod.Pod,
@@ -39,6 +39,7 @@ VIEWS: dict[Kind, type[Any]] = {
     kinds.RESOURCE_QUOTA: cluster.ResourceQuota,
     kinds.CERTIFICATE_SIGNING_REQUEST: cluster.CertificateSigningRequest,
     kinds.CLUSTER_ROLE: cluster.ClusterRole,
+    kinds.SERVICE_CIDR: addresses.ServiceCidr,
     kinds.CUSTOM_RESOURCE_DEFINITION: cluster.CustomResourceDefinition,
 }
 

@@ -75,6 +75,9 @@ CONTROLLERS: tuple[Entry, ...] = (
     _entry("csrcleaner", "csr", "CsrCleaner"),
     _entry("legacy-serviceaccount-token-cleaner-controller", "token_cleanup", "AccountTokenCleaner"),
     _entry("token-cleaner-controller", "token_cleanup", "BootstrapTokenCleaner"),
+    _entry("bootstrap-signer-controller", "bootstrap_signer", "BootstrapSigner"),
+    _entry("ttl-controller", "node_ttl", "NodeTtlController"),
+    _entry("service-cidr-controller", "service_cidr", "ServiceCidrController"),
     _entry("garbage-collector", "garbage_collector", "GarbageCollector"),
     _entry("pod-garbage-collector", "pod_gc", "PodGarbageCollector"),
 )

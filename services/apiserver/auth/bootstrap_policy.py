@@ -268,7 +268,7 @@ _CLUSTER_BINDINGS: dict[str, tuple[tuple[str, str], ...]] = {
 _ROLES: dict[tuple[str, str], str] = {
     ("kube-public", "system:controller:bootstrap-signer"): """
         READ | core | configmaps
-        update | core | configmaps | cluster-info
+        patch,update | core | configmaps | cluster-info
         create,patch,update | core,events.k8s.io | events
         """,
     ("kube-system", "extension-apiserver-authentication-reader"): """
@@ -293,11 +293,11 @@ _ROLES: dict[tuple[str, str], str] = {
 _ROLE_BINDINGS: dict[tuple[str, str], tuple[str, tuple[tuple[str, str], ...]]] = {
     ("kube-public", "system:controller:bootstrap-signer"): (
         "system:controller:bootstrap-signer",
-        (("ServiceAccount", "kube-system/bootstrap-signer"),),
+        (("ServiceAccount", "kube-system/bootstrap-signer"), ("User", "system:kube-controller-manager")),
     ),
     ("kube-system", "system:controller:bootstrap-signer"): (
         "system:controller:bootstrap-signer",
-        (("ServiceAccount", "kube-system/bootstrap-signer"),),
+        (("ServiceAccount", "kube-system/bootstrap-signer"), ("User", "system:kube-controller-manager")),
     ),
     ("kube-system", "system:controller:cloud-provider"): (
         "system:controller:cloud-provider",

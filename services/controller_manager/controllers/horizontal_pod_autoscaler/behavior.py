@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from machinery.api.quantity import parse_quantity
+from services.controller_manager.controllers.horizontal_pod_autoscaler.replicas import Tolerance
+
 DOWN_WINDOW_SECONDS = 300
 _UP_DEFAULT = {
     "stabilizationWindowSeconds": 0,
@@ -29,6 +32,12 @@ class Memory:
 
     recommendations: list[tuple[datetime, int]] = field(default_factory=list)
     changes: list[tuple[datetime, int]] = field(default_factory=list)
+
+    def begin(self, current: int, now: datetime) -> None:
+        """A scale that is met for the first time was right so far: a restart of this process must not shrink at once
+        what a window would have held."""
+        if not self.recommendations:
+            self.recommendations.append((now, current))
 
     def forget(self, before: datetime) -> None:
         """Drop what no window reaches any more."""
@@ -53,6 +62,14 @@ def rules(spec: dict[str, Any], direction: str) -> dict[str, Any]:
     default = _UP_DEFAULT if direction == "scaleUp" else _DOWN_DEFAULT
     given = (spec.get("behavior") or {}).get(direction) or {}
     return {**default, **{name: value for name, value in given.items() if value is not None}}
+
+
+def tolerance(spec: dict[str, Any]) -> Tolerance:
+    """How far a metric may be off its target (KEP 4951)."""
+    given = {name: rules(spec, rule).get("tolerance") for name, rule in (("up", "scaleUp"), ("down", "scaleDown"))}
+    return Tolerance(
+        **{name: parse_quantity(text).milli_value / 1000 for name, text in given.items() if text is not None}
+    )
 
 
 def limit(spec: dict[str, Any], current: int, wanted: int, memory: Memory, now: datetime) -> Limited:
@@ -95,7 +112,7 @@ def _stabilize(
 ) -> tuple[int, tuple[str, str] | None]:
     def recent(rule: dict[str, Any]) -> list[int]:
         since = now - timedelta(seconds=rule.get("stabilizationWindowSeconds") or 0)
-        return [replicas for at, replicas in memory.recommendations if at >= since] or [wanted]
+        return [wanted, *(replicas for at, replicas in memory.recommendations if at > since)]
 
     lowest, highest = min(recent(up)), max(recent(down))
     out = current

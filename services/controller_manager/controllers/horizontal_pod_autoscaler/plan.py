@@ -92,6 +92,7 @@ class _Step:
             self._say("ScalingActive", "False", err.reason, f"the HPA was unable to compute the replica count: {err}")
             self.events.append(Emit(WARNING, err.reason, str(err)))
             return self._end(self.current, "")
+        self.memory.begin(self.current, self.now)
         limited = behavior.limit(self.hpa.spec, self.current, wanted, self.memory, self.now)
         if limited.stabilized is not None:
             self._say("AbleToScale", "True", *limited.stabilized)
@@ -137,6 +138,7 @@ class _Step:
         source = metric[field_name]
         resource, container = source["name"], source.get("container", "")
         target = source["target"]
+        tolerance = behavior.tolerance(self.hpa.spec)
         usage = self.read(resource, container)
         status: dict[str, Any] = {"name": resource}
         if container:
@@ -144,7 +146,7 @@ class _Step:
         words = f"{resource} {'container ' if container else ''}resource"
         if target.get("averageUtilization") is not None:
             proposal = by_utilization(
-                self.current, target["averageUtilization"], resource, self.pods, usage, container, self.now
+                self.current, target["averageUtilization"], resource, self.pods, usage, container, self.now, tolerance
             )
             name = f"{words} utilization (percentage of request)"
             status["current"] = {
@@ -157,7 +159,7 @@ class _Step:
                 raise NoMetric(
                     "InvalidMetricSourceType", f"{words}: neither averageUtilization nor averageValue is given"
                 )
-            proposal = by_average(self.current, milli, resource, self.pods, usage, self.now)
+            proposal = by_average(self.current, milli, resource, self.pods, usage, self.now, tolerance)
             name = words
             status["current"] = {"averageValue": _text(resource, proposal.average_milli)}
         self.metrics.append({"type": kind, field_name: status})

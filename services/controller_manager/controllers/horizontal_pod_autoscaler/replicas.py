@@ -11,9 +11,20 @@ from machinery.api.quantity import parse_quantity
 from services.controller_manager.pods import ready_condition
 from services.controller_manager.views.pod import Pod
 
-TOLERANCE = 0.1
 CPU_INITIALIZATION_SECONDS = 300.0
 INITIAL_READINESS_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """By which part of the target a metric may miss it, below and above, before the scale moves."""
+
+    down: float = 0.1
+    up: float = 0.1
+
+    def holds(self, ratio: float) -> bool:
+        """Whether use to target is near enough to one."""
+        return 1.0 - self.down <= ratio <= 1.0 + self.up
 
 
 class NoMetric(Exception):
@@ -94,6 +105,7 @@ def by_utilization(
     usage: Mapping[str, Usage],
     container: str,
     now: datetime,
+    tolerance: Tolerance = Tolerance(),
 ) -> Proposal:
     """The target is a percentage of what the pods request. Raises NoMetric."""
     requests = _requests(pods, resource, container)
@@ -111,11 +123,18 @@ def by_utilization(
         lambda: _utilization(values, requests, target)[0],
         average,
         utilization,
+        tolerance,
     )
 
 
 def by_average(
-    current: int, target_milli: int, resource: str, pods: Sequence[Pod], usage: Mapping[str, Usage], now: datetime
+    current: int,
+    target_milli: int,
+    resource: str,
+    pods: Sequence[Pod],
+    usage: Mapping[str, Usage],
+    now: datetime,
+    tolerance: Tolerance = Tolerance(),
 ) -> Proposal:
     """The target is an average use. Raises NoMetric."""
     groups = _group(pods, usage, resource, now)
@@ -126,7 +145,7 @@ def by_average(
         return sum(values.values()) / (len(values) * target_milli)
 
     average = sum(values.values()) // len(values)
-    return _propose(current, groups, values, ratio(), lambda name: target_milli, ratio, average, None)
+    return _propose(current, groups, values, ratio(), lambda name: target_milli, ratio, average, None, tolerance)
 
 
 def _propose(
@@ -138,12 +157,13 @@ def _propose(
     again: object,
     average: int,
     utilization: int | None,
+    tolerance: Tolerance,
 ) -> Proposal:
     assert callable(assumed)
     assert callable(again)
     up_with_unready = bool(groups.unready) and ratio > 1.0
     if not up_with_unready and not groups.missing:
-        if abs(1.0 - ratio) <= TOLERANCE:
+        if tolerance.holds(ratio):
             return Proposal(current, average, utilization)
         return Proposal(_ceil(ratio * len(groups.ready)), average, utilization)
     for name in groups.missing:
@@ -151,7 +171,7 @@ def _propose(
     if up_with_unready:
         values |= dict.fromkeys(groups.unready, 0)
     new = again()
-    if abs(1.0 - new) <= TOLERANCE or (ratio < 1.0) != (new < 1.0):
+    if tolerance.holds(new) or (ratio < 1.0) != (new < 1.0):
         return Proposal(current, average, utilization)
     wanted = _ceil(new * len(values))
     if (new < 1.0 and wanted > current) or (new > 1.0 and wanted < current):

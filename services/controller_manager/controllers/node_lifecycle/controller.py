@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 from machinery.api import kinds
 from services.controller_manager.actions import Patch, Plan
 from services.controller_manager.controllers.node_lifecycle import plan as planner
+from services.controller_manager.controllers.node_lifecycle import zones
+from services.controller_manager.controllers.node_lifecycle.plan import Eviction
 from services.controller_manager.informers import NODE
 from services.controller_manager.reconciler import OfKind, reference
 from services.controller_manager.views.meta import condition
@@ -27,6 +29,7 @@ class NodeLifecycleController(OfKind):
         """Nodes and their Leases."""
         self._heartbeats: dict[str, planner.Heartbeat] = {}
         self._evicted_at: dict[str, datetime] = {}
+        self._all_silent = False
         self._announced: set[str] = set()
         self.on(kinds.NODE, self._on_node)
         self.on(kinds.LEASE, self._on_lease)
@@ -62,17 +65,18 @@ class NodeLifecycleController(OfKind):
         if node is None:
             return None
         now = self.env.now()
-        heartbeat = self._heartbeats.setdefault(key, planner.Heartbeat(now, heard=False))
-        may_evict, wait = self._may_evict(node, now)
+        self._heartbeats.setdefault(key, planner.Heartbeat(now, heard=False))
+        eviction, wait = self._may_evict(node, now)
+        heartbeat = self._heartbeats[key]
         pods = self.lister(kinds.POD).by_index(NODE, key)
-        out = planner.plan(node, pods, heartbeat, may_evict, now)
+        out = planner.plan(node, pods, heartbeat, eviction, now)
         if wait is not None:
             out.wake(wait)
         if key not in self._announced:
             self._announced.add(key)
             out.actions.insert(0, planner.registered(node))
         if any(isinstance(action, Patch) and "NoExecute" in str(action.patch) for action in out.actions):
-            self._evicted_at[planner.zone(node)] = now
+            self._evicted_at[zones.zone(node)] = now
         await self._tell_pods(key, out)
         return out
 
@@ -83,18 +87,33 @@ class NodeLifecycleController(OfKind):
                 if pod is not None:
                     await self.apply(key, reference(kinds.POD, pod.metadata), [planner.POD_EVENT])
 
-    def _may_evict(self, node: Node, now: datetime) -> tuple[bool, float | None]:
+    def _may_evict(self, node: Node, now: datetime) -> tuple[Eviction, float | None]:
         """Whether this node may get the taints that evict, and if only the pace forbids it, how long."""
-        if _ready(node) == "True" and (now - self._heartbeats[node.metadata.name].seen).total_seconds() < 1:
-            return False, None
-        zone = planner.zone(node)
-        if zone not in planner.evicting_zones(self.lister(kinds.NODE)):
-            return False, None
+        fresh = (now - self._heartbeats[node.metadata.name].seen).total_seconds() < 1
+        if _ready(node) == "True" and fresh and not self._all_silent:
+            # What most looks at nodes find: then the other nodes need not be counted.
+            return Eviction.HELD, None
+        pace = zones.eviction_pace(self.lister(kinds.NODE))
+        self._notice_outage(pace is None, now)
+        if pace is None:
+            return Eviction.REVOKED, None
+        zone = zones.zone(node)
+        if zone not in pace:
+            return Eviction.HELD, None
         last = self._evicted_at.get(zone)
-        if last is None:
-            return True, None
-        wait = (last + timedelta(seconds=planner.EVICTION_INTERVAL_SECONDS) - now).total_seconds()
-        return (True, None) if wait <= 0 else (False, wait)
+        wait = (last + timedelta(seconds=pace[zone]) - now).total_seconds() if last is not None else 0.0
+        return (Eviction.ALLOWED, None) if wait <= 0 else (Eviction.HELD, wait)
+
+    def _notice_outage(self, all_silent: bool, now: datetime) -> None:
+        """When the last node falls silent, or the first one is back, all of them are judged anew; in the second case
+        from now on, because nobody could have been heard until then."""
+        if all_silent == self._all_silent:
+            return
+        self._all_silent = all_silent
+        for name, heartbeat in self._heartbeats.items():
+            if not all_silent:
+                self._heartbeats[name] = planner.Heartbeat(now, heartbeat.heard)
+            self.add(name)
 
 
 def _ready(node: Node) -> str:

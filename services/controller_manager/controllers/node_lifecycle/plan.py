@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum
 from typing import Any
 
 from machinery.api import kinds
@@ -29,16 +30,10 @@ from services.controller_manager.views.pod import Node, Pod, Taint
 NOT_READY = "node.kubernetes.io/not-ready"
 UNREACHABLE = "node.kubernetes.io/unreachable"
 UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
-REGION_LABEL = "topology.kubernetes.io/region"
-ZONE_LABEL = "topology.kubernetes.io/zone"
 
 GRACE_SECONDS = 50.0
 # A node that has just registered gets longer, because its kubelet is busy starting.
 STARTUP_GRACE_SECONDS = 60.0
-# No more than one node in ten seconds gets its pods evicted, so that a fault in this judgement does little harm.
-EVICTION_INTERVAL_SECONDS = 10.0
-_LARGE_CLUSTER = 50
-_UNHEALTHY_FRACTION = 0.55
 
 _PRESSURE = {
     "MemoryPressure": "node.kubernetes.io/memory-pressure",
@@ -48,6 +43,16 @@ _PRESSURE = {
 }
 _HEARTBEATS = ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure")
 _OURS = frozenset((*_PRESSURE.values(), NOT_READY, UNREACHABLE, UNSCHEDULABLE))
+
+
+class Eviction(Enum):
+    """What the state of the whole cluster means for the taints that drive pods away."""
+
+    ALLOWED = "allowed"
+    # Not now, or not yet: what is there stays, and nothing is added.
+    HELD = "held"
+    # Every node seems to be lost, so the fault is ours: pods that have not left yet stay.
+    REVOKED = "revoked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,7 @@ class Heartbeat:
     heard: bool
 
 
-def plan(node: Node, pods: Iterable[Pod], heartbeat: Heartbeat, may_evict: bool, now: datetime) -> Plan:
+def plan(node: Node, pods: Iterable[Pod], heartbeat: Heartbeat, eviction: Eviction, now: datetime) -> Plan:
     """The writes for one node and the pods on it."""
     out = Plan()
     if node.metadata.deletionTimestamp is not None:
@@ -79,7 +84,7 @@ def plan(node: Node, pods: Iterable[Pod], heartbeat: Heartbeat, may_evict: bool,
     else:
         out.wake(grace - silent_for + 0.1)
     states = {entry.type: entry.status for entry in (*node.status.conditions, *changed)}
-    taints = wanted_taints(node, states, may_evict, now)
+    taints = wanted_taints(node, states, eviction, now)
     if taints is not None:
         patch = {"spec": {"taints": taints or None}}
         # The node may have been written just above, or by its kubelet: taints are replaced whole, so their former state
@@ -116,7 +121,9 @@ def _conditions_patch(node: Node, changed: list[Condition]) -> Patch:
     return Patch(kinds.NODE, "", meta.name, patch, "status", uid=meta.uid, revision=meta.revision)
 
 
-def wanted_taints(node: Node, states: Mapping[str, str], may_evict: bool, now: datetime) -> list[dict[str, Any]] | None:
+def wanted_taints(
+    node: Node, states: Mapping[str, str], eviction: Eviction, now: datetime
+) -> list[dict[str, Any]] | None:
     """All taints that the node should have, those of others included; None if it has them."""
     wanted: set[tuple[str, str]] = set()
     ready = states.get("Ready")
@@ -124,7 +131,8 @@ def wanted_taints(node: Node, states: Mapping[str, str], may_evict: bool, now: d
         key = NOT_READY if ready == "False" else UNREACHABLE
         if ready is not None:
             wanted.add((key, "NoSchedule"))
-            if may_evict or any(taint.key == key and taint.effect == "NoExecute" for taint in node.spec.taints):
+            there = any(taint.key == key and taint.effect == "NoExecute" for taint in node.spec.taints)
+            if eviction is Eviction.ALLOWED or (there and eviction is Eviction.HELD):
                 wanted.add((key, "NoExecute"))
     for kind, key in _PRESSURE.items():
         if states.get(kind) == "True":
@@ -169,36 +177,6 @@ def _mark_not_ready(pod: Pod, now: datetime) -> list[Action]:
     meta = pod.metadata
     patch = {"status": {"conditions": conditions}}
     return [Patch(kinds.POD, meta.namespace, meta.name, patch, "status", uid=meta.uid, revision=meta.revision)]
-
-
-# --- may pods be evicted at all? --------------------------------------------------------------------------------------
-
-
-def zone(node: Node) -> str:
-    """The zone whose nodes are likely to fail together."""
-    labels = node.metadata.labels
-    return f"{labels.get(REGION_LABEL, '')}:{labels.get(ZONE_LABEL, '')}"
-
-
-def evicting_zones(nodes: Iterable[Node]) -> set[str]:
-    """Zones in which pods may be evicted from silent nodes.
-
-    If every node of the cluster is silent, the fault is more likely ours than theirs: then none. A small zone most of
-    whose nodes are silent waits too.
-    """
-    counts: dict[str, tuple[int, int]] = {}
-    for node in nodes:
-        ready = condition(node.status.conditions, "Ready")
-        healthy = ready is not None and ready.status == "True"
-        good, bad = counts.get(zone(node), (0, 0))
-        counts[zone(node)] = (good + healthy, bad + (not healthy))
-    if not any(good for good, _ in counts.values()):
-        return set()
-    return {
-        name
-        for name, (good, bad) in counts.items()
-        if not (good and bad > 2 and bad / (good + bad) >= _UNHEALTHY_FRACTION and good + bad <= _LARGE_CLUSTER)
-    }
 
 
 def registered(node: Node) -> Emit:

@@ -26,6 +26,13 @@ class TokenSecret(View, frozen=True, gc=False):
     metadata: Meta = Meta()
     data: dict[str, str] = msgspec.field(default_factory=nothing)
 
+    def text(self, name: str) -> str:
+        """A value in the clear; empty if it is absent or no text."""
+        try:
+            return base64.b64decode(self.data.get(name, ""), validate=True).decode()
+        except (ValueError, binascii.Error, UnicodeDecodeError):
+            return ""
+
 
 def of_account(secret: TokenSecret, account: Any) -> bool:
     """Whether the secret's account is another one now, or gone (`account` None)."""
@@ -36,9 +43,9 @@ def of_account(secret: TokenSecret, account: Any) -> bool:
 def expiry(secret: TokenSecret) -> datetime | None:
     """When a bootstrap token expires; None if it does not say, or says nonsense (then it is no valid token anyway)."""
     try:
-        text = base64.b64decode(secret.data.get("expiration", ""), validate=True).decode()
+        text = secret.text("expiration")
         return objects.parse_time(text) if text else None
-    except (ValueError, binascii.Error, UnicodeDecodeError):
+    except ValueError:
         return None
 
 
@@ -98,11 +105,20 @@ class AccountTokenCleaner(_TokenSecrets):
         return self._delete(secret)
 
 
-class BootstrapTokenCleaner(_TokenSecrets):
+class BootstrapTokens(_TokenSecrets):
+    """What looks at the tokens that nodes join with."""
+
+    secret_type = "bootstrap.kubernetes.io/token"  # noqa: S105 - a type, not a secret
+
+    def tokens(self) -> list[TokenSecret]:
+        """Those in the one namespace where such tokens count."""
+        return list(self.secrets.lister.list(_BOOTSTRAP_NAMESPACE))
+
+
+class BootstrapTokenCleaner(BootstrapTokens):
     """token-cleaner-controller"""
 
     name = "token-cleaner-controller"
-    secret_type = "bootstrap.kubernetes.io/token"  # noqa: S105 - a type, not a secret
 
     async def reconcile(self, key: str) -> Plan | None:
         """Delete it when it has expired."""

@@ -83,6 +83,20 @@ def test_within_a_tenth_of_the_target_nothing_moves() -> None:
     assert scene.look(46).scale_to is None
 
 
+def test_the_tolerance_can_be_set_for_each_direction() -> None:
+    behavior = {"scaleUp": {"tolerance": "0"}, "scaleDown": {"tolerance": "300m", "stabilizationWindowSeconds": 0}}
+    scene = Scene(4, behavior=behavior)
+    assert scene.look(36).scale_to is None
+    assert scene.look(34).scale_to == 3
+    assert Scene(4, behavior=behavior).look(51).scale_to == 5
+
+
+def test_an_autoscaler_met_for_the_first_time_does_not_shrink_at_once() -> None:
+    scene = Scene(8)
+    assert scene.look(5).scale_to is None
+    assert scene.condition("AbleToScale")["reason"] == "ScaleDownStabilized"
+
+
 def test_growth_is_bounded_by_rate_and_maximum() -> None:
     scene = Scene(1)
     assert scene.look(1000).scale_to == 5

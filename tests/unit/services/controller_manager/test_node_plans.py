@@ -12,6 +12,8 @@ from machinery.api import kinds
 from services.controller_manager.actions import Delete
 from services.controller_manager.controllers.node_ipam import plan as ipam
 from services.controller_manager.controllers.node_lifecycle import plan as lifecycle
+from services.controller_manager.controllers.node_lifecycle import zones
+from services.controller_manager.controllers.node_ttl.controller import STEPS, step_for
 from services.controller_manager.controllers.pod_gc import plan as pod_gc
 from services.controller_manager.controllers.taint_eviction import plan as eviction
 from services.controller_manager.views.pod import Taint
@@ -31,10 +33,10 @@ def add_pod(world: World, name: str, node: str = "n1", phase: str = "Running", *
     world.run_pod(name, phase=phase)
 
 
-def judge(world: World, name: str, silent_for: float, may_evict: bool = True) -> Any:
+def judge(world: World, name: str, silent_for: float, eviction: lifecycle.Eviction = lifecycle.Eviction.ALLOWED) -> Any:
     heartbeat = lifecycle.Heartbeat(world.now - timedelta(seconds=silent_for), heard=True)
     node = world.view(kinds.NODE, name)
-    out = lifecycle.plan(node, world.pods(), heartbeat, may_evict, world.now)
+    out = lifecycle.plan(node, world.pods(), heartbeat, eviction, world.now)
     for action in out.actions:
         # What the applier does: a second write to the same object follows on the first.
         world.apply([action] if not getattr(action, "revision", 0) else [_latest(world, action)])
@@ -89,16 +91,45 @@ def test_taints_follow_conditions_and_leave_other_peoples_alone() -> None:
     assert taints(world, "n1") == {("mine", "NoSchedule"), ("node.kubernetes.io/disk-pressure", "NoSchedule")}
 
 
-def test_if_all_nodes_are_silent_none_is_emptied() -> None:
+def test_if_all_nodes_are_silent_none_is_emptied_and_a_zone_is_emptied_at_its_own_pace() -> None:
     world = World()
+
+    def pace() -> dict[str, float] | None:
+        return zones.eviction_pace(world.views(kinds.NODE))
+
     for number in range(3):
         add_node(world, f"n{number}", ready="Unknown")
-    assert lifecycle.evicting_zones(world.views(kinds.NODE)) == set()
+    assert pace() is None
     add_node(world, "well")
-    assert lifecycle.evicting_zones(world.views(kinds.NODE)) == set(), "most of a small zone is silent: wait"
+    assert pace() == {}, "most of a small zone is silent: wait"
+    add_node(world, "elsewhere")
+    world.patch(kinds.NODE, "elsewhere", {"metadata": {"labels": {zones.ZONE_LABEL: "b"}}})
+    assert pace() == {":b": 10.0}
     for number in range(3, 6):
         add_node(world, f"n{number}")
-    assert lifecycle.evicting_zones(world.views(kinds.NODE)) == {":"}
+    assert pace() == {":": 10.0, ":b": 10.0}
+    for number in range(60):
+        add_node(world, f"x{number}", ready="Unknown")
+    assert pace() == {":": 100.0, ":b": 10.0}, "a large zone goes on, slowly"
+
+
+def test_the_taint_that_evicts_is_taken_back_when_every_node_is_lost() -> None:
+    world = World()
+    add_node(world, "n1", ready="Unknown")
+    key = "node.kubernetes.io/unreachable"
+    judge(world, "n1", 100)
+    assert taints(world, "n1") == {(key, "NoSchedule"), (key, "NoExecute")}
+    judge(world, "n1", 100, lifecycle.Eviction.HELD)
+    assert (key, "NoExecute") in taints(world, "n1")
+    judge(world, "n1", 100, lifecycle.Eviction.REVOKED)
+    assert taints(world, "n1") == {(key, "NoSchedule")}
+
+
+def test_what_kubelets_may_keep_grows_with_the_cluster_and_does_not_waver() -> None:
+    assert [STEPS[step_for(nodes, 0)][2] for nodes in (1, 100, 101, 501, 5000)] == [0, 0, 15, 30, 300]
+    assert step_for(95, 1) == 1, "between 90 and 100 the step stays what it was"
+    assert step_for(95, 0) == 0
+    assert step_for(89, 1) == 0
 
 
 def test_tolerations_decide_whether_and_when_a_pod_leaves() -> None:
