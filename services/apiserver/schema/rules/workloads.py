@@ -134,7 +134,7 @@ def daemon_set(obj: Obj) -> list[Cause]:
 def stateful_set(obj: Obj) -> list[Cause]:
     """A StatefulSet."""
     spec = obj.get("spec") or {}
-    found = _selector(spec, "statefulset") + pods.template(spec, "spec") + _always_restarts(spec)
+    found = _selector(spec, "statefulset") + pods.template(_with_claims(spec), "spec") + _always_restarts(spec)
     strategy = spec.get("updateStrategy") or {}
     if strategy.get("type") == "OnDelete" and strategy.get("rollingUpdate") is not None:
         detail = "only allowed for updateStrategy 'RollingUpdate'"
@@ -154,6 +154,21 @@ def stateful_set(obj: Obj) -> list[Cause]:
         taken.add(name)
         found += claims.spec_of_claim(claim.get("spec") or {}, f"{here}.spec")
     return found
+
+
+def _with_claims(spec: Obj) -> Obj:
+    """The spec with the volumes that its pods will have: one for each claim, which containers mount by its name."""
+    template = spec.get("template") or {}
+    pod = template.get("spec") or {}
+    given = list(pod.get("volumes") or ())
+    taken = {volume.get("name") for volume in given}
+    claimed = [(claim.get("metadata") or {}).get("name") for claim in spec.get("volumeClaimTemplates") or ()]
+    more = [
+        {"name": name, "persistentVolumeClaim": {"claimName": name}}
+        for name in dict.fromkeys(claimed)
+        if name and name not in taken
+    ]
+    return {**spec, "template": {**template, "spec": {**pod, "volumes": given + more}}} if more else spec
 
 
 def job(obj: Obj) -> list[Cause]:

@@ -270,6 +270,18 @@ REFUSED = [
     ),
     (
         "statefulset",
+        "spec|template|spec|containers|0|volumeMounts",
+        [{"name": "data", "mountPath": "/data"}],
+        None,
+    ),
+    (
+        "statefulset",
+        "spec|template|spec|containers|0|volumeMounts",
+        [{"name": "date", "mountPath": "/data"}],
+        'spec.template.spec.containers[0].volumeMounts[0].name: Not found: "date"',
+    ),
+    (
+        "statefulset",
         "spec|podManagementPolicy",
         "Any",
         'spec.podManagementPolicy: Unsupported value: "Any": supported values: "OrderedReady", "Parallel"',
