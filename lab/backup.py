@@ -28,10 +28,11 @@ def verify(cluster: Cluster) -> str:
     return _run("verify", components.storage_url(cluster))
 
 
-def restore(cluster: Cluster, file: Path, say: Callable[[str], None]) -> tuple[str, str]:
+def restore(cluster: Cluster, file: Path, say: Callable[[str], None], *, ahead: int | None = None) -> tuple[str, str]:
     """Exchange the cluster's state for that of a file; its revision, and where the state before is kept.
 
-    Raises LabError; then the cluster goes on with the state that it had.
+    The revision goes on beyond the file's and the present state's, by `ahead` (None: ten millions) and more the
+    older the file is. Raises LabError; then the cluster goes on with the state that it had.
     """
     # Before anything is stopped: a file that can't be read costs nobody an apiserver.
     _run("verify", f"sqlite:///{file.absolute()}")
@@ -45,7 +46,7 @@ def restore(cluster: Cluster, file: Path, say: Callable[[str], None]) -> tuple[s
         say("apiservers stopped")
     suffix = time.strftime("%Y%m%d-%H%M%S")
     try:
-        restored, kept = _exchange(cluster, file, suffix)
+        restored, kept = _exchange(cluster, file, suffix, ahead)
         say("state exchanged")
     finally:
         if running:
@@ -56,12 +57,14 @@ def restore(cluster: Cluster, file: Path, say: Callable[[str], None]) -> tuple[s
     return restored, kept
 
 
-def _exchange(cluster: Cluster, file: Path, suffix: str) -> tuple[str, str]:
+def _exchange(cluster: Cluster, file: Path, suffix: str, ahead: int | None) -> tuple[str, str]:
     url = components.storage_url(cluster)
+    # Asked now, when nobody writes any more and the state is still in its place.
+    arguments = [str(file.absolute()), url, _run("revision", url), *([str(ahead)] if ahead is not None else [])]
     if cluster.storage_url:
         raise LabError("this cluster's database is not its own", f"python -m storage.backup restore {file} NEW_URL")
     if cluster.masters > 1:
-        return _exchange_database(cluster, file, url, suffix)
+        return _exchange_database(cluster, arguments, suffix)
     state = cluster.home / "state.db"
     kept = cluster.home / f"state-{suffix}.db"
     # The log beside the file belongs to it.
@@ -70,21 +73,21 @@ def _exchange(cluster: Cluster, file: Path, suffix: str) -> tuple[str, str]:
     for old, new in moved:
         old.replace(new)
     try:
-        return _run("restore", str(file.absolute()), url), str(kept)
+        return _run("restore", *arguments), str(kept)
     except LabError:
         for old, new in moved:
             new.replace(old)
         raise
 
 
-def _exchange_database(cluster: Cluster, file: Path, url: str, suffix: str) -> tuple[str, str]:
+def _exchange_database(cluster: Cluster, arguments: list[str], suffix: str) -> tuple[str, str]:
     from lab import postgres
 
     kept = f"{postgres.DATABASE}-{suffix}"
     postgres.rename_database(cluster, postgres.DATABASE, kept)
     try:
         postgres.wait_ready(cluster)
-        restored = _run("restore", str(file.absolute()), url)
+        restored = _run("restore", *arguments)
     except LabError:
         postgres.rename_database(cluster, kept, postgres.DATABASE, replace=True)
         raise

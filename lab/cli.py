@@ -252,11 +252,15 @@ def backup(
 def restore(
     file: Annotated[Path, typer.Argument(help="A file that `cutaway backup` has written, here or elsewhere.")],
     home: Home,
+    ahead: Annotated[
+        int | None,
+        typer.Option("--ahead", min=1, help="How far the revision goes on beyond any that is known, at least."),
+    ] = None,
 ) -> None:
     """Put a backed up state in place of the cluster's; the present one is kept beside it."""
     from lab import backup as copies
 
-    revision, kept = copies.restore(clusters.require(home), file, _progress())
+    revision, kept = copies.restore(clusters.require(home), file, _progress(), ahead=ahead)
     print(f"cutaway: {revision} is restored; what was there before is {kept}")
 
 

@@ -37,6 +37,7 @@ class LogRow(NamedTuple):
     time: float
     origin: str
     value: bytes
+    author: str
 
 
 Verdict = list[Event] | StoreError
@@ -109,9 +110,11 @@ class Group:
             kind, epoch = EventType.DELETE, live.epoch if live is not None else 0
         else:
             kind, epoch = EventType.PUT, mutation.epoch
-        rows.append(LogRow(revision, int(kind), *key, created, before, epoch, self._time, self._origin, value))
+        rows.append(
+            LogRow(revision, int(kind), *key, created, before, epoch, self._time, self._origin, value, mutation.author)
+        )
         previous = live.value if live is not None else None
-        events.append(Event(kind, key, revision, created, value, previous, self._origin, self._time))
+        events.append(Event(kind, key, revision, created, value, previous, self._origin, self._time, mutation.author))
         return Head(revision, created, epoch, kind is EventType.DELETE, value)
 
 
@@ -120,6 +123,9 @@ def _check_guard(guard: Guard, head: Head | None) -> StoreError | None:
         return GuardFailed(guard.key, f"the guarding object does not exist; epoch {guard.epoch} was expected")
     if head.epoch != guard.epoch:
         message = f"the guarding object has epoch {head.epoch}, not {guard.epoch}"
+        return GuardFailed(guard.key, message, _entry(guard.key, head))
+    if guard.create_revision not in (0, head.create_revision):
+        message = f"the guarding object was created at {head.create_revision}, not {guard.create_revision}"
         return GuardFailed(guard.key, message, _entry(guard.key, head))
     return None
 

@@ -177,9 +177,10 @@ JOIN event_log l ON l.revision = o.revision"""
 _SAVE = """
 WITH log AS (
     INSERT INTO event_log
-    (revision, type, resource, namespace, name, create_revision, previous_revision, epoch, time, origin, value)
+    (revision, type, resource, namespace, name, create_revision, previous_revision, epoch, time, origin, value,
+     author)
     SELECT * FROM unnest(%b::bigint[], %b::smallint[], %b::text[], %b::text[], %b::text[], %b::bigint[], %b::bigint[],
-                         %b::bigint[], %b::float8[], %b::text[], %b::bytea[])
+                         %b::bigint[], %b::float8[], %b::text[], %b::bytea[], %b::text[])
 ), heads AS (
     INSERT INTO object (resource, namespace, name, revision, create_revision, epoch, deleted)
     SELECT * FROM unnest(%b::text[], %b::text[], %b::text[], %b::bigint[], %b::bigint[], %b::bigint[], %b::boolean[])

@@ -25,7 +25,7 @@ from sqlalchemy import (
 )
 
 from storage.errors import Compacted, FutureRevision
-from storage.schema import compaction, counter, event_log, object_table
+from storage.schema import compaction, counter, event_log, gap, object_table
 from storage.store import Entry, Event, EventType, Key, Page
 
 _log, _object = event_log, object_table
@@ -55,7 +55,16 @@ def check_past(connection: Connection, at_revision: int, resource: str) -> int:
     oldest = floor(connection, resource)
     if at_revision < oldest:
         raise Compacted(f"the history of {resource} at revision {at_revision} is gone; it begins at {oldest}", oldest)
+    _check_happened(connection, at_revision)
     return newest
+
+
+def _check_happened(connection: Connection, at_revision: int) -> None:
+    """Raises Compacted for a revision of a life that a restore has ended."""
+    skipped = select(gap.c.until).where(gap.c.after < at_revision, gap.c.until > at_revision)
+    until = connection.execute(skipped).scalar()
+    if until is not None:
+        raise Compacted(f"revision {at_revision} was lost with the state before a restore; read again", int(until))
 
 
 def get(connection: Connection, key: Key, at_revision: int | None) -> Entry | None:
@@ -123,6 +132,11 @@ def events(connection: Connection, after_revision: int, resource: str | None, li
     oldest = floor(connection, resource)
     if after_revision + 1 < oldest:
         raise Compacted(f"events after revision {after_revision} are gone; the log begins at {oldest}", oldest)
+    try:
+        _check_happened(connection, after_revision)
+    except Compacted as error:
+        # What can be followed again are the events after `until`, not those from it on.
+        raise Compacted(str(error), error.oldest + 1) from None
     query = _select_events().where(_log.c.revision > after_revision).order_by(_log.c.revision).limit(limit)
     if resource is not None:
         query = query.where(_log.c.resource == resource)
@@ -211,7 +225,9 @@ def _event(row: Row[Any]) -> Event:
 def _make_event(row: Row[Any], previous: bytes | None) -> Event:
     key = Key(row.resource, row.namespace, row.name)
     value = bytes(row.value)
-    return Event(EventType(row.type), key, row.revision, row.create_revision, value, previous, row.origin, row.time)
+    return Event(
+        EventType(row.type), key, row.revision, row.create_revision, value, previous, row.origin, row.time, row.author
+    )
 
 
 def newest_before(connection: Connection, time: float, newest: int) -> int:

@@ -33,9 +33,10 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    text,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Grows with each migration in `storage/migrations`; a database with a higher one is refused."""
 
 APPLICATION_ID = 0x43757461
@@ -77,6 +78,8 @@ event_log = Table(
     Column("time", Float(53), nullable=False),
     Column("origin", Text, nullable=False),
     Column("value", LargeBinary, nullable=False),
+    # Who asked for it, in the caller's words. Behind the value, because it is read only with the past.
+    Column("author", Text, nullable=False, server_default=text("''")),
     # For the past of one resource and for its retention. It grows at one end for each resource, so it stays cheap to
     # write.
     Index("event_log_resource", "resource", "revision"),
@@ -103,6 +106,19 @@ compaction = Table(
 """How far history is forgotten: a row with resource "" for everything, and one for each resource with a retention of
 its own. `revision` is promised to readers before rows go; `swept` is how far the removal has got, so that it goes on
 after a crash."""
+
+gap = Table(
+    "gap",
+    metadata,
+    Column("after", _Revision, primary_key=True, autoincrement=False),
+    Column("until", _Revision, nullable=False),
+    Column("time", Float(53), nullable=False),
+)
+"""Revisions that another life of this cluster may have given out: a row for each time that a back-up was restored.
+
+A restored store goes on far ahead of the back-up (see `backup.py`), and what lies strictly between `after` (the
+back-up's last revision) and `until` (where it goes on) never happened here. Who asks for it saw a future that is gone,
+and has to read the state again."""
 
 meta = Table(
     "meta",

@@ -171,8 +171,8 @@ o.revision WHERE o.resource = ? AND o.namespace = ? AND o.name = ?"""
 
 _INSERT_LOG = """
 INSERT INTO event_log
-(revision, type, resource, namespace, name, create_revision, previous_revision, epoch, time, origin, value)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+(revision, type, resource, namespace, name, create_revision, previous_revision, epoch, time, origin, value, author)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
 _UPSERT_HEAD = """
 INSERT INTO object (resource, namespace, name, revision, create_revision, epoch, deleted) VALUES (?, ?, ?, ?, ?, ?, ?)

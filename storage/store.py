@@ -70,6 +70,8 @@ class Event:
     origin: str = ""
     # When it was committed by the writer's clock, in seconds since 1970. It never goes back from one event to the next.
     time: float = 0.0
+    # Whoever asked for it, as the mutation said.
+    author: str = ""
 
 
 # --- what can be asked for --------------------------------------------------------------------------------------------
@@ -87,11 +89,13 @@ class Guard:
     """A condition on another key, judged in the mutation's transaction: it exists and has this epoch.
 
     A leader's Lease carries an epoch that grows with each change of holder, so a write guarded by it fails once
-    leadership has moved.
+    leadership has moved. An object that was deleted and made again may come to the same epoch: `create_revision`, which
+    no two objects share, says which one is meant (0: any).
     """
 
     key: Key
     epoch: int
+    create_revision: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,8 @@ class Put:
     tail: bytes
     epoch: int = 0
     guards: tuple[Guard, ...] = ()
+    # Kept with the log entry, for history.
+    author: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +127,7 @@ class Delete:
     head: bytes
     tail: bytes
     guards: tuple[Guard, ...] = ()
+    author: str = ""
 
 
 Mutation = Put | Delete
@@ -145,7 +152,8 @@ class Store(Protocol):
     Promises:
 
     - An acknowledged `commit` survives the death of the process and of the machine.
-    - Revisions of one store only grow, by one a mutation, also across restart, back-up and restore.
+    - Revisions of one store only grow, by one a mutation, also across restart. A store that was restored from a back-up
+      goes on at a revision beyond all that its other lives can have given out; what lies between is Compacted.
     - `commit` of several mutations is all or nothing; each gets a revision of its own, in order.
     - A commit that raises `Unavailable` may or may not have happened (the answer was lost); any other error means: it
       did not.

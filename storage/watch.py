@@ -110,6 +110,10 @@ class Hub:
                 announced = self.newest
                 while position < announced:
                     events = await self._read(position, min(READ_EVENTS_MAX, announced - position))
+                    if not events:
+                        # Nothing is left out but what a restore has skipped.
+                        position = announced
+                        break
                     position = events[-1].revision
                     yield events
                 while (batch := await follower.take()) is not None:

@@ -19,8 +19,8 @@ VERSIONS = [DIRECTORY / "versions"]
 """Where steps are found."""
 
 
-def upgrade(connection: Connection, found: int) -> None:
-    """Take a database from schema version `found` (0: no tables at all) to the newest."""
+def upgrade(connection: Connection, found: int, to: str = "head") -> None:
+    """Take a database from schema version `found` (0: no tables at all) to the newest, or to one in between."""
     config = Config()
     config.set_main_option("script_location", str(DIRECTORY))
     config.set_main_option("path_separator", "newline")
@@ -28,4 +28,4 @@ def upgrade(connection: Connection, found: int) -> None:
     config.attributes["connection"] = connection
     if found:
         command.stamp(config, f"{found:04d}", purge=True)
-    command.upgrade(config, "head")
+    command.upgrade(config, to)

@@ -1,12 +1,13 @@
 """A back-up of a store that is in use, restored into the other kind of database."""
 
 import sqlite3
+import time
 
 import pytest
 
 from storage import ABSENT, ANY, Delete, Key, Put, open_store
-from storage.backup import backup, main, restore, verify
-from storage.errors import WrongDatabase
+from storage.backup import AHEAD, REVISIONS_PER_SECOND, backup, main, newest_seen, restore, verify
+from storage.errors import Compacted, WrongDatabase
 from tests.support.postgres import find_binaries, run_postgres
 
 
@@ -36,7 +37,6 @@ async def everything(store):
     page = await store.list("configmaps")
     return (
         store.cluster_id,
-        await store.revision(),
         page.entries,
         [(event.type, event.key, event.revision, event.value) for event in await store.events(0)],
         await store.get(key("a"), at_revision=2),
@@ -58,13 +58,66 @@ async def test_a_backup_of_a_live_store_holds_everything_and_revisions_go_on(way
     await live.commit(Put(key("late"), ABSENT, b'{"v":"', b'"}'))
     await live.close()
 
-    assert restore(file, restored_url) == 6
-    assert verify(restored_url) == (6, [])
+    held, until = restore(file, restored_url)
+    assert held == 6
+    assert until >= 6 + AHEAD
+    assert verify(restored_url) == (until, [])
     restored = await open_store(restored_url)
     assert await everything(restored) == before
     [event] = await restored.commit(Put(key("next"), ABSENT, b'{"v":"', b'"}'))
-    assert event.revision == 7
+    assert event.revision == until + 1
     await restored.close()
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+async def test_revisions_of_a_lost_future_are_expired_and_never_given_out_again(kind, tmp_path, postgres):
+    def url(name):
+        return f"sqlite:///{tmp_path / name}.db" if kind == "sqlite" else postgres.url()
+
+    live, file = await fill(url("live")), tmp_path / "backup"
+    backup(live._database.url.render_as_string() if kind == "postgres" else url("live"), file)
+    await live.commit(Put(key("lost"), ABSENT, b'{"v":"', b'"}'))
+    await live.close()
+    lives = []
+    for age in (0, 1, 3600):
+        target = url(f"life-{age}")
+        _, until = restore(file, target, seen=7, clock=lambda age=age: time.time() + age)
+        store = await open_store(target)
+        # What was known before the back-up goes on without a list; what came after it does not.
+        following = aiter(store.follow(6))
+        [event] = await store.commit(Put(key("new"), ABSENT, b'{"v":"', b'"}'))
+        assert [seen.revision for seen in await anext(following)] == [event.revision] == [until + 1]
+        for revision in (7, 8, until - 1):
+            with pytest.raises(Compacted):
+                await store.events(revision, limit=1) if revision < until - 1 else await store.get(key("a"), revision)
+            with pytest.raises(Compacted):
+                await store.list("configmaps", at_revision=revision)
+        assert [entry.key.name for entry in (await store.list("configmaps", at_revision=until)).entries] == ["a", "b"]
+        assert len(await store.history(key("a"))) == 3
+        # Compaction passes over what was skipped, and the past that it leaves is whole.
+        await store.compact(await store.revision())
+        assert [event.revision for event in await store.history(key("a"))] == [3]
+        lives.append(event.revision)
+        await store.close()
+    # Another life from the same file began later than anything the one before it could have written.
+    assert lives[1] - lives[0] >= REVISIONS_PER_SECOND
+    assert lives == sorted(lives)
+
+
+async def test_a_margin_and_a_seen_revision_are_kept(tmp_path):
+    url, file = f"sqlite:///{tmp_path / 'live.db'}", tmp_path / "backup"
+    await (await fill(url)).close()
+    backup(url, file)
+    assert restore(file, f"sqlite:///{tmp_path / 'one.db'}", ahead=5, seen=100, clock=lambda: 0.0) == (6, 105)
+    assert newest_seen(f"sqlite:///{tmp_path / 'one.db'}") == 105
+    assert newest_seen(f"sqlite:///{tmp_path / 'absent.db'}") == 0
+    with pytest.raises(WrongDatabase, match="ahead of its back-up by at least 1"):
+        restore(file, f"sqlite:///{tmp_path / 'two.db'}", ahead=0)
+    assert not (tmp_path / "two.db").exists()
+    # A copy of a copy that was restored: the way back is as far.
+    again = tmp_path / "again"
+    backup(f"sqlite:///{tmp_path / 'one.db'}", again)
+    assert restore(again, f"sqlite:///{tmp_path / 'three.db'}", ahead=5, clock=lambda: 0.0) == (105, 110)
 
 
 async def test_nothing_is_overwritten(tmp_path):
