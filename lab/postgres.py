@@ -26,7 +26,7 @@ USER = "cutaway"
 PORT = 5432
 NAME = "postgres"
 START_SECONDS = 30.0
-# Three apiservers with seven connections each, and room for tools. Small buffers: the apiservers read from their own
+# Three apiservers with eight connections each, and room for tools. Small buffers: the apiservers read from their own
 # caches, and the server sees little but appends.
 SETTINGS = {"listen_addresses": "", "max_connections": "40", "shared_buffers": "32MB", "logging_collector": "off"}
 

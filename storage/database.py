@@ -69,6 +69,10 @@ class LogTail(Protocol):
         """A commit of this process, in the loop."""
         ...
 
+    async def newest(self) -> int:
+        """The counter as the database has it now. Raises the driver's errors."""
+        ...
+
 
 class Database(Protocol):
     """An open, checked database of ours."""

@@ -4,7 +4,7 @@ Every writing transaction locks the counter row first, so commits of all process
 transaction reads after that is what the one before it left. Each process hears of the others' commits by NOTIFY (see
 `tail.py`).
 
-A store uses at most WRITERS_MAX + READERS_MAX + 1 connections. TLS and passwords are libpq's:
+A store uses at most WRITERS_MAX + READERS_MAX + 2 connections. TLS and passwords are libpq's:
 `?sslmode=verify-full&sslrootcert=…` and `?passfile=…` in the URL.
 """
 
@@ -73,7 +73,7 @@ class PostgresDatabase:
 
     def tail(self, hub: Hub, read: ReadLog, origin: str) -> LogTail | None:
         """Listens for the commits of other processes."""
-        return Tail(self.listen, hub, read, origin)
+        return Tail(self.listen, self._connect, hub, read, origin)
 
     def translate(self, error: Exception) -> StoreError | None:
         return translate(error, self.name)
@@ -84,10 +84,13 @@ class PostgresDatabase:
 
     async def listen(self) -> psycopg.AsyncConnection[Any]:
         """A connection of its own that listens for other processes' commits."""
-        args, kwargs = self.writers.dialect.create_connect_args(self.url)
-        connection = await psycopg.AsyncConnection.connect(*args, **{**_timeouts(), **kwargs}, autocommit=True)
+        connection = await self._connect()
         await connection.execute(f"LISTEN {CHANNEL}")
         return connection
+
+    async def _connect(self) -> psycopg.AsyncConnection[Any]:
+        args, kwargs = self.writers.dialect.create_connect_args(self.url)
+        return await psycopg.AsyncConnection.connect(*args, **{**_timeouts(), **kwargs}, autocommit=True)
 
 
 class PostgresSession:

@@ -117,6 +117,21 @@ class SqlStore:
     async def revision(self) -> int:
         return await self._run(reads.revision)
 
+    @property
+    def shared(self) -> bool:
+        return self._tail is not None
+
+    async def newest(self) -> int:
+        if self._closed:
+            raise Unavailable("the store is closed")
+        if self._tail is None:
+            # Nobody else writes. What was acknowledged has been handed out here.
+            return self._hub.newest
+        try:
+            return await self._tail.newest()
+        except Exception as error:
+            raise self._database.translate(error) or error from error
+
     async def compacted_revision(self, resource: str = "") -> int:
         return await self._run(lambda connection: reads.floor(connection, resource))
 

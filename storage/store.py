@@ -212,6 +212,18 @@ class Store(Protocol):
         """The revision of the last commit."""
         ...
 
+    @property
+    def shared(self) -> bool:
+        """Whether other processes may commit to the same database."""
+        ...
+
+    async def newest(self) -> int:
+        """The revision of the last commit of any process: at least that of every commit acknowledged before the call.
+
+        As `revision`, and cheaper where it is asked often. Raises Unavailable.
+        """
+        ...
+
     async def compacted_revision(self) -> int:
         """History is retained for revisions >= this one."""
         ...

@@ -7,6 +7,7 @@ notice that was lost, or a time without a connection, is made good by reading fr
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -22,15 +23,24 @@ OWN_SECONDS = 0.05
 """How long after a notice of our own commit its acknowledgement may be on its way before the log is read instead."""
 _BACKOFF_SECONDS = (0.1, 2.0)
 
+_ASK_SECONDS = 3.0
+"""How long the database may take to say how far it is."""
+
 Listen = Callable[[], Awaitable[psycopg.AsyncConnection[Any]]]
 """Opens a connection that has begun to listen."""
+
+Connect = Callable[[], Awaitable[psycopg.AsyncConnection[Any]]]
+"""Opens a connection that commits each statement by itself."""
 
 
 class Tail:
     """Keeps a hub up to date. `run` goes on until it is cancelled."""
 
-    def __init__(self, listen: Listen, hub: Hub, read: ReadLog, origin: str) -> None:
+    def __init__(self, listen: Listen, connect: Connect, hub: Hub, read: ReadLog, origin: str) -> None:
         self._connect = listen
+        self._connect_asking = connect
+        self._asking: psycopg.AsyncConnection[Any] | None = None
+        self._one_asks = asyncio.Lock()
         self._hub = hub
         self._read = read
         self._origin = origin
@@ -38,9 +48,43 @@ class Tail:
 
     async def run(self) -> None:
         """Listen and read."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._listen(), name="storage-listen")
-            group.create_task(self._catch_up(), name="storage-catch-up")
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._listen(), name="storage-listen")
+                group.create_task(self._catch_up(), name="storage-catch-up")
+        finally:
+            await self._drop_asking()
+
+    async def newest(self) -> int:
+        """See LogTail. Over a connection of its own, kept between calls: a question is one statement and one answer."""
+        async with self._one_asks:
+            if self._asking is not None:
+                # What the server has closed since is told by the first use only.
+                with contextlib.suppress(psycopg.OperationalError):
+                    return await self._ask(self._asking)
+                await self._drop_asking()
+            self._asking = await self._connect_asking()
+            return await self._ask(self._asking)
+
+    async def _ask(self, connection: psycopg.AsyncConnection[Any]) -> int:
+        try:
+            async with asyncio.timeout(_ASK_SECONDS):
+                cursor = await connection.execute("SELECT revision FROM counter", prepare=True)
+                row = await cursor.fetchone()
+        except BaseException as error:
+            # Cancelled or late: what comes over it next would be the answer to this question.
+            await self._drop_asking()
+            if isinstance(error, TimeoutError):
+                raise psycopg.OperationalError(f"no answer within {_ASK_SECONDS:g} s") from error
+            raise
+        assert row is not None
+        return int(row[0])
+
+    async def _drop_asking(self) -> None:
+        connection, self._asking = self._asking, None
+        if connection is not None:
+            # Not closed politely: the other side may be gone, and this must not wait for it.
+            connection.pgconn.finish()
 
     def committed(self, events: Sequence[Event]) -> None:
         """Our own commit: straight to the hub, unless others' commits come before it."""

@@ -299,7 +299,8 @@ class State:
         """Raise Conflict unless the Lease still has the fence's epoch."""
         lease = self._objects.get((kinds.LEASE.resource, fence.lease_namespace, fence.lease_name))
         epoch = (lease.get("spec") or {}).get("leaseTransitions", 0) if lease else None
-        if epoch != fence.epoch:
+        another = bool(fence.lease_uid) and lease is not None and lease["metadata"].get("uid") != fence.lease_uid
+        if epoch != fence.epoch or another:
             why = f"leadership has moved: epoch {fence.epoch} is over"
             raise errors.conflict(kinds.LEASE.group, kinds.LEASE.plural, fence.lease_name, why)
 

@@ -6,7 +6,8 @@
 
 The holder's silence is measured on our own monotonic clock from when we saw the Lease change last, so that no other
 machine's clock matters. Each time the Lease is won `spec.leaseTransitions` grows; that number is the fence's epoch,
-and the apiserver refuses a fenced write once it has grown again. So a leader that was paused can't write after its
+and the apiserver refuses a fenced write once it has grown again, or the Lease is another one (somebody deleted it, and
+the next leader's begins at 1 again). So a leader that was paused can't write after its
 successor began, however late it notices.
 """
 
@@ -182,7 +183,9 @@ class LeaderElector:
 
     def _won(self) -> Fence:
         assert self._lease is not None
-        return Fence(self.namespace, self.lease_name, int(self._lease.spec.leaseTransitions))
+        return Fence(
+            self.namespace, self.lease_name, int(self._lease.spec.leaseTransitions), self._lease.metadata.uid or ""
+        )
 
     # --- as leader ----------------------------------------------------------------------------------------------------
 
@@ -215,7 +218,8 @@ class LeaderElector:
             self.leader = ""
             return False
         self.leader = lease.spec.holderIdentity or ""
-        return bool(self.leader == self.identity and lease.spec.leaseTransitions == self._fence.epoch)
+        same = lease.metadata.uid == self._fence.lease_uid and lease.spec.leaseTransitions == self._fence.epoch
+        return bool(self.leader == self.identity and same)
 
     async def _release(self) -> None:
         if self._lease is None:

@@ -28,11 +28,13 @@ class PatchType(enum.IntEnum):
 
 
 class Fence(msgspec.Struct, frozen=True):
-    """A leadership that writes are tied to: the Lease and its `spec.leaseTransitions` when it was won."""
+    """A leadership that writes are tied to: the Lease, its `spec.leaseTransitions` when it was won, and its uid (empty:
+    whichever Lease has the name)."""
 
     lease_namespace: str
     lease_name: str
     epoch: int
+    lease_uid: str = ""
 
 
 class WriteOptions(msgspec.Struct, kw_only=True):
@@ -82,7 +84,9 @@ def fence_message(fence: Fence | None) -> object_pb2.Fence | None:
     """The fence as a message."""
     if fence is None:
         return None
-    return object_pb2.Fence(lease_namespace=fence.lease_namespace, lease_name=fence.lease_name, epoch=fence.epoch)
+    return object_pb2.Fence(
+        lease_namespace=fence.lease_namespace, lease_name=fence.lease_name, epoch=fence.epoch, lease_uid=fence.lease_uid
+    )
 
 
 def write_options(options: WriteOptions | None, fence: Fence | None) -> apiserver_pb2.WriteOptions | None:

@@ -34,11 +34,11 @@ class Committer:
         self._cache = cache
 
     async def create(
-        self, resource: Resource, obj: dict[str, Any], fence: Fence | None, extra: list[Mutation]
+        self, resource: Resource, obj: dict[str, Any], fence: Fence | None, extra: list[Mutation], author: str
     ) -> Event:
         """Commit a new object. Raises Taken."""
-        key = key_of(resource, obj)
-        put = Put(key, ABSENT, resource.head, codec.encode_tail(obj), epoch_of(resource, obj), guards_of(fence))
+        key, guards = key_of(resource, obj), self._guards_of(resource, obj["metadata"]["name"], fence)
+        put = Put(key, ABSENT, resource.head, codec.encode_tail(obj), epoch_of(resource, obj), guards, author)
         return await self._commit(resource, [*extra, put], obj)
 
     async def replace(
@@ -49,18 +49,21 @@ class Committer:
         tail: bytes,
         fence: Fence | None,
         extra: list[Mutation],
+        author: str,
     ) -> Event:
         """Commit the next state of an object. Raises Changed if it is not `entry` any more."""
         key = Key(resource.storage, entry.namespace, entry.name)
-        put = Put(key, entry.revision, resource.head, tail, epoch_of(resource, obj), guards_of(fence))
+        guards = self._guards_of(resource, entry.name, fence)
+        put = Put(key, entry.revision, resource.head, tail, epoch_of(resource, obj), guards, author)
         return await self._commit(resource, [*extra, put], obj)
 
     async def remove(
-        self, resource: Resource, entry: Entry, tail: bytes, fence: Fence | None, extra: list[Mutation]
+        self, resource: Resource, entry: Entry, tail: bytes, fence: Fence | None, extra: list[Mutation], author: str
     ) -> Event:
         """Commit the end of an object. Raises Changed if it is not `entry` any more."""
         key = Key(resource.storage, entry.namespace, entry.name)
-        delete = Delete(key, entry.revision, resource.head, tail, guards_of(fence))
+        guards = self._guards_of(resource, entry.name, fence)
+        delete = Delete(key, entry.revision, resource.head, tail, guards, author)
         return await self._commit(resource, [*extra, delete], None)
 
     async def _commit(self, resource: Resource, mutations: list[Mutation], obj: dict[str, Any] | None) -> Event:
@@ -69,17 +72,52 @@ class Committer:
         try:
             events = await self._cache.commit(mutations, objects)
         except store_errors.KeyExists as err:
+            await self._see(err)
             raise Taken(err.key) from err
         except store_errors.GuardFailed as err:
-            why = "the leadership under which this write was made has ended"
-            raise errors.conflict(resource.group, resource.plural, mutations[-1].key.name, why) from err
+            raise _leadership_ended(resource, mutations[-1].key.name) from err
         except (store_errors.RevisionMismatch, store_errors.KeyMissing) as err:
+            await self._see(err)
             raise Changed from err
         except (store_errors.StorageFull, store_errors.ReadOnly) as err:
             raise errors.InternalError(f"the store can not be written: {err}") from err
         except store_errors.Unavailable as err:
             raise errors.ServiceUnavailable(f"the store does not answer: {err}", retry_after_seconds=1) from err
         return events[-1]
+
+    async def _see(self, error: store_errors.PreconditionFailed) -> None:
+        """Wait until the cache holds what another apiserver has written, or the next attempt would be based on the same
+        state. Raises Timeout."""
+        if not self._cache.store.shared:
+            return
+        present = error.present
+        try:
+            await self._cache.wait_revision(
+                present.revision if present is not None else await self._cache.store.newest()
+            )
+        except store_errors.StoreError as err:
+            raise errors.ServiceUnavailable(f"the store does not answer: {err}", retry_after_seconds=1) from err
+
+    def _guards_of(self, resource: Resource, name: str, fence: Fence | None) -> tuple[Guard, ...]:
+        """The condition that the writer's leadership still holds. Raises Conflict if the Lease is another one already.
+
+        A Lease that is deleted and made again begins to count anew; its uid does not come back. The store, which knows
+        no uids, judges by the revision at which this Lease was created.
+        """
+        if fence is None:
+            return ()
+        created = 0
+        if fence.uid:
+            lease = self._cache.of(LEASES).get(fence.namespace, fence.name)
+            if lease is None or lease.uid != fence.uid:
+                raise _leadership_ended(resource, name)
+            created = lease.create_revision
+        return (Guard(Key(LEASES, fence.namespace, fence.name), fence.epoch, created),)
+
+
+def _leadership_ended(resource: Resource, name: str) -> errors.ApiError:
+    why = "the leadership under which this write was made has ended"
+    return errors.conflict(resource.group, resource.plural, name, why)
 
 
 def key_of(resource: Resource, obj: dict[str, Any]) -> Key:
@@ -94,10 +132,3 @@ def epoch_of(resource: Resource, obj: dict[str, Any]) -> int:
         return 0
     transitions = (obj.get("spec") or {}).get("leaseTransitions") or 0
     return int(transitions)
-
-
-def guards_of(fence: Fence | None) -> tuple[Guard, ...]:
-    """The condition that the writer's leadership still holds."""
-    if fence is None:
-        return ()
-    return (Guard(Key(LEASES, fence.namespace, fence.name), fence.epoch),)

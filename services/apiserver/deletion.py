@@ -130,7 +130,7 @@ class Deleter:
         if options.dry_run:
             json = codec.splice(resource.head, entry.revision, tail)
             return DeleteResult(await conversion.served(req.resource, json), False, entry.revision, entry.uid)
-        event = await self._writer.committer.replace(resource, entry, new, tail, options.fence, [])
+        event = await self._writer.committer.replace(resource, entry, new, tail, options.fence, [], req.user.name)
         return DeleteResult(await conversion.served(req.resource, event.value), False, event.revision, entry.uid)
 
     async def _remove(self, req: Request, entry: Entry, new: dict[str, Any], options: DeleteOptions) -> DeleteResult:
@@ -140,7 +140,7 @@ class Deleter:
             json = codec.splice(resource.head, entry.revision, tail)
             return DeleteResult(await conversion.served(req.resource, json), True, entry.revision, entry.uid)
         extra = list(resource.strategy.release(new))
-        event = await self._writer.committer.remove(resource, entry, tail, options.fence, extra)
+        event = await self._writer.committer.remove(resource, entry, tail, options.fence, extra, req.user.name)
         return DeleteResult(await conversion.served(req.resource, event.value), True, event.revision, entry.uid)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from machinery.api import errors
 from services.apiserver.auth.attributes import Attributes, Decision
+from services.apiserver.freshness import Freshness
 from services.apiserver.request import (
     DeleteOptions,
     DeleteResult,
@@ -52,6 +53,7 @@ class Handlers:
         self._reader = reader
         self._writer = writer
         self._deleter = deleter
+        self.freshness = Freshness(reader.cache)
 
     def authorize(self, req: Request, field_selector: str = "") -> None:
         """Raise Forbidden unless the user may do this. Every verb below calls it; transports do for what they serve
@@ -83,13 +85,24 @@ class Handlers:
         `at_revision` answers it as of that retained revision. Raises NotFound, Expired.
         """
         self.authorize(req)
+        if not at_revision:
+            await self.be_fresh(resource_version)
         return await self._reader.get(req, resource_version, at_revision)
 
     async def list(self, req: Request, options: ListOptions) -> ListResult:
         """The objects that the selectors choose, as of one revision; the transport splices their JSON. Raises
         BadRequest, Expired."""
         self.authorize(req, options.field_selector)
+        if not options.continue_token:
+            await self.be_fresh(options.resource_version)
         return await self._reader.convert(req.resource, await self._reader.list(req, options))
+
+    async def be_fresh(self, resource_version: str) -> None:
+        """Before a read without a resourceVersion: see what any apiserver has acknowledged. Raises ServiceUnavailable.
+
+        `get` and `list` call it themselves; before `watch`, which judges at once, transports do."""
+        if not resource_version:
+            await self.freshness.confirm()
 
     def watch(self, req: Request, options: WatchOptions) -> WatchStream:
         """Batches of events, for ever or until `timeout_seconds` have passed.
@@ -107,11 +120,15 @@ class Handlers:
         `body` is decoded JSON and becomes the handler's: it may be changed.
         """
         self.authorize(req)
+        # What is written is judged by what is there: a namespace, a quota, the object itself.
+        if not req.resource.virtual:
+            await self.freshness.confirm()
         return await self._writer.create(req, body, options)
 
     async def update(self, req: Request, body: dict[str, Any], options: WriteOptions) -> WriteResult:
         """Replace an object or a subresource of it (status, scale, approval, finalize, ephemeralcontainers, resize)."""
         self.authorize(req)
+        await self.freshness.confirm()
         return await self._writer.update(req, body, options)
 
     async def patch(self, req: Request, patch_type: PatchType, patch: Any, options: WriteOptions) -> WriteResult:
@@ -121,11 +138,13 @@ class Handlers:
         conflicts.
         """
         self.authorize(req)
+        await self.freshness.confirm()
         return await self._writer.patch(req, patch_type, patch, options)
 
     async def delete(self, req: Request, options: DeleteOptions) -> DeleteResult:
         """Delete an object, or begin its graceful deletion."""
         self.authorize(req)
+        await self.freshness.confirm()
         return await self._deleter.delete(req, options)
 
     async def admit_connect(self, req: Request, body: dict[str, Any]) -> None:
@@ -141,6 +160,7 @@ class Handlers:
     ) -> Sequence[DeleteResult]:
         """Delete what the selectors choose, each as `delete` does."""
         self.authorize(req)
+        await self.freshness.confirm()
         return await self._deleter.delete_collection(req, options, delete_options)
 
 

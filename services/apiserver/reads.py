@@ -6,7 +6,8 @@ What a resourceVersion means (https://kubernetes.io/docs/reference/using-api/api
     LIST   ""  newest   "0" anything    N  at least N (NotOlderThan, the default) or exactly N (Exact)
     WATCH  ""  state, then changes      "0" the same    N  changes after N
 
-This cache is never behind what it acknowledged, so "newest" and "anything" are the same here.
+This cache is never behind what this apiserver acknowledged. Where others write to the same database, `freshness` has
+made it wait for theirs before "newest" is answered; "anything" is answered as it is.
 """
 
 from __future__ import annotations
@@ -170,6 +171,7 @@ class Reader:
         cache = self.cache.of(resource.storage)
         initial: list[Entry] = []
         version = options.resource_version
+        ahead = 0
         begin_with_state = version in ("", "0") or options.send_initial_events
         if begin_with_state and version not in ("", "0") and _revision(version) > self.cache.revision:
             raise _too_large(_revision(version), self.cache.revision)
@@ -185,8 +187,9 @@ class Reader:
                 watcher = cache.watch(selection, self.cache.revision)
                 return WatchStream(self.cache, resource, watcher, initial, seconds, options, catch_up_after=after)
             watcher = cache.watch(selection, after)
+            ahead = after if after > self.cache.revision else 0
         seconds = options.timeout_seconds or random.uniform(WATCH_SECONDS_MIN, 2 * WATCH_SECONDS_MIN)  # noqa: S311
-        return WatchStream(self.cache, resource, watcher, initial, seconds, options)
+        return WatchStream(self.cache, resource, watcher, initial, seconds, options, ahead=ahead)
 
 
 class WatchStream:
@@ -203,6 +206,7 @@ class WatchStream:
         options: WatchOptions,
         *,
         catch_up_after: int | None = None,
+        ahead: int = 0,
     ) -> None:
         self._cache = cache
         # Changes after this revision and up to `revision` come from the store's log first.
@@ -221,8 +225,10 @@ class WatchStream:
         self._convert = not resource.as_stored
         # Changes that were taken and not handed out yet.
         self._backlog: Sequence[Change] = ()
+        # The client has seen up to here, at another apiserver; this one's cache has yet to get there.
+        self._ahead = ahead
         # Everything up to this revision has been handed out (or does not concern this watch).
-        self.revision = cache.revision
+        self.revision = max(cache.revision, ahead)
 
     def __aiter__(self) -> WatchStream:
         return self
@@ -272,6 +278,12 @@ class WatchStream:
         else:
             changes = await self._watcher.take(min(self._next_bookmark, self._end))
             self.revision = self._cache.revision
+            if self._ahead:
+                changes = [change for change in changes if change.revision > self._ahead]
+                if self.revision < self._ahead:
+                    self.revision = self._ahead
+                else:
+                    self._ahead = 0
         if len(changes) > EVENTS_PER_BATCH:
             changes, self._backlog = changes[:EVENTS_PER_BATCH], changes[EVENTS_PER_BATCH:]
             self.revision = changes[-1].revision

@@ -74,11 +74,12 @@ class WatchOptions:
 @dataclass(frozen=True, slots=True)
 class Fence:
     """The leadership under which a write is made: the Lease must still have this `spec.leaseTransitions` when it
-    commits."""
+    commits, and be the one with this uid (empty: whichever has the name)."""
 
     namespace: str
     name: str
     epoch: int
+    uid: str = ""
 
 
 @dataclass(slots=True)

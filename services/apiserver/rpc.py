@@ -123,6 +123,7 @@ class ApiServerService(apiserver_pb2_grpc.ApiServerServicer):
             send_initial_events=True if begin else None,
             allow_bookmarks=True,
         )  # fmt: skip
+        await self._handlers.be_fresh(options.resource_version)
         stream = self._handlers.watch(req, options)
         initial = begin
         try:
@@ -384,7 +385,7 @@ def _delete_options(options: pb.DeleteOptions) -> DeleteOptions:
 
 
 def _fence(fence: object_pb2.Fence) -> Fence:
-    return Fence(fence.lease_namespace, fence.lease_name, fence.epoch)
+    return Fence(fence.lease_namespace, fence.lease_name, fence.epoch, fence.lease_uid)
 
 
 def _object(resource: Resource, entry: Entry, json: bytes) -> object_pb2.Object:

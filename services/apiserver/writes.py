@@ -11,6 +11,8 @@ Conflict, any other is computed again.
 
 from __future__ import annotations
 
+import asyncio
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -30,8 +32,12 @@ from services.apiserver.watch_cache import Entry, WatchCache
 from services.apiserver.write_context import WriteContext
 from storage.store import Event
 
-RETRIES_MAX = 20
-"""How often a write is computed again because the object changed underneath."""
+RETRIES_MAX = 100
+"""How often a write is computed again because the object changed underneath: of that many writers of one object at once
+even the last one gets its turn."""
+RETRY_SECONDS = 0.002
+"""By how much the pause before another attempt grows with each, up to ten times, drawn at random: a writer at an
+apiserver that hears of the change later than its rivals would otherwise never win."""
 NAME_ATTEMPTS_MAX = 8
 """How often a generated name is drawn again because it was taken."""
 _OPTIMISTIC_LOCK = "the object has been modified; please apply your changes to the latest version and try again"
@@ -125,7 +131,7 @@ class Writer:
         if ctx.dry_run:
             json = codec.splice(resource.head, 0, codec.encode_tail(obj)).replace(b'"resourceVersion":"0",', b"", 1)
             return await self._result(resource, json, 0, ctx, created=True)
-        event = await self.committer.create(resource, obj, ctx.options.fence, ctx.extra)
+        event = await self.committer.create(resource, obj, ctx.options.fence, ctx.extra, ctx.req.user.name)
         return await self._result(resource, event.value, event.revision, ctx, created=True)
 
     # --- update
@@ -228,7 +234,9 @@ class Writer:
     ) -> WriteResult:
         """Bring an existing object to the state that `make` computes, again if it changes meanwhile."""
         resource = req.resource
-        for _ in range(RETRIES_MAX):
+        for attempt in range(RETRIES_MAX):
+            if attempt:
+                await asyncio.sleep(random.uniform(0, min(attempt, 10)) * RETRY_SECONDS)  # noqa: S311
             entry = self.cache.of(resource.storage).get(req.namespace, req.name)
             if entry is None:
                 raise resource.not_found(req.name)
@@ -274,11 +282,12 @@ class Writer:
         tail = codec.encode_tail(obj)
         if ctx.dry_run:
             return await self._result(resource, codec.splice(resource.head, entry.revision, tail), entry.revision, ctx)
+        author = ctx.req.user.name
         if ends_deletion(ctx.resource, obj):
             extra = [*ctx.extra, *strategy.release(obj)]
-            event = await self.committer.remove(resource, entry, tail, ctx.options.fence, extra)
+            event = await self.committer.remove(resource, entry, tail, ctx.options.fence, extra, author)
         else:
-            event = await self.committer.replace(resource, entry, obj, tail, ctx.options.fence, ctx.extra)
+            event = await self.committer.replace(resource, entry, obj, tail, ctx.options.fence, ctx.extra, author)
         return await self._result(resource, event.value, event.revision, ctx)
 
     async def admit_connect(self, req: Request, body: dict[str, Any]) -> None:

@@ -362,6 +362,28 @@ class ApiServerContract:
         assert isinstance(result.error, errors.Conflict)
         assert (await client.get(kinds.CONFIG_MAP, "a", namespace)).data == {"k": "v"}
 
+    async def test_a_lease_made_anew_does_not_revive_the_fences_of_the_one_before(
+        self, client: ApiClient, namespace: str
+    ) -> None:
+        lease = {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {"name": "leader"},
+            "spec": {"holderIdentity": "one", "leaseTransitions": 1, "leaseDurationSeconds": 15},
+        }
+        first = await client.create(kinds.LEASE, lease, namespace)
+        former = client.fenced(Fence(namespace, "leader", 1, first.metadata.uid))
+        await former.create(kinds.CONFIG_MAP, config_map("a"), namespace)
+        await client.delete(kinds.LEASE, "leader", namespace)
+        with pytest.raises(errors.Conflict):
+            await former.create(kinds.CONFIG_MAP, config_map("b"), namespace)
+        second = await client.create(kinds.LEASE, lease, namespace)
+        with pytest.raises(errors.Conflict):
+            await former.create(kinds.CONFIG_MAP, config_map("b"), namespace)
+        await client.fenced(Fence(namespace, "leader", 1, second.metadata.uid)).create(
+            kinds.CONFIG_MAP, config_map("b"), namespace
+        )
+
     async def test_discovery_names_what_is_served(self, client: ApiClient) -> None:
         answer = await client.discover()
         served = {(r.resource.group, r.resource.resource): r for r in answer.resources}

@@ -35,11 +35,12 @@ def free_port() -> int:
 
 
 class ApiServerProcess:
-    """Start, kill and start again; `kubectl` speaks to it as the administrator."""
+    """Start, kill and start again; `kubectl` speaks to it as the administrator. `pki` is another one's, of the same
+    cluster."""
 
-    def __init__(self, directory: Path, **settings: Any) -> None:
+    def __init__(self, directory: Path, pki: Pki | None = None, **settings: Any) -> None:
         self.directory = directory
-        self.pki = Pki(directory / "pki")
+        self.pki = pki or Pki(directory / "pki")
         self.pki.ensure("test")
         self.rest_port, self.grpc_port = free_port(), free_port()
         self.admin = self.pki.client("admin", "kubernetes-admin", ["system:masters"])

@@ -45,11 +45,13 @@ class Status(_message.Message):
     def __init__(self, code: _Optional[int] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., json: _Optional[bytes] = ...) -> None: ...
 
 class Fence(_message.Message):
-    __slots__ = ("lease_namespace", "lease_name", "epoch")
+    __slots__ = ("lease_namespace", "lease_name", "epoch", "lease_uid")
     LEASE_NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     LEASE_NAME_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
+    LEASE_UID_FIELD_NUMBER: _ClassVar[int]
     lease_namespace: str
     lease_name: str
     epoch: int
-    def __init__(self, lease_namespace: _Optional[str] = ..., lease_name: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
+    lease_uid: str
+    def __init__(self, lease_namespace: _Optional[str] = ..., lease_name: _Optional[str] = ..., epoch: _Optional[int] = ..., lease_uid: _Optional[str] = ...) -> None: ...

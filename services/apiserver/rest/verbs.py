@@ -146,7 +146,9 @@ class Verbs:
     async def watch(self, call: Call, resource: Resource) -> web.StreamResponse:
         """GET with watch=true."""
         form = negotiate.choose(call.accept, negotiate.WATCH_TRANSFORMS, protobuf=False)
-        events = self.handlers.watch(self.request(call, resource), options.watch_options(call.query))
+        watch = options.watch_options(call.query)
+        await self.handlers.be_fresh(watch.resource_version)
+        events = self.handlers.watch(self.request(call, resource), watch)
         transform: Transform | None = None
         if form.transform == TABLE:
             transform = table.WatchTable(resource, form.version, _include(call)).event

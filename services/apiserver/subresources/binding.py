@@ -45,7 +45,8 @@ async def post(parts: Parts, req: Request, body: dict[str, Any], options: WriteO
         if options.dry_run:
             return WriteResult(_SUCCESS, created=True)
         try:
-            event = await parts.writer.committer.replace(pods, entry, pod, codec.encode_tail(pod), options.fence, [])
+            tail, author = codec.encode_tail(pod), req.user.name
+            event = await parts.writer.committer.replace(pods, entry, pod, tail, options.fence, [], author)
         except Changed:
             continue
         return WriteResult(_SUCCESS, created=True, revision=event.revision)

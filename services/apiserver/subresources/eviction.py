@@ -63,7 +63,7 @@ async def _mark(parts: Parts, req: Request, pods: Resource) -> None:
         mark |= {"message": "Eviction API: evicting", "lastTransitionTime": now_text()}
         conditions.append(mark)
         try:
-            await parts.writer.committer.replace(pods, entry, pod, codec.encode_tail(pod), None, [])
+            await parts.writer.committer.replace(pods, entry, pod, codec.encode_tail(pod), None, [], req.user.name)
         except Changed:
             continue
         return
@@ -110,15 +110,15 @@ async def _spend(parts: Parts, req: Request, pod: dict[str, Any], dry_run: bool)
         if dry_run:
             return
         try:
-            await _commit(parts, budgets, found[0], budget)
+            await _commit(parts, req, budgets, found[0], budget)
         except Changed:
             continue
         return
     raise errors.TooManyRequests("the PodDisruptionBudget kept changing", retry_after_seconds=1)
 
 
-async def _commit(parts: Parts, budgets: Any, entry: Entry, budget: dict[str, Any]) -> None:
-    await parts.writer.committer.replace(budgets, entry, budget, codec.encode_tail(budget), None, [])
+async def _commit(parts: Parts, req: Request, budgets: Any, entry: Entry, budget: dict[str, Any]) -> None:
+    await parts.writer.committer.replace(budgets, entry, budget, codec.encode_tail(budget), None, [], req.user.name)
 
 
 def _selects(budget: dict[str, Any], pod: dict[str, Any]) -> bool:

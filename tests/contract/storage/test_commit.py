@@ -79,6 +79,26 @@ async def test_a_guard_is_judged_by_the_epoch_of_its_key(store: Store) -> None:
         await store.commit(put(A, guards=(Guard(LEASE, 2),)))
 
 
+async def test_a_guard_can_mean_one_life_of_its_key(store: Store) -> None:
+    [made] = await store.commit(put(LEASE, epoch=1))
+    guard = (Guard(LEASE, 1, made.create_revision),)
+    await store.commit(put(LEASE, epoch=1))
+    await store.commit(put(A, guards=guard))
+    await store.commit(delete(LEASE))
+    await store.commit(put(LEASE, epoch=1))
+    with pytest.raises(GuardFailed, match="created at"):
+        await store.commit(put(A, guards=guard))
+    await store.commit(put(A, guards=(Guard(LEASE, 1),)))
+
+
+async def test_the_log_says_who_asked(store: Store) -> None:
+    [put_event] = await store.commit(Put(A, ABSENT, b"", b"", author="jane"))
+    [gone] = await store.commit(Delete(A, ANY, b"", b"", author="joe"))
+    assert [event.author for event in (put_event, gone)] == ["jane", "joe"]
+    assert [event.author for event in await store.history(A)] == ["joe", "jane"]
+    assert [event.author for event in await store.events(0)] == ["jane", "joe"]
+
+
 async def test_leadership_that_moves_in_the_same_group_fails_the_old_leader(store: Store) -> None:
     await store.commit(put(LEASE, epoch=1))
     results = await asyncio.gather(

@@ -20,7 +20,7 @@ def head(revision: int, *, epoch: int = 0, deleted: bool = False) -> Head:
 
 def test_an_accepted_commit_becomes_log_rows_and_heads() -> None:
     judged = group(a=head(3))
-    events = judged.judge([Put(A, 3, b"<", b">", epoch=2), Delete(A, 11, b"(", b")")])
+    events = judged.judge([Put(A, 3, b"<", b">", epoch=2, author="jane"), Delete(A, 11, b"(", b")")])
     assert isinstance(events, list)
     assert [(event.revision, event.value, event.previous) for event in events] == [
         (11, b"<11>", b"old"),
@@ -28,8 +28,8 @@ def test_an_accepted_commit_becomes_log_rows_and_heads() -> None:
     ]
     assert judged.revision == 12
     assert judged.log == [
-        LogRow(11, EventType.PUT, *A, 1, 3, 2, 5.0, "me", b"<11>"),
-        LogRow(12, EventType.DELETE, *A, 1, 11, 2, 5.0, "me", b"(12)"),
+        LogRow(11, EventType.PUT, *A, 1, 3, 2, 5.0, "me", b"<11>", "jane"),
+        LogRow(12, EventType.DELETE, *A, 1, 11, 2, 5.0, "me", b"(12)", ""),
     ]
     assert judged.changed == {A: Head(12, 1, 2, True, b"(12)")}
 
