@@ -1,13 +1,13 @@
 """The past of one object: each retained version with who wrote it, when, and which fields changed.
 
-The apiserver answers any retained revision, and every version names its own revision; so the way back is one read a
-version: as it is now, as it was just before that, and so on until the object's creation or the end of what is retained.
+The apiserver's log knows who asked for each write and when, deletions too, and earlier objects of the same name.
 """
 
 from __future__ import annotations
 
+import datetime
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from machinery.component.tls import TlsFiles
 from protos.cutaway.v1 import apiserver_pb2, apiserver_pb2_grpc, object_pb2
 
 ASK_SECONDS = 10.0
+ASK_VERSIONS_MAX = 1000
 # What changes with every write and says nothing about it.
 _SILENT = frozenset({"metadata.resourceVersion", "metadata.managedFields", "metadata.generation"})
 # A value longer than this is shortened on screen.
@@ -48,12 +49,26 @@ class Version:
     """One version of an object, and how it differs from the one before it."""
 
     revision: int
-    # As its writer's entry in managedFields says; empty where there is none.
+    # Who asked for it, as RBAC judged them; empty where the log does not say.
+    user: str
+    # The program, as its entry in managedFields says; empty where there is none.
     manager: str
     time: str
-    changes: tuple[Change, ...]
-    # The oldest retained one: what was before is unknown, or there was nothing.
+    # None: what was before it is not retained.
+    changes: tuple[Change, ...] | None
     created: bool = False
+    deleted: bool = False
+
+    @property
+    def how(self) -> str:
+        """What the write did, in words."""
+        if self.deleted:
+            return "deleted"
+        if self.created:
+            return "created"
+        if self.changes is None:
+            return "changed; what was before is not retained"
+        return f"{len(self.changes)} field{'s' * (len(self.changes) != 1)}"
 
 
 # --- pure -----------------------------------------------------------------------------------------------------------
@@ -106,28 +121,33 @@ def _joined(path: str, key: str) -> str:
     return f"{path}{step}" if step.startswith("[") or not path else f"{path}.{step}"
 
 
-def writer_of(obj: dict[str, Any], previous: dict[str, Any] | None) -> tuple[str, str]:
-    """Manager and time of the write that made this version: the entry that the one before it does not have."""
+def manager_of(obj: dict[str, Any], previous: dict[str, Any] | None) -> str:
+    """The program that made this version: the entry of managedFields that the one before it does not have."""
     entries = obj["metadata"].get("managedFields") or []
     before = (previous or {}).get("metadata", {}).get("managedFields") or []
-    fresh = [entry for entry in entries if entry not in before] or entries
-    newest = max(fresh, key=lambda entry: entry.get("time", ""), default={})
-    manager, time = newest.get("manager", ""), newest.get("time", "")
-    if previous is None:
-        return manager, obj["metadata"].get("creationTimestamp") or time
-    return manager, time
+    fresh = [entry for entry in entries if entry not in before]
+    newest: dict[str, Any] = max(fresh, key=lambda entry: str(entry.get("time", "")), default={})
+    return str(newest.get("manager", ""))
 
 
-def versions(states: list[dict[str, Any]], *, complete: bool) -> list[Version]:
-    """Each state (newest first) with what it changed. `complete`: the last one is the object's creation."""
+def versions(found: Sequence[apiserver_pb2.Version]) -> list[Version]:
+    """Each write (newest first) with what it changed."""
+    states: list[dict[str, Any]] = [json.loads(version.object.json) for version in found]
     out = []
-    for index, state in enumerate(states):
-        previous = states[index + 1] if index + 1 < len(states) else None
-        manager, time = writer_of(state, previous)
-        changes = difference(previous, state) if previous is not None else ()
-        created = previous is None and complete
-        out.append(Version(int(state["metadata"]["resourceVersion"]), manager, time, changes, created))
+    for index, (version, state) in enumerate(zip(found, states, strict=True)):
+        created = version.kind == apiserver_pb2.Version.CREATED
+        deleted = version.kind == apiserver_pb2.Version.DELETED
+        previous = states[index + 1] if index + 1 < len(states) and not created else None
+        changes = difference(previous, state) if previous is not None and not deleted else None
+        manager = "" if deleted else manager_of(state, previous)
+        out.append(
+            Version(version.object.revision, version.user, manager, _when(version.time), changes, created, deleted)
+        )
     return out
+
+
+def _when(seconds: float) -> str:
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if seconds else ""
 
 
 def _short(value: Any) -> str:
@@ -139,10 +159,11 @@ def rendered(found: list[Version]) -> list[str]:
     """As lines for a person, newest first."""
     lines = []
     for version in found:
-        count = len(version.changes)
-        how = "created" if version.created else f"{count} field{'s' * (count != 1)}"
-        lines.append(f"{version.revision:>8}  {version.time or '-':<20}  {version.manager or '-'}  ({how})")
-        lines += [f"          {change}" for change in version.changes]
+        by = version.user or version.manager or "-"
+        if version.user and version.manager:
+            by = f"{version.user}, {version.manager}"
+        lines.append(f"{version.revision:>8}  {version.time or '-':<20}  {by}  ({version.how})")
+        lines += [f"          {change}" for change in version.changes or ()]
     return lines
 
 
@@ -185,28 +206,30 @@ class Past:
         decoded: dict[str, Any] = json.loads(answer.json)
         return decoded
 
-    async def states(
+    async def versions(
         self, resource: object_pb2.ResourceRef, namespace: str, name: str, *, limit: int, before: int = 0
-    ) -> tuple[list[dict[str, Any]], bool]:
-        """The newest states (of before revision `before`), newest first, and whether the last one is the creation.
+    ) -> list[apiserver_pb2.Version]:
+        """At most `limit` writes, newest first, of those up to revision `before` (0: now).
 
-        Raises NotFound if there was no such object at that time.
+        Raises NotFound if the log has none.
         """
-        found = [await self.at(resource, namespace, name, before)]
-        # One more than asked for, so that the last one shown can say what it changed.
-        while len(found) <= limit:
-            revision = int(found[-1]["metadata"]["resourceVersion"])
+        found: list[apiserver_pb2.Version] = []
+        while len(found) < limit:
+            request = apiserver_pb2.HistoryRequest(
+                resource=resource, namespace=namespace, name=name, at_revision=before,
+                limit=min(limit - len(found), ASK_VERSIONS_MAX),
+            )  # fmt: skip
             try:
-                older = await self.at(resource, namespace, name, revision - 1) if revision > 1 else None
+                answer = await self._channels.call("History", request, ASK_SECONDS, safe=True)
             except errors.NotFound:
-                older = None
-            except errors.Expired:
-                return found, False
-            # Another object of the same name is another history.
-            if older is None or older["metadata"]["uid"] != found[0]["metadata"]["uid"]:
-                return found, True
-            found.append(older)
-        return found, False
+                if not found:
+                    raise
+                break
+            found += answer.versions
+            before = found[-1].object.revision - 1
+            if before < 1:
+                break
+        return found
 
 
 def split_target(target: str) -> tuple[str, str]:
@@ -224,13 +247,14 @@ async def history(cluster: Cluster, target: str, namespace: str, *, limit: int, 
     try:
         resource, namespaced = await past.resource(kind)
         namespace = namespace if namespaced else ""
-        states, complete = await past.states(resource, namespace, name, limit=limit, before=before)
+        # One more than asked for, so that the last one shown can say what it changed.
+        found = await past.versions(resource, namespace, name, limit=limit + 1, before=before)
     except errors.ApiError as error:
-        hint = "--before REVISION looks at a deleted object's past" if isinstance(error, errors.NotFound) else ""
+        hint = "how far back the past is kept: `history_seconds`" if isinstance(error, errors.NotFound) else ""
         raise LabError(error.message, hint) from error
     finally:
         await past.close()
-    return versions(states, complete=complete)[:limit]
+    return versions(found)[:limit]
 
 
 async def diff(cluster: Cluster, target: str, namespace: str, older: int, newer: int) -> tuple[Change, ...]:

@@ -143,10 +143,12 @@ def events(connection: Connection, after_revision: int, resource: str | None, li
     return [_event(row) for row in connection.execute(query)]
 
 
-def history(connection: Connection, key: Key, limit: int) -> list[Event]:
+def history(connection: Connection, key: Key, limit: int, at_revision: int = 0) -> list[Event]:
     """See Store.history: along the key's chain from its head."""
     found: list[Event] = []
     row = _head(connection, key)
+    while row is not None and row.revision > at_revision > 0:
+        row = _log_row(connection, row.previous_revision)
     oldest = floor(connection, key.resource)
     while row is not None and len(found) < limit:
         before = _log_row(connection, row.previous_revision) if row.previous_revision else None

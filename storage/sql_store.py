@@ -97,8 +97,8 @@ class SqlStore:
     async def events(self, after_revision: int, *, resource: str | None = None, limit: int = 1000) -> Sequence[Event]:
         return await self._run(lambda connection: reads.events(connection, after_revision, resource, limit))
 
-    async def history(self, key: Key, *, limit: int = 100) -> Sequence[Event]:
-        return await self._run(lambda connection: reads.history(connection, key, limit))
+    async def history(self, key: Key, *, limit: int = 100, at_revision: int = 0) -> Sequence[Event]:
+        return await self._run(lambda connection: reads.history(connection, key, limit, at_revision))
 
     async def follow(self, after_revision: int) -> AsyncIterator[Sequence[Event]]:
         if after_revision > self._hub.newest:

@@ -200,8 +200,8 @@ class Store(Protocol):
         """Log entries after a revision, oldest first. Raises Compacted if some of them are gone, FutureRevision."""
         ...
 
-    async def history(self, key: Key, *, limit: int = 100) -> Sequence[Event]:
-        """The retained log entries of one key, newest first."""
+    async def history(self, key: Key, *, limit: int = 100, at_revision: int = 0) -> Sequence[Event]:
+        """The retained log entries of one key, newest first; of those up to a revision, if it is not 0."""
         ...
 
     def follow(self, after_revision: int) -> AsyncIterator[Sequence[Event]]:

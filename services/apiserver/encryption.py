@@ -134,9 +134,9 @@ class SealedStore:
         """As Store.events."""
         return [self._opened(event) for event in await self._store.events(after_revision, **options)]
 
-    async def history(self, key: Key, *, limit: int = 100) -> Sequence[Event]:
+    async def history(self, key: Key, **options: Any) -> Sequence[Event]:
         """As Store.history."""
-        return [self._opened(event) for event in await self._store.history(key, limit=limit)]
+        return [self._opened(event) for event in await self._store.history(key, **options)]
 
     async def follow(self, after_revision: int) -> AsyncIterator[Sequence[Event]]:
         """As Store.follow."""

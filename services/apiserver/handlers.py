@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from services.apiserver.reads import ListResult, Reader, WatchStream
     from services.apiserver.registry.resource import Registry
     from services.apiserver.writes import Writer
+    from storage.store import Event
 
 PatchType = Literal["json", "merge", "strategic", "apply"]
 
@@ -88,6 +89,12 @@ class Handlers:
         if not at_revision:
             await self.be_fresh(resource_version)
         return await self._reader.get(req, resource_version, at_revision)
+
+    async def history(self, req: Request, limit: int, at_revision: int) -> Sequence[Event]:
+        """The retained writes of one object, newest first; who may get it may know its past. Raises NotFound."""
+        self.authorize(req)
+        await self.freshness.confirm()
+        return await self._reader.history(req, limit, at_revision)
 
     async def list(self, req: Request, options: ListOptions) -> ListResult:
         """The objects that the selectors choose, as of one revision; the transport splices their JSON. Raises

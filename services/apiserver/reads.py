@@ -26,7 +26,7 @@ from services.apiserver.selection import Selection, select
 from services.apiserver.watch_cache import Entry, WatchCache
 from services.apiserver.watcher import Change, Watcher, WatchEvent
 from storage.errors import Compacted, FutureRevision
-from storage.store import EventType, Key
+from storage.store import Event, EventType, Key
 
 Entries = list[Entry]
 
@@ -95,6 +95,14 @@ class Reader:
         if stored is None:
             raise req.resource.not_found(req.name)
         return stored.value
+
+    async def history(self, req: Request, limit: int, at_revision: int) -> Sequence[Event]:
+        """What the log has of one object, newest first."""
+        key = Key(req.resource.storage, req.namespace, req.name)
+        events = await self.cache.store.history(key, limit=limit, at_revision=at_revision)
+        if not events:
+            raise req.resource.not_found(req.name)
+        return events
 
     # --- many
 

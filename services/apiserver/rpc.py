@@ -31,6 +31,7 @@ from services.apiserver.request import (
 from services.apiserver.selection import name_selected
 from services.apiserver.watch_cache import Entry
 from services.apiserver.watcher import WatchEvent
+from storage.store import EventType
 
 BATCH_MAX = 1000
 CHUNK_OBJECTS_MAX = 500
@@ -59,6 +60,9 @@ class _Identity(msgspec.Struct):
     kind: str = ""
     metadata: _Metadata = msgspec.field(default_factory=_Metadata)
 
+
+HISTORY_DEFAULT, HISTORY_MAX = 100, 1000
+"""Versions of an object that one question answers."""
 
 _identity = msgspec.json.Decoder(_Identity)
 
@@ -89,6 +93,24 @@ class ApiServerService(apiserver_pb2_grpc.ApiServerServicer):
             context, "get", request.resource, request.namespace, request.name, request.subresource
         )
         return envelope(await self._handlers.get(req, at_revision=request.at_revision))
+
+    async def History(self, request: pb.HistoryRequest, context: Any) -> pb.HistoryResponse:
+        """The writes of one object, newest first."""
+        if request.limit > HISTORY_MAX:
+            raise errors.BadRequest(f"limit: at most {HISTORY_MAX} versions at once, not {request.limit}")
+        req = await self._request(context, "get", request.resource, request.namespace, request.name)
+        events = await self._handlers.history(req, request.limit or HISTORY_DEFAULT, request.at_revision)
+        answer, size = pb.HistoryResponse(), 0
+        for event in events:
+            size += len(event.value)
+            if size > CHUNK_BYTES_MAX and answer.versions:
+                break
+            if event.type is EventType.DELETE:
+                kind = pb.Version.DELETED
+            else:
+                kind = pb.Version.CREATED if event.create_revision == event.revision else pb.Version.CHANGED
+            answer.versions.add(object=envelope(event.value), kind=kind, user=event.author, time=event.time)
+        return answer
 
     async def List(self, request: pb.ListRequest, context: Any) -> AsyncIterator[pb.ListChunk]:
         """Objects in chunks."""

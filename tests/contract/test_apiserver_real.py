@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import json
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from machinery.api import kinds
+from machinery.api import errors, kinds
 from machinery.client.api_client import ApiClient
+from protos.cutaway.v1 import apiserver_pb2
 from tests.contract.apiserver_suite import ApiServerContract
 from tests.support.apiserver_process import ApiServerProcess, files
 
@@ -42,4 +45,37 @@ async def namespace(client: ApiClient) -> str:
 
 
 class TestRealApiServer(ApiServerContract):
-    pass
+    async def test_the_history_of_an_object_says_who_did_what_also_to_one_that_is_gone(
+        self, server: ApiServerProcess, client: ApiClient, namespace: str
+    ) -> None:
+        jane = server.pki.client("jane", "jane", ["system:masters"])
+        hers = await ApiClient.connect(server.grpc, files(jane), user_agent="contract")
+        body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"k": "1"}}
+        for _ in range(2):
+            await client.create(kinds.CONFIG_MAP, body, namespace)
+            await hers.patch(kinds.CONFIG_MAP, "a", namespace, {"data": {"k": "2"}})
+            await client.delete(kinds.CONFIG_MAP, "a", namespace)
+        await hers.close()
+
+        async def ask(**options: int) -> list[apiserver_pb2.Version]:
+            request = apiserver_pb2.HistoryRequest(
+                resource=kinds.CONFIG_MAP.ref, namespace=namespace, name="a", **options
+            )
+            return list((await client._channels.call("History", request, 5, safe=True)).versions)
+
+        found = await ask()
+        one_life = [("kubernetes-admin", 3), ("jane", 2), ("kubernetes-admin", 1)]
+        assert [(version.user, version.kind) for version in found] == one_life * 2
+        assert [version.object.revision for version in found] == sorted(
+            (version.object.revision for version in found), reverse=True
+        )
+        assert abs(found[0].time - time.time()) < 60
+        assert json.loads(found[1].object.json)["data"] == {"k": "2"}
+        assert [version.object.revision for version in await ask(limit=2, at_revision=found[1].object.revision)] == [
+            found[1].object.revision,
+            found[2].object.revision,
+        ]
+        with pytest.raises(errors.NotFound):
+            await ask(at_revision=found[-1].object.revision - 1)
+        with pytest.raises(errors.BadRequest, match="at most 1000"):
+            await ask(limit=1001)

@@ -23,6 +23,48 @@ class GetRequest(_message.Message):
     at_revision: int
     def __init__(self, resource: _Optional[_Union[_object_pb2.ResourceRef, _Mapping]] = ..., namespace: _Optional[str] = ..., name: _Optional[str] = ..., subresource: _Optional[str] = ..., at_revision: _Optional[int] = ...) -> None: ...
 
+class HistoryRequest(_message.Message):
+    __slots__ = ("resource", "namespace", "name", "limit", "at_revision")
+    RESOURCE_FIELD_NUMBER: _ClassVar[int]
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    AT_REVISION_FIELD_NUMBER: _ClassVar[int]
+    resource: _object_pb2.ResourceRef
+    namespace: str
+    name: str
+    limit: int
+    at_revision: int
+    def __init__(self, resource: _Optional[_Union[_object_pb2.ResourceRef, _Mapping]] = ..., namespace: _Optional[str] = ..., name: _Optional[str] = ..., limit: _Optional[int] = ..., at_revision: _Optional[int] = ...) -> None: ...
+
+class Version(_message.Message):
+    __slots__ = ("object", "kind", "user", "time")
+    class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        KIND_UNSPECIFIED: _ClassVar[Version.Kind]
+        CREATED: _ClassVar[Version.Kind]
+        CHANGED: _ClassVar[Version.Kind]
+        DELETED: _ClassVar[Version.Kind]
+    KIND_UNSPECIFIED: Version.Kind
+    CREATED: Version.Kind
+    CHANGED: Version.Kind
+    DELETED: Version.Kind
+    OBJECT_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    USER_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    object: _object_pb2.Object
+    kind: Version.Kind
+    user: str
+    time: float
+    def __init__(self, object: _Optional[_Union[_object_pb2.Object, _Mapping]] = ..., kind: _Optional[_Union[Version.Kind, str]] = ..., user: _Optional[str] = ..., time: _Optional[float] = ...) -> None: ...
+
+class HistoryResponse(_message.Message):
+    __slots__ = ("versions",)
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    versions: _containers.RepeatedCompositeFieldContainer[Version]
+    def __init__(self, versions: _Optional[_Iterable[_Union[Version, _Mapping]]] = ...) -> None: ...
+
 class ListRequest(_message.Message):
     __slots__ = ("resource", "namespace", "label_selector", "field_selector", "at_revision")
     RESOURCE_FIELD_NUMBER: _ClassVar[int]

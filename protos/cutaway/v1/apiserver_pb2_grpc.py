@@ -81,6 +81,11 @@ class ApiServerStub:
                 request_serializer=protos_dot_cutaway_dot_v1_dot_apiserver__pb2.BatchRequest.SerializeToString,
                 response_deserializer=protos_dot_cutaway_dot_v1_dot_apiserver__pb2.BatchResponse.FromString,
                 _registered_method=True)
+        self.History = channel.unary_unary(
+                '/cutaway.v1.ApiServer/History',
+                request_serializer=protos_dot_cutaway_dot_v1_dot_apiserver__pb2.HistoryRequest.SerializeToString,
+                response_deserializer=protos_dot_cutaway_dot_v1_dot_apiserver__pb2.HistoryResponse.FromString,
+                _registered_method=True)
         self.Discover = channel.unary_unary(
                 '/cutaway.v1.ApiServer/Discover',
                 request_serializer=protos_dot_cutaway_dot_v1_dot_apiserver__pb2.DiscoverRequest.SerializeToString,
@@ -175,6 +180,13 @@ class ApiServerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def History(self, request, context):
+        """The retained versions of one object, its deletions and its earlier lives, newest first: what each was, who wrote it and when.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Discover(self, request, context):
         """What is served: groups, versions, resources, verbs.
         """
@@ -257,6 +269,11 @@ def add_ApiServerServicer_to_server(servicer, server):
                     servicer.Batch,
                     request_deserializer=protos_dot_cutaway_dot_v1_dot_apiserver__pb2.BatchRequest.FromString,
                     response_serializer=protos_dot_cutaway_dot_v1_dot_apiserver__pb2.BatchResponse.SerializeToString,
+            ),
+            'History': grpc.unary_unary_rpc_method_handler(
+                    servicer.History,
+                    request_deserializer=protos_dot_cutaway_dot_v1_dot_apiserver__pb2.HistoryRequest.FromString,
+                    response_serializer=protos_dot_cutaway_dot_v1_dot_apiserver__pb2.HistoryResponse.SerializeToString,
             ),
             'Discover': grpc.unary_unary_rpc_method_handler(
                     servicer.Discover,
@@ -527,6 +544,33 @@ class ApiServer:
             '/cutaway.v1.ApiServer/Batch',
             protos_dot_cutaway_dot_v1_dot_apiserver__pb2.BatchRequest.SerializeToString,
             protos_dot_cutaway_dot_v1_dot_apiserver__pb2.BatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def History(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cutaway.v1.ApiServer/History',
+            protos_dot_cutaway_dot_v1_dot_apiserver__pb2.HistoryRequest.SerializeToString,
+            protos_dot_cutaway_dot_v1_dot_apiserver__pb2.HistoryResponse.FromString,
             options,
             channel_credentials,
             insecure,

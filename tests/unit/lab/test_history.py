@@ -1,9 +1,13 @@
 """What changed from one version of an object to the next, and who changed it."""
 
+import json
+
 import pytest
 
 from lab.errors import LabError
 from lab.history import Change, difference, rendered, split_target, versions
+from protos.cutaway.v1.apiserver_pb2 import Version
+from protos.cutaway.v1.object_pb2 import Object
 
 
 def obj(revision, **fields):
@@ -35,24 +39,40 @@ def test_what_every_write_changes_is_left_out():
     assert difference(old, new) == ()
 
 
-def test_the_writer_is_the_one_whose_entry_is_new():
+def version(kind, state, user="", time=0.0):
+    envelope = Object(revision=int(state["metadata"]["resourceVersion"]), json=json.dumps(state).encode())
+    return Version(object=envelope, kind=kind, user=user, time=time)
+
+
+def test_each_write_says_who_when_and_what():
     first = obj(1, spec={"replicas": 1})
-    first["metadata"] |= {
-        "creationTimestamp": "2026-01-01T00:00:00Z",
-        "managedFields": [{"manager": "kubectl-create", "time": "2026-01-01T00:00:00Z"}],
-    }
+    first["metadata"]["managedFields"] = [{"manager": "kubectl-create", "time": "2026-01-01T00:00:00Z"}]
     second = obj(2, spec={"replicas": 2})
-    scaled = {"manager": "kubectl-scale", "time": "2026-01-01T00:00:00Z"}
-    second["metadata"] |= {
-        "creationTimestamp": "2026-01-01T00:00:00Z",
-        "managedFields": [*first["metadata"]["managedFields"], scaled],
-    }
-    found = versions([second, first], complete=True)
-    assert [(version.revision, version.manager, version.created) for version in found] == [
-        (2, "kubectl-scale", False),
-        (1, "kubectl-create", True),
+    second["metadata"]["managedFields"] = [
+        *first["metadata"]["managedFields"],
+        {"manager": "kubectl-scale", "time": "2026-01-01T00:00:00Z"},
     ]
-    assert rendered(found)[0].endswith("kubectl-scale  (1 field)")
+    gone = obj(3, spec={"replicas": 2})
+    found = versions(
+        [
+            version(Version.DELETED, gone, "jane", 1767225602.5),
+            version(Version.CHANGED, second, "joe", 1767225601),
+            version(Version.CREATED, first, "joe", 1767225600),
+            version(Version.DELETED, obj(0), "joe", 1767225599),
+        ]
+    )
+    assert rendered(found) == [
+        "       3  2026-01-01T00:00:02Z  jane  (deleted)",
+        "       2  2026-01-01T00:00:01Z  joe, kubectl-scale  (1 field)",
+        "          ~ spec.replicas: 1 -> 2",
+        "       1  2026-01-01T00:00:00Z  joe, kubectl-create  (created)",
+        "       0  2025-12-31T23:59:59Z  joe  (deleted)",
+    ]
+
+
+def test_where_what_was_before_is_not_retained_nothing_is_made_up():
+    [found] = versions([version(Version.CHANGED, obj(2, spec={"replicas": 2}))])
+    assert rendered([found]) == ["       2  -                     -  (changed; what was before is not retained)"]
 
 
 @pytest.mark.parametrize("target", ["web", "/web", "pod/"])
