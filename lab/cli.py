@@ -205,6 +205,31 @@ def explain(
 
 
 @app.command()
+def simulate(
+    target: Annotated[str, typer.Argument(metavar="FILE|KIND/NAME", help="A manifest, or a workload that there is.")],
+    home: Home,
+    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Where it is or would be.")] = "default",
+    replicas: Annotated[int | None, typer.Option(min=0, help="Instead of the number in the manifest.")] = None,
+    more: Annotated[int, typer.Option(min=0, max=5000, help="Up to how many more to try.")] = 1000,
+    output: Annotated[str, typer.Option("--output", "-o", help="text or json")] = "text",
+) -> None:
+    """Where would its pods go, and how many more would fit. Creates nothing. Exit code 1 if a pod fits nowhere."""
+    from lab import simulate as simulation
+
+    cluster = clusters.require(home)
+    kind, slash, name = target.partition("/")
+    if Path(target).exists() or not slash:
+        workloads = simulation.read(Path(target), namespace)
+    else:
+        workloads = [asyncio.run(simulation.existing(cluster, kind, namespace, name))]
+        replicas = replicas or 0
+    answer = asyncio.run(simulation.simulate(cluster, workloads, replicas, more))
+    print(json.dumps(answer.to_dict(), indent=2) if output == "json" else "\n".join(answer.lines()))
+    if any(each.refused for each in answer.workloads):
+        raise typer.Exit(1)
+
+
+@app.command()
 def history(
     target: Annotated[str, typer.Argument(metavar="KIND/NAME", help="deployment/web, node/node1, any kind served.")],
     home: Home,

@@ -119,13 +119,14 @@ class InterPodAffinity(Plugin):
     # --- judging ------------------------------------------------------------------------------------------------------
 
     def filter(self, data: _Data, state: ClusterState, rows: Rows) -> Array:
+        # A node is said to fail by the first rule that it breaks, so the later ones are written first.
         out = np.zeros(state.size, dtype=np.uint64)
-        if data.affinity is not None:
-            out[~self._attracted(data, state)] |= np.uint64(1)
-        for term, counter in data.anti:
-            out[_near(term, counter.counts, state) > 0] |= np.uint64(2)
         for owned in data.repelled_by:
-            out[_near(owned.term, owned.counts, state) > 0] |= np.uint64(4)
+            out[_near(owned.term, owned.counts, state) > 0] = np.uint64(4)
+        for term, counter in data.anti:
+            out[_near(term, counter.counts, state) > 0] = np.uint64(2)
+        if data.affinity is not None:
+            out[~self._attracted(data, state)] = np.uint64(1)
         return out[rows]
 
     def _attracted(self, data: _Data, state: ClusterState) -> Array:
@@ -149,18 +150,24 @@ class InterPodAffinity(Plugin):
         return 1  # Evicting pods brings no company.
 
     def remedy(self, data: _Data, state: ClusterState, row: int) -> str:
-        name = state.name(row)
-        for term, counter in data.anti:
-            if _near(term, counter.counts, state)[row] > 0:
-                return f"fits on {name} if no pod that matches {str(term.selector)!r} runs in its {term.topology_key}"
-        for owned in data.repelled_by:
-            if _near(owned.term, owned.counts, state)[row] > 0:
-                refused = str(owned.term.selector)
-                return f"fits on {name} if the pods in its {owned.term.topology_key} that refuse {refused!r} leave"
-        for term in data.known.terms.affinity:
-            if data.affinity is not None and _near(term, data.affinity.counts, state)[row] == 0:
-                return f"fits on {name} if a pod that matches {str(term.selector)!r} runs in its {term.topology_key}"
-        return ""
+        parts = [
+            f"a pod that matches {str(term.selector)!r} runs in its {term.topology_key}"
+            for term in data.known.terms.affinity
+            if data.affinity is not None
+            and not self._attracted(data, state)[row]
+            and _near(term, data.affinity.counts, state)[row] == 0
+        ]
+        parts += [
+            f"no pod that matches {str(term.selector)!r} runs in its {term.topology_key}"
+            for term, counter in data.anti
+            if _near(term, counter.counts, state)[row] > 0
+        ]
+        parts += [
+            f"the pods in its {owned.term.topology_key} that refuse {str(owned.term.selector)!r} leave"
+            for owned in data.repelled_by
+            if _near(owned.term, owned.counts, state)[row] > 0
+        ]
+        return f"fits on {state.name(row)} if {' and '.join(parts)}" if parts else ""
 
     def score(self, data: _Data, state: ClusterState, rows: Rows) -> Array:
         out = np.zeros(state.size, dtype=np.int64)

@@ -67,6 +67,34 @@ def _field_test(requirement: Requirement) -> Test:
     return test
 
 
+def _in_words(requirement: Requirement) -> str:
+    """ "its label disk is ssd", to stand after an "if"."""
+    values = " or ".join(requirement.values or ())
+    match requirement.operator:
+        case "In":
+            return f"its label {requirement.key} is {values}"
+        case "NotIn":
+            return f"its label {requirement.key} is not {values}"
+        case "Exists":
+            return f"it has the label {requirement.key}"
+        case "DoesNotExist":
+            return f"it has no label {requirement.key}"
+        case operator:
+            return f"its label {requirement.key} is {'more' if operator == 'Gt' else 'less'} than {values}"
+
+
+def _unmet(term: NodeSelectorTerm, state: ClusterState, row: int) -> str:
+    """What of a term does not hold on a row, in words; empty if all does."""
+    only = slice(row, row + 1)
+    parts = [_in_words(each) for each in term.matchExpressions or () if not _label_test(each, state)(state, only)[0]]
+    parts += [
+        f"it is {'not ' if each.operator == 'NotIn' else ''}{' or '.join(each.values or ())}"
+        for each in term.matchFields or ()
+        if not _field_test(each)(state, only)[0]
+    ]
+    return " and ".join(parts)
+
+
 def _term_tests(term: NodeSelectorTerm, state: ClusterState) -> list[Test]:
     tests = [_label_test(requirement, state) for requirement in term.matchExpressions or ()]
     return tests + [_field_test(requirement) for requirement in term.matchFields or ()]
@@ -92,11 +120,23 @@ class Required:
     """nodeSelector and required node affinity of a pod, as a test on rows."""
 
     def __init__(self, spec: PodSpec, state: ClusterState) -> None:
-        selector = [Requirement(k, "In", [v]) for k, v in (spec.nodeSelector or {}).items()]
-        self._all = [_label_test(requirement, state) for requirement in selector]
+        self._selector = [Requirement(k, "In", [v]) for k, v in (spec.nodeSelector or {}).items()]
+        self._all = [_label_test(requirement, state) for requirement in self._selector]
         affinity = spec.affinity.nodeAffinity if spec.affinity else None
         required = affinity.requiredDuringSchedulingIgnoredDuringExecution if affinity else None
         self._terms = Terms(required, state) if required is not None else None
+        self._alternatives = required.nodeSelectorTerms if required is not None else []
+
+    def missing(self, state: ClusterState, row: int) -> str:
+        """What the node of a row lacks, in words; empty if it lacks nothing."""
+        only = slice(row, row + 1)
+        parts = [
+            _in_words(each) for each, test in zip(self._selector, self._all, strict=True) if not test(state, only)[0]
+        ]
+        if self._terms is not None and not self._terms(state, only)[0]:
+            unmet = [words for term in self._alternatives if (words := _unmet(term, state, row))]
+            parts.append(", or ".join(unmet))
+        return " and ".join(filter(None, parts))
 
     @property
     def trivial(self) -> bool:
@@ -151,8 +191,8 @@ class NodeAffinity(Plugin):
     def reasons(self, data: Any, state: ClusterState) -> Sequence[str]:
         return (REASON,)
 
-    def remedy(self, data: Any, state: ClusterState, row: int) -> str:
-        return f"fits on {state.name(row)} if its labels match the pod's node selector and affinity"
+    def remedy(self, data: _Data, state: ClusterState, row: int) -> str:
+        return f"fits on {state.name(row)} if {data.required.missing(state, row)}"
 
     def score(self, data: _Data, state: ClusterState, rows: Rows) -> Array:
         out = np.zeros(count_of(rows, state), dtype=np.int64)

@@ -179,7 +179,8 @@ class PodTopologySpread(Plugin):
 
     def filter(self, data: _Static, state: ClusterState, rows: Rows) -> Array:
         out = np.zeros(state.size, dtype=np.uint64)
-        for constraint in data.hard:
+        # A node is said to fail by the first constraint that it breaks.
+        for constraint in reversed(data.hard):
             ids = constraint.column.ids[: state.size]
             domains = constraint.domains(state)
             counts = domains[constraint.present]
@@ -187,7 +188,8 @@ class PodTopologySpread(Plugin):
             too_many = domains + (constraint.self_match - least) > constraint.max_skew
             # Index -1, for rows without the label, finds the last entry.
             verdicts = np.append(too_many.astype(np.uint64), np.uint64(2))
-            out |= verdicts[ids]
+            found = verdicts[ids]
+            out = np.where(found != 0, found, out)
         return out[rows]
 
     def reasons(self, data: Any, state: ClusterState) -> Sequence[str]:

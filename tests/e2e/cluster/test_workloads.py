@@ -156,6 +156,18 @@ def test_jobs_count_each_index_once_and_end_early_by_their_failure_policy(cluste
     assert (reasons["lost"]["Failed"], jobs["lost"]["failed"]) == ("PodFailurePolicy", 1)
 
 
+def test_a_simulation_says_where_pods_would_go_and_creates_none(cluster, namespace):
+    arguments = ("simulate", "examples/web.yaml", "-n", namespace, "-o", "json")
+    answer = json.loads(cluster.cutaway(*arguments))
+    (web,) = answer["workloads"]
+    assert (web["wanted"], sum(web["nodes"].values()), set(web["nodes"])) == (3, 3, {"node1", "node2"})
+    assert sum(answer["more"].values()) > 50
+    refused = cluster.run_cutaway(*arguments, "--replicas", "1000")
+    assert refused.returncode == 1
+    assert "2 Too many pods" in next(iter(json.loads(refused.stdout)["workloads"][0]["refused"]))
+    assert cluster.get("pods", "-n", namespace)["items"] == []
+
+
 def test_an_autoscaler_follows_what_the_containers_really_use(cluster):
     def scaler():
         return cluster.get("hpa", "busy", "-n", SLOW)

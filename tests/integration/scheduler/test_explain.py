@@ -43,6 +43,26 @@ async def test_each_node_says_what_refuses_the_pod_and_what_would_help(world: An
     assert answer.remedies[-1] == "fits on closed if the node is uncordoned and the cpu request is ≤ 300m"
 
 
+async def test_labels_and_company_are_named_and_a_node_fails_by_one_rule_of_a_plugin(world: Any) -> None:
+    await world.add_node("n0")
+    await world.start()
+    apart = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
+        {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "web"}}}]}}  # fmt: skip
+    await world.add_pod("first", affinity=apart)
+    await world.until(lambda: world.placements()["first"] == "n0")
+    picky = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+        {"matchExpressions": [{"key": "cores", "operator": "Gt", "values": ["8"]}]},
+        {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n9"]}]}]}}}  # fmt: skip
+    await world.add_pod("second", affinity=apart)
+    await world.add_pod("choosy", nodeSelector={"disk": "ssd"}, affinity=picky)
+    await world.until(lambda: world.message("second") != "" and world.message("choosy") != "")
+    # Both directions of the same rule refuse: as upstream, one is told.
+    assert "1 node(s) didn't match pod anti-affinity rules. " in world.message("second")
+    (node,) = (await explain(world, "choosy")).nodes
+    remedies = [plugin.remedy for plugin in node.plugins if plugin.plugin == "NodeAffinity"]
+    assert remedies == ["fits on n0 if its label disk is ssd and its label cores is more than 8, or it is n9"]
+
+
 async def test_whom_preemption_would_evict_is_said_and_not_done(world: Any) -> None:
     await world.add_node("n0", cpu="1")
     await world.start()
