@@ -1,11 +1,12 @@
 """What happens when a container's process has ended: its status is settled, its task deleted, the event published."""
 
+import asyncio
 import contextlib
 
 from cri_api.v1 import api_pb2 as cri
 
+from cri import cgroups, oci_parts, status
 from cri import containerd_api as api
-from cri import status
 from cri.errors import CriError, NotFound
 from cri.logs import log
 from cri.runtime import Runtime
@@ -14,6 +15,7 @@ from cri.state import Container, now
 # Exit codes that a wait status has no room for.
 UNKNOWN_EXIT_CODE = 255
 START_FAILED_EXIT_CODE = 128
+_SIGKILLED = 128 + 9
 
 
 async def container_exited(runtime: Runtime, container: Container, exit_code: int, exited_at: int) -> None:
@@ -31,12 +33,26 @@ async def settle_running(runtime: Runtime, container: Container, exit_code: int,
     if container.io:
         await container.io.wait_ended()
         container.io.close()
+    if exit_code == _SIGKILLED and not container.status.oom_killed:
+        container.status.oom_killed = await asyncio.to_thread(_ran_out_of_memory, runtime, container)
     settle(container, exit_code, exited_at)
     publish_stopped(runtime, container)
     await delete_ended(runtime, container)
     if container.io:
         container.io.remove()
         container.io = None
+
+
+def _ran_out_of_memory(runtime: Runtime, container: Container) -> bool:
+    """Whether the kernel killed in the container's cgroup, which is there until the task is deleted.
+
+    containerd's own word for it, an event, may come after the one of the exit or not at all (after a restart).
+    """
+    sandbox = runtime.store.sandboxes.find(container.sandbox_id)
+    if sandbox is None:
+        return False
+    path = oci_parts.cgroup_directory(sandbox.config.linux.cgroup_parent, container.id, runtime.config)
+    return bool(cgroups.oom_kills_below(cgroups.paths_below(path)))
 
 
 async def delete_ended(runtime: Runtime, container: Container) -> None:

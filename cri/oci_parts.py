@@ -34,3 +34,16 @@ def cgroups_path(parent: str, container_id: str, config: Config) -> str:
         slice_name = parent.rstrip("/").rsplit("/", 1)[-1] or "system.slice"
         return f"{slice_name}:cri-cutaway:{container_id}"
     return f"{parent.rstrip('/') or f'/{config.namespace}'}/{container_id}"
+
+
+def cgroup_directory(parent: str, container_id: str, config: Config) -> str:
+    """The same as a path below the cgroup file system, as runc makes it of `cgroups_path`.
+
+    systemd keeps `a-b.slice` below `a.slice`.
+    """
+    if not config.systemd_cgroup:
+        return cgroups_path(parent, container_id, config)
+    slice_name = cgroups_path(parent, container_id, config).split(":", 1)[0]
+    words = slice_name.removesuffix(".slice").split("-")
+    slices = ["-".join(words[: count + 1]) + ".slice" for count in range(len(words))]
+    return f"/{'/'.join(slices)}/cri-cutaway-{container_id}.scope"

@@ -13,6 +13,7 @@ from cri import (
     container_stop,
     container_update,
     exec_sync,
+    metrics,
     node_status,
     sandbox_list,
     sandbox_remove,
@@ -145,12 +146,12 @@ class RuntimeService(api_pb2_grpc.RuntimeServiceServicer):
     async def ListMetricDescriptors(
         self, request: cri.ListMetricDescriptorsRequest, context: object
     ) -> cri.ListMetricDescriptorsResponse:
-        return cri.ListMetricDescriptorsResponse(descriptors=stats.METRICS)
+        return cri.ListMetricDescriptorsResponse(descriptors=metrics.descriptors())
 
     async def ListPodSandboxMetrics(
         self, request: cri.ListPodSandboxMetricsRequest, context: object
     ) -> cri.ListPodSandboxMetricsResponse:
-        return await stats.list_pod_sandbox_metrics(self._runtime)
+        return await metrics.list_pod_sandbox_metrics(self._runtime)
 
     async def CheckpointContainer(
         self, request: cri.CheckpointContainerRequest, context: object

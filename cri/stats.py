@@ -1,4 +1,4 @@
-"""ContainerStats, PodSandboxStats, their lists, and the metrics by name.
+"""ContainerStats, PodSandboxStats and their lists; what Prometheus reads is in `metrics`.
 
 Figures are read from cgroup files and /proc when they are asked for; the rate of CPU use comes from the reading
 before. A writable layer's size is containerd's, which measures it on demand.
@@ -186,43 +186,3 @@ def _fill_network(target: cri.NetworkUsage, table: str) -> None:
         usage.name = name
         usage.rx_bytes.value, usage.rx_errors.value = rx, rx_errors
         usage.tx_bytes.value, usage.tx_errors.value = tx, tx_errors
-
-
-_LABELS = ["id", "name"]
-METRICS = [
-    cri.MetricDescriptor(
-        name="container_cpu_usage_seconds_total", help="CPU time used, in seconds.", label_keys=_LABELS
-    ),
-    cri.MetricDescriptor(name="container_memory_usage_bytes", help="Memory in use, in bytes.", label_keys=_LABELS),
-    cri.MetricDescriptor(
-        name="container_memory_working_set_bytes", help="Memory in use that can't be dropped.", label_keys=_LABELS
-    ),
-    cri.MetricDescriptor(name="container_memory_rss", help="Anonymous memory, in bytes.", label_keys=_LABELS),
-]
-
-
-async def list_pod_sandbox_metrics(runtime: Runtime) -> cri.ListPodSandboxMetricsResponse:
-    response = cri.ListPodSandboxMetricsResponse()
-    for sandbox in runtime.store.sandboxes:
-        stats = await _of_containers(runtime, runtime.store.containers_of(sandbox.id))
-        if stats:
-            pod = response.pod_metrics.add(pod_sandbox_id=sandbox.id)
-            for item in stats:
-                pod.container_metrics.add(container_id=item.attributes.id, metrics=_metrics(item))
-    return response
-
-
-def _metrics(item: cri.ContainerStats) -> list[cri.Metric]:
-    labels = [item.attributes.id, item.attributes.metadata.name]
-    values = (
-        (METRICS[0].name, cri.COUNTER, item.cpu.usage_core_nano_seconds.value // 1_000_000_000),
-        (METRICS[1].name, cri.GAUGE, item.memory.usage_bytes.value),
-        (METRICS[2].name, cri.GAUGE, item.memory.working_set_bytes.value),
-        (METRICS[3].name, cri.GAUGE, item.memory.rss_bytes.value),
-    )
-    return [
-        cri.Metric(
-            name=name, timestamp=now(), metric_type=kind, label_values=labels, value=cri.UInt64Value(value=value)
-        )
-        for name, kind, value in values
-    ]

@@ -98,13 +98,38 @@ def test_events_tell_the_life_of_a_pod_as_it_happens(ours: CriClient) -> None:
     reader.join(5)
 
 
-def test_metric_descriptors_and_values_agree(ours: CriClient) -> None:
+# What a kernel may not count: pressure, huge pages, block devices, a quota or reservation that was not asked for.
+_DEPENDS = (
+    "container_pressure_",
+    "container_hugetlb_",
+    "container_blkio_",
+    "container_fs_reads",
+    "container_fs_writes",
+)
+
+
+def test_every_metric_has_a_descriptor_and_as_many_labels_as_it_says(ours: CriClient) -> None:
     pod = ours.run_pod()
-    pod.run("sleep", "1000")
-    names = {d.name for d in ours.runtime.ListMetricDescriptors(cri.ListMetricDescriptorsRequest()).descriptors}
+    config = pod.container_config("sleep", "1000")
+    config.linux.resources.cpu_period, config.linux.resources.cpu_quota = 100_000, 20_000
+    config.linux.resources.memory_limit_in_bytes = 64 << 20
+    container = pod.run(config=config)
+    descriptors = ours.runtime.ListMetricDescriptors(cri.ListMetricDescriptorsRequest()).descriptors
+    keys = {d.name: list(d.label_keys) for d in descriptors}
     metrics = ours.runtime.ListPodSandboxMetrics(cri.ListPodSandboxMetricsRequest()).pod_metrics
     assert [item.pod_sandbox_id for item in metrics] == [pod.id]
-    assert {metric.name for metric in metrics[0].container_metrics[0].metrics} == names
+    found = [*metrics[0].metrics, *metrics[0].container_metrics[0].metrics]
+    assert {name for name in keys if not name.startswith(_DEPENDS)} - {m.name for m in found} == set()
+    for metric in found:
+        assert len(metric.label_values) == len(keys[metric.name]), metric.name
+    values = {m.name: m for m in metrics[0].container_metrics[0].metrics}
+    labels = dict(zip(keys["container_processes"], values["container_processes"].label_values, strict=True))
+    assert (labels["container"], labels["name"]) == (container.config.metadata.name, container.id)
+    assert values["container_processes"].value.value == 1
+    assert values["container_spec_cpu_quota"].value.value == 20_000
+    assert values["container_memory_usage_bytes"].value.value > 0
+    received = next(m for m in metrics[0].metrics if m.name == "container_network_receive_bytes_total")
+    assert received.label_values[-1] == "eth0"
 
 
 def test_a_checkpoint_is_refused_plainly(ours: CriClient) -> None:
