@@ -1,7 +1,7 @@
 # Two commands do all the set-up: `make up` (a running cluster) and `make test` (every test).
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
-.PHONY: help up down test check protos install install-test lab lab-down lab-test
+.PHONY: help up down test check docs protos install install-test lab lab-down lab-test
 
 help: ## Show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -23,6 +23,9 @@ test: install-test ## Run every test
 
 check: install-test ## Lint and type-check only
 	@deploy/check.sh
+
+docs: install-test ## Make a site of the documentation in site/
+	@.venv/bin/mkdocs build --quiet
 
 protos: install-test ## Generate the Python of the contracts anew
 	@$(PYTHON) -m protos.generate

@@ -34,7 +34,7 @@ async def serve(ctx: process.Context[FirstFitConfig]) -> None:
     client = await ApiClient.connect(ctx.config.apiserver, ctx.config.tls, user_agent=NAME)
     ctx.on_stop(client.close)
     nodes: Informer[core_v1.Node] = Informer(client, kinds.NODE)
-    pods: Informer[core_v1.Pod] = Informer(client, kinds.POD, indexers={"node": lambda pod: [pod.spec.nodeName or ""]})
+    pods: Informer[core_v1.Pod] = Informer(client, kinds.POD, indexers={"node": room_taken_on})
 
     async def schedule(key: str) -> None:
         pod = pods.lister.by_key(key)
@@ -60,6 +60,12 @@ async def serve(ctx: process.Context[FirstFitConfig]) -> None:
         ctx.tasks.create_task(part.run(), name=f"informer {part.kind.resource}")
     await wait_synced(nodes, pods, timeout=60)
     ctx.tasks.create_task(controller.run(), name=NAME)
+
+
+def room_taken_on(pod: core_v1.Pod) -> list[str]:
+    """The node on which a pod takes room; a pod that has ended takes none."""
+    ended = pod.status is not None and pod.status.phase in ("Succeeded", "Failed")
+    return [] if ended else [pod.spec.nodeName or ""]
 
 
 def binding(pod: core_v1.Pod, node: core_v1.Node) -> dict[str, Any]:

@@ -161,21 +161,25 @@ def stop(name: Annotated[str, typer.Argument(help="A name of `cutaway status`.")
 
 @app.command()
 def start(name: Annotated[str, typer.Argument(help="A name of `cutaway status`.")], home: Home) -> None:
-    """Start a component that was stopped."""
+    """Start a component that was stopped, and wait until it is ready."""
     _command(home, "start", name)
 
 
 @app.command()
 def restart(name: Annotated[str, typer.Argument(help="A name of `cutaway status`.")], home: Home) -> None:
-    """Stop a component and start it again."""
+    """Stop a component, start it again, and wait until it is ready."""
     _command(home, "restart", name)
 
 
 def _command(home: Path, verb: str, name: str) -> None:
     from lab import supervisor_client
 
-    clusters.require(home)
+    cluster = clusters.require(home)
     supervisor_client.call(home, verb, name)
+    if verb != "stop":
+        from lab import up as upping
+
+        asyncio.run(upping.wait_healthy(cluster, _progress(), [name]))
     print(f"cutaway: {name}: {verb} done")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import select
 import time
 from dataclasses import replace
@@ -48,6 +49,7 @@ def undo(home: Path, target: str) -> list[str]:
     names = _names(cluster, target)
     _bring_in_line(restored)
     restored.save()
+    asyncio.run(upping.wait_healthy(restored, lambda _: None, names))
     return names
 
 

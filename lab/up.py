@@ -7,7 +7,7 @@ import asyncio
 import hashlib
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -211,11 +211,15 @@ def write(cluster: Cluster, parts: list[Component]) -> bool:
     return changed
 
 
-async def wait_healthy(cluster: Cluster, say: Say) -> None:
-    """Wait until every process is healthy, telling of each when it is. Raises LabError naming what is not."""
+async def wait_healthy(cluster: Cluster, say: Say, names: Collection[str] | None = None) -> None:
+    """Wait until these processes (all, if none are named) are healthy, telling of each when it is.
+
+    Raises LabError naming what is not after HEALTHY_SECONDS, or exits again and again.
+    """
     began = time.monotonic()
     context = health.client_context(admin.identity(cluster))
-    specs = list(process_spec.read_specs(cluster.components).values())
+    every = process_spec.read_specs(cluster.components)
+    specs = [spec for name, spec in every.items() if names is None or name in names]
 
     async def wait_one(spec: process_spec.ProcessSpec) -> str:
         answer = ""

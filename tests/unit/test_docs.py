@@ -1,6 +1,8 @@
 """The documentation names files; they must exist."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,3 +49,13 @@ def test_every_test_that_the_feature_table_names_exists():
         path for path in TESTS.findall((ROOT / "docs/features.md").read_text()) if not (ROOT / "tests" / path).exists()
     ]
     assert not missing
+
+
+def test_the_pages_build_into_a_site(tmp_path):
+    # Strict: a page outside the navigation, or a link or anchor that leads nowhere, is an error.
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)],
+        cwd=ROOT, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "first-ten-minutes" / "index.html").exists()
