@@ -1,7 +1,7 @@
 # Two commands do all the set-up: `make up` (a running cluster) and `make test` (every test).
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
-.PHONY: help up down test check docs protos install install-test lab lab-down lab-test
+.PHONY: help up down test torture check docs protos install install-test lab lab-down lab-test
 
 help: ## Show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -20,6 +20,9 @@ down: ## Stop the cluster; leaves nothing behind but its state in .cutaway/
 
 test: install-test ## Run every test
 	@deploy/test.sh
+
+torture: install-test ## What it must survive, in full and with figures (an hour)
+	@deploy/torture.sh
 
 check: install-test ## Lint and type-check only
 	@deploy/check.sh

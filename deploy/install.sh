@@ -8,7 +8,7 @@ extra=all
 packages=(containerd runc containernetworking-plugins nftables conntrack iproute2 iptables util-linux)
 if [ "${1:-}" = --test ]; then
   extra=dev
-  packages+=(postgresql haproxy busybox-static docker-registry curl)
+  packages+=(postgresql haproxy busybox-static docker-registry curl fiu-utils faketime)
 fi
 
 say() { printf '  %s\n' "$*"; }

@@ -38,14 +38,19 @@ async def open_store(
     """
     origin = origin or f"{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(4)}"
     database, found, revision = await asyncio.to_thread(_open, url, cluster_id)
-    store = SqlStore(
-        database,
-        cluster_id=found,
-        revision=revision,
-        origin=origin,
-        retention=retention or RetentionPolicy(),
-        clock=clock,
-    )
+    try:
+        store = SqlStore(
+            database,
+            cluster_id=found,
+            revision=revision,
+            origin=origin,
+            retention=retention or RetentionPolicy(),
+            clock=clock,
+        )
+    except Exception as error:
+        failure = database.translate(error) or error
+        database.close()
+        raise failure from error
     store.start()
     return store
 

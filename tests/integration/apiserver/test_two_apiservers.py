@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
@@ -15,12 +14,14 @@ from machinery.api import errors, kinds
 from machinery.client.api_client import ApiClient
 from tests.support.apiserver_process import ApiServerProcess, files
 from tests.support.postgres import PostgresServer, find_binaries, run_postgres
+from tests.support.torture import figure, times
 
-ROUNDS = int(os.environ.get("CUTAWAY_FRESH_ROUNDS", "30"))
-"""Of ten writes and reads each, in each of four tasks; a full run sets 1000."""
+ROUNDS = times(1000, 30)
+"""Of ten writes and reads each, in each of four tasks."""
 
 pytestmark = [
     pytest.mark.postgres,
+    pytest.mark.torture,
     pytest.mark.skipif(find_binaries() is None, reason="needs PostgreSQL's server programs"),
 ]
 
@@ -91,7 +92,7 @@ async def test_each_reads_what_the_other_has_acknowledged(clients: list[ApiClien
     started = time.monotonic()
     checks = sum(await asyncio.gather(*(work(task) for task in range(4))))
     seconds = time.monotonic() - started
-    print(f"{checks} writes and reads at two apiservers, none stale ({checks / seconds:.0f}/s)")
+    figure(4, f"{checks} writes and reads at two apiservers, none stale ({checks / seconds:.0f}/s)")
 
 
 async def test_a_watch_from_a_revision_of_the_other_repeats_nothing(clients: list[ApiClient]) -> None:
