@@ -25,7 +25,7 @@ def serve(port: int, ready: object) -> None:
     import msgspec
     import uvloop
 
-    from services.dns import api
+    from machinery.api.service_views import Service
     from services.dns.forward import Forwarder
     from services.dns.records import service_records
     from services.dns.server import Responder, Udp
@@ -41,7 +41,7 @@ def serve(port: int, ready: object) -> None:
                     "ports": [{"name": "http", "port": 80}],
                 },
             }
-            zone.replace(str(number), service_records(msgspec.convert(body, api.Service), [], zone.domain))
+            zone.replace(str(number), service_records(msgspec.convert(body, Service), [], zone.domain))
         responder = Responder(zone, Forwarder([]), {"d"})
         async with asyncio.TaskGroup() as tasks:
             await asyncio.get_running_loop().create_datagram_endpoint(

@@ -20,7 +20,7 @@ INSIDE = "CUTAWAY_BENCHMARK_NAMESPACE"
 
 def objects(number: int, endpoints: list[str]) -> tuple[object, list[object]]:
     """A Service and its slice, decoded as the proxy decodes them."""
-    from services.kube_proxy import api
+    from machinery.api.service_views import EndpointSlice, Service
 
     ip = f"10.{100 + number // 62500}.{number // 250 % 250}.{number % 250 + 1}"
     service = {
@@ -32,7 +32,7 @@ def objects(number: int, endpoints: list[str]) -> tuple[object, list[object]]:
         "endpoints": [{"addresses": [e], "nodeName": f"n{i}"} for i, e in enumerate(endpoints)],
         "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
     }
-    return msgspec.convert(service, api.Service), [msgspec.convert(piece, api.EndpointSlice)]
+    return msgspec.convert(service, Service), [msgspec.convert(piece, EndpointSlice)]
 
 
 async def measure(services: int, changes: int) -> None:

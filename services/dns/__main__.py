@@ -8,17 +8,17 @@ from typing import Annotated, Any
 import msgspec
 
 from machinery.api import kinds
+from machinery.api.service_views import EndpointSlice, Namespace, Service, slice_service
 from machinery.client.api_client import ApiClient
 from machinery.client.informer import Informer
 from machinery.component import config, grpc_server, http_server, process
 from machinery.component.config import ComponentConfig
 from protos.cutaway.v1 import dns_pb2, dns_pb2_grpc
-from services.dns import api
 from services.dns.forward import Forwarder, system_servers
 from services.dns.publish import publish
 from services.dns.server import Responder, Tcp, Udp
 from services.dns.service import DnsService
-from services.dns.watch import ZoneWatch, slice_service
+from services.dns.watch import ZoneWatch
 from services.dns.zone import Zone
 
 
@@ -39,16 +39,14 @@ async def serve(ctx: process.Context[DnsConfig]) -> None:
     client = await ApiClient.connect(settings.apiserver, settings.tls, user_agent="dns")
     ctx.on_stop(client.close)
     zone = Zone(settings.domain.strip(".").lower())
-    services: Informer[api.Service] = Informer(client, kinds.SERVICE, decode=msgspec.json.Decoder(api.Service).decode)
-    slices: Informer[api.EndpointSlice] = Informer(
+    services: Informer[Service] = Informer(client, kinds.SERVICE, decode=msgspec.json.Decoder(Service).decode)
+    slices: Informer[EndpointSlice] = Informer(
         client,
         kinds.ENDPOINT_SLICE,
-        decode=msgspec.json.Decoder(api.EndpointSlice).decode,
+        decode=msgspec.json.Decoder(EndpointSlice).decode,
         indexers={"service": slice_service},
     )
-    namespaces: Informer[api.Namespace] = Informer(
-        client, kinds.NAMESPACE, decode=msgspec.json.Decoder(api.Namespace).decode
-    )
+    namespaces: Informer[Namespace] = Informer(client, kinds.NAMESPACE, decode=msgspec.json.Decoder(Namespace).decode)
     watch = ZoneWatch(zone, services, slices, namespaces)
     informers: tuple[Informer[Any], ...] = (services, slices, namespaces)
     for informer in informers:

@@ -9,7 +9,7 @@ import ipaddress
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from services.dns.api import EndpointSlice, Service, ServiceSpec
+from machinery.api.service_views import EndpointSlice, Service, ServiceSpec
 
 
 class Record(NamedTuple):
@@ -28,17 +28,19 @@ def service_records(service: Service, slices: Iterable[EndpointSlice], domain: s
     if spec is None:
         return []
     if spec.type == "ExternalName":
-        return [Record(name, "CNAME", f"{(spec.externalName or '').rstrip('.').lower()}.")] if spec.externalName else []
-    if not spec.clusterIP:
+        return (
+            [Record(name, "CNAME", f"{(spec.external_name or '').rstrip('.').lower()}.")] if spec.external_name else []
+        )
+    if not spec.cluster_ip:
         return []
-    if spec.clusterIP == "None":
-        return _headless(name, slices, bool(spec.publishNotReadyAddresses))
+    if spec.cluster_ip == "None":
+        return _headless(name, slices, bool(spec.publish_not_ready_addresses))
     return _with_address(name, spec)
 
 
 def _with_address(name: str, spec: ServiceSpec) -> list[Record]:
     records = []
-    for ip in spec.clusterIPs or [spec.clusterIP or ""]:
+    for ip in spec.cluster_ips or [spec.cluster_ip or ""]:
         records += [_address(name, ip), Record(_reverse(ip), "PTR", f"{name}.")]
     for port in spec.ports or []:
         if port.name:
@@ -50,7 +52,7 @@ def _with_address(name: str, spec: ServiceSpec) -> list[Record]:
 def _headless(name: str, slices: Iterable[EndpointSlice], publish_all: bool) -> list[Record]:
     records: dict[Record, None] = {}
     for piece in slices:
-        if piece.addressType not in ("IPv4", "IPv6"):
+        if piece.address_type not in ("IPv4", "IPv6"):
             continue
         for endpoint in piece.endpoints or []:
             if not publish_all and endpoint.conditions is not None and endpoint.conditions.ready is False:

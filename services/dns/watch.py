@@ -3,18 +3,10 @@ returns."""
 
 from __future__ import annotations
 
+from machinery.api.service_views import EndpointSlice, Namespace, Service, slice_service
 from machinery.client.informer import Informer
-from services.dns.api import EndpointSlice, Namespace, Service
 from services.dns.records import service_records
 from services.dns.zone import Zone
-
-SERVICE_NAME_LABEL = "kubernetes.io/service-name"
-
-
-def slice_service(piece: EndpointSlice) -> list[str]:
-    """The key of the Service that a slice belongs to (an index for the informer)."""
-    name = (piece.metadata.labels or {}).get(SERVICE_NAME_LABEL)
-    return [f"{piece.metadata.namespace}/{name}"] if name else []
 
 
 class ZoneWatch:

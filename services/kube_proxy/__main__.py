@@ -8,6 +8,7 @@ import msgspec
 
 from machinery.api import kinds
 from machinery.api.kinds import Kind
+from machinery.api.service_views import EndpointSlice, Namespace, Service, slice_service
 from machinery.client.api_client import ApiClient
 from machinery.client.informer import Informer
 from machinery.component import config, grpc_server, http_server, process
@@ -64,7 +65,7 @@ class _Parts:
 
     def policies(self) -> PolicyAgent:
         """Rules of NetworkPolicies."""
-        models = {"pods": (kinds.POD, api.Pod), "namespaces": (kinds.NAMESPACE, api.Namespace)}
+        models = {"pods": (kinds.POD, api.Pod), "namespaces": (kinds.NAMESPACE, Namespace)}
 
         def pod_cidr() -> str:
             node = self.nodes.lister.by_key(self.settings.node_name)
@@ -92,8 +93,8 @@ class _Parts:
         """Rules of Services, and what goes with them."""
         settings, tasks = self.settings, self.ctx.tasks
         proxy = Proxy(
-            self.informer(kinds.SERVICE, api.Service),
-            self.informer(kinds.ENDPOINT_SLICE, api.EndpointSlice, indexers={"service": api.slice_service}),
+            self.informer(kinds.SERVICE, Service),
+            self.informer(kinds.ENDPOINT_SLICE, EndpointSlice, indexers={"service": slice_service}),
             self.nft,
             Settings(
                 settings.node_name,

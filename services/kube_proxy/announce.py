@@ -18,8 +18,9 @@ from dataclasses import dataclass
 
 import structlog
 
+from machinery.api.service_views import EndpointSlice, Service
 from services.kube_proxy import ip_program
-from services.kube_proxy.api import EndpointSlice, Node, Service
+from services.kube_proxy.api import Node
 from services.kube_proxy.ip_program import IpError
 from services.kube_proxy.network import internal_ip
 from services.kube_proxy.ruleset import load_balancer_ips

@@ -12,9 +12,9 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 
+from machinery.api.service_views import EndpointSlice, Service, slice_service
 from machinery.client.informer import Informer
 from machinery.component import logs, metrics
-from services.kube_proxy.api import EndpointSlice, Service, slice_service
 from services.kube_proxy.nft import Names, Nft, NftError
 from services.kube_proxy.render import TABLE
 from services.kube_proxy.ruleset import Ruleset, ServicePort, Settings, service_ports

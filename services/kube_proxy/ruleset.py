@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from services.kube_proxy.api import EndpointItem, EndpointSlice, Service, ServicePortSpec, ServiceSpec
+from machinery.api.service_views import EndpointItem, EndpointSlice, Service, ServicePortSpec, ServiceSpec
 
 PROXY_NAME_LABEL = "service.kubernetes.io/service-proxy-name"
 # What a Service that asks for affinity without a time gets, as upstream.

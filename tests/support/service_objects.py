@@ -2,7 +2,7 @@
 
 import msgspec
 
-from services.kube_proxy import api
+from machinery.api.service_views import SERVICE_NAME_LABEL, EndpointSlice, Service
 
 READY, ENDING, BROKEN = (True, True, False), (False, True, True), (False, False, False)
 
@@ -13,7 +13,7 @@ def service(name="web", **spec):
     ip = spec.pop("ip", "10.96.0.5")
     base = {"clusterIP": ip, "clusterIPs": [ip], "ports": [{"name": "http", "port": 80, "protocol": "TCP"}]}
     body = {"metadata": {"name": name, "namespace": "d", "labels": labels}, "spec": base | spec, "status": status}
-    return msgspec.convert(body, api.Service)
+    return msgspec.convert(body, Service)
 
 
 def pieces(*endpoints, port=8080, name="http", protocol="TCP", service="web", hints=None):
@@ -29,8 +29,8 @@ def pieces(*endpoints, port=8080, name="http", protocol="TCP", service="web", hi
     ]
     body = {
         "addressType": "IPv4",
-        "metadata": {"name": f"{service}-1", "namespace": "d", "labels": {api.SERVICE_NAME_LABEL: service}},
+        "metadata": {"name": f"{service}-1", "namespace": "d", "labels": {SERVICE_NAME_LABEL: service}},
         "endpoints": items,
         "ports": [{"name": name, "port": port, "protocol": protocol}],
     }
-    return [msgspec.convert(body, api.EndpointSlice)]
+    return [msgspec.convert(body, EndpointSlice)]

@@ -11,9 +11,10 @@ from typing import Any
 
 import structlog
 
+from machinery.api.service_views import Namespace
 from machinery.client.informer import Informer
 from machinery.component import metrics
-from services.kube_proxy.api import Namespace, NetworkPolicy, Pod
+from services.kube_proxy.api import NetworkPolicy, Pod
 from services.kube_proxy.nft import Nft, NftError
 from services.kube_proxy.policy import render
 from services.kube_proxy.policy.plan import Plan, plan

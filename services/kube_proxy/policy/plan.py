@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from services.kube_proxy.api import Namespace, NetworkPolicy, Peer, Pod, PolicyPort
+from machinery.api.service_views import Namespace
+from services.kube_proxy.api import NetworkPolicy, Peer, Pod, PolicyPort
 from services.kube_proxy.policy.selectors import matches, text
 
 Direction = Literal["ingress", "egress"]

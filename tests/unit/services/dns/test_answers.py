@@ -8,7 +8,7 @@ import dns.rdatatype
 import msgspec
 import pytest
 
-from services.dns import api
+from machinery.api.service_views import EndpointSlice, Service
 from services.dns.forward import Forwarder
 from services.dns.records import service_records
 from services.dns.server import Responder
@@ -18,7 +18,7 @@ WEB = {"name": "web", "clusterIP": "10.96.0.5", "ports": [{"name": "http", "port
 
 
 def service(name, **spec):
-    return msgspec.convert({"metadata": {"name": name, "namespace": "d"}, "spec": spec}, api.Service)
+    return msgspec.convert({"metadata": {"name": name, "namespace": "d"}, "spec": spec}, Service)
 
 
 def pieces(*endpoints, family="IPv4"):
@@ -27,7 +27,7 @@ def pieces(*endpoints, family="IPv4"):
         "endpoints": list(endpoints),
         "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
     }
-    return [msgspec.convert(body, api.EndpointSlice)]
+    return [msgspec.convert(body, EndpointSlice)]
 
 
 class Upstream(Forwarder):

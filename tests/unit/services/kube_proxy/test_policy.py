@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from machinery.api.service_views import Namespace
 from services.kube_proxy import api
 from services.kube_proxy.fake_nft import FakeNft
 from services.kube_proxy.policy import render
@@ -33,7 +34,7 @@ SERVER = pod("server", "10.244.0.2", ports=[("web", 8080)])
 CLIENT = pod("client", "10.244.0.3")
 OTHER = pod("other", "10.244.1.4", namespace="y", node="n2")
 PODS = [SERVER, CLIENT, OTHER]
-NAMESPACES = [msgspec.convert({"metadata": {"name": n, "labels": {"team": n}}}, api.Namespace) for n in ("x", "y")]
+NAMESPACES = [msgspec.convert({"metadata": {"name": n, "labels": {"team": n}}}, Namespace) for n in ("x", "y")]
 
 
 def may(policies, source, destination, port=8080, protocol="TCP", pods=PODS):
