@@ -11,7 +11,7 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 
-from services.dns.records import pod_address
+from services.dns.records import UDP_BYTES_MAX, pod_address
 from services.dns.zone import Zone
 
 # Short: pods come and go, and the server is on the same node.
@@ -25,7 +25,7 @@ def answer(
 ) -> dns.message.Message:
     """The authoritative answer. `name` is the question's, in lower case without the last dot; `namespaces` exist in the
     cluster."""
-    response = dns.message.make_response(query, recursion_available=True)
+    response = dns.message.make_response(query, recursion_available=True, our_payload=UDP_BYTES_MAX)
     response.flags |= dns.flags.AA
     question = query.question[0]
     found = _pod_records(zone, name, namespaces)

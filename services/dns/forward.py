@@ -14,6 +14,8 @@ import dns.flags
 import dns.message
 import dns.rcode
 
+from services.dns.records import UDP_BYTES_MAX
+
 ASK_SECONDS = 2.0
 CACHE_ENTRIES_MAX = 10_000
 CACHE_SECONDS_MAX = 300
@@ -44,7 +46,8 @@ class Forwarder:
         self.servers = list(servers)
         self.stub_domains = {domain.strip(".").lower(): list(those) for domain, those in (stub_domains or {}).items()}
         self.clock = clock
-        self.cache: OrderedDict[tuple[str, int, int, bool], tuple[float, dns.message.Message]] = OrderedDict()
+        # Until when, and the answer's bytes: whoever is given an answer may cut it to fit.
+        self.cache: OrderedDict[tuple[str, int, int, bool], tuple[float, bytes]] = OrderedDict()
         self.places = asyncio.Semaphore(CONCURRENT_MAX)
 
     async def resolve(self, query: dns.message.Message, name: str) -> dns.message.Message:
@@ -52,17 +55,20 @@ class Forwarder:
         question = query.question[0]
         wants_dnssec = bool(query.ednsflags & dns.flags.DO)
         key = (name, int(question.rdtype), int(question.rdclass), wants_dnssec)
-        known = self._recall(key)
-        response = known or await self._ask(query, self._servers_for(name))
-        if response is None:
-            failure = dns.message.make_response(query, recursion_available=True)
-            failure.set_rcode(dns.rcode.SERVFAIL)
-            return failure
-        if known is None:
-            self._remember(key, response)
-        response.id = query.id
-        response.question = query.question
-        return response
+        found = self._recall(key)
+        if found is None:
+            found = await self._ask(query, self._servers_for(name))
+            if found is not None:
+                self._remember(key, found)
+        reply = dns.message.make_response(query, recursion_available=True, our_payload=UDP_BYTES_MAX)
+        if found is None:
+            reply.set_rcode(dns.rcode.SERVFAIL)
+            return reply
+        # The client's own id, question and EDNS: what is kept may be from somebody who asked in another way.
+        reply.set_rcode(found.rcode())
+        reply.flags |= found.flags & dns.flags.AD if wants_dnssec or query.flags & dns.flags.AD else 0
+        reply.answer, reply.authority, reply.additional = found.answer, found.authority, found.additional
+        return reply
 
     def _servers_for(self, name: str) -> list[str]:
         labels = name.split(".")
@@ -96,12 +102,12 @@ class Forwarder:
         entry = self.cache.get(key)
         if entry is None:
             return None
-        expires, response = entry
+        expires, wire = entry
         if expires <= self.clock():
             del self.cache[key]
             return None
         self.cache.move_to_end(key)
-        copy = dns.message.from_wire(response.to_wire())
+        copy = dns.message.from_wire(wire)
         left = int(expires - self.clock())
         for section in (copy.answer, copy.authority):
             for rrset in section:
@@ -112,6 +118,6 @@ class Forwarder:
         ttls = [rrset.ttl for rrset in response.answer]
         seconds = min([*ttls, CACHE_SECONDS_MAX]) if ttls else NEGATIVE_SECONDS
         if seconds > 0:
-            self.cache[key] = (self.clock() + seconds, response)
+            self.cache[key] = (self.clock() + seconds, response.to_wire(max_size=65535))
             while len(self.cache) > CACHE_ENTRIES_MAX:
                 self.cache.popitem(last=False)

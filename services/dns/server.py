@@ -21,14 +21,13 @@ import dns.rdatatype
 from machinery.component import logs, metrics
 from services.dns import answer as answers
 from services.dns.forward import Forwarder
+from services.dns.records import UDP_BYTES_MAX
 from services.dns.zone import Zone
 
 log = logs.get("server")
 
 READY_ANSWERS_MAX = 20_000
 PLAIN_UDP_BYTES_MAX = 512
-# Larger datagrams are fragmented, and fragments get lost: https://www.dnsflagday.net/2020/
-UDP_BYTES_MAX = 1232
 TCP_CONNECTIONS_MAX = 500
 TCP_IDLE_SECONDS = 10.0
 IN_WORK_MAX = 5000

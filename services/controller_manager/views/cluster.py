@@ -26,6 +26,7 @@ class ServiceSpec(View, frozen=True, gc=False):
     ports: tuple[ServicePort, ...] = ()
     selector: dict[str, str] = msgspec.field(default_factory=nothing)
     publishNotReadyAddresses: bool = False
+    trafficDistribution: str = ""
     loadBalancerIP: str = ""
     loadBalancerClass: str | None = None
     externalName: str = ""

@@ -9,6 +9,7 @@ from services.controller_manager.controllers.endpoint_slice import plan as plann
 from services.controller_manager.informers import SERVICE
 from services.controller_manager.reconciler import OfKind
 from services.controller_manager.views.cluster import EndpointSlice, Service
+from services.controller_manager.views.pod import Node
 
 ZONE_LABEL = "topology.kubernetes.io/zone"
 
@@ -22,11 +23,17 @@ class EndpointSliceController(OfKind):
     workers = 4
 
     def watch(self) -> None:
-        """Services, the pods that they select, and our slices, should somebody else change them."""
+        """Services, the pods that they select, our slices, should somebody else change them, and the nodes' zones."""
         self.on_own(kinds.SERVICE)
         self.on(kinds.POD, selection.pod_handler(self.informers, self.add))
         self.on(kinds.ENDPOINT_SLICE, self._on_slice)
-        self.informers.of(kinds.NODE)
+        self.on(kinds.NODE, self._on_node)
+
+    def _on_node(self, old: Node | None, new: Node | None) -> None:
+        # A node that comes has no pods yet, and one that goes takes its pods with it.
+        if old is not None and new is not None and _zone(old) != _zone(new):
+            for service in self.lister(kinds.SERVICE):
+                self.add(service.metadata.key)
 
     def _on_slice(self, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
         for entry in (old, new):
@@ -46,9 +53,9 @@ class EndpointSliceController(OfKind):
             if entry.metadata.labels.get(planner.MANAGED_BY) == planner.MANAGER
         ]
         pods = selection.pods_of(self.informers, service)
-        zones = {
-            node.metadata.name: zone
-            for node in self.lister(kinds.NODE)
-            if (zone := node.metadata.labels.get(ZONE_LABEL))
-        }
+        zones = {node.metadata.name: zone for node in self.lister(kinds.NODE) if (zone := _zone(node))}
         return planner.plan(service, pods, slices, zones, selection.trigger_time(service, pods))
+
+
+def _zone(node: Node) -> str:
+    return node.metadata.labels.get(ZONE_LABEL, "")

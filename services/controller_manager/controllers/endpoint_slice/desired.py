@@ -13,6 +13,9 @@ from services.controller_manager.views.pod import Pod
 # Ports as (name, protocol, number, application protocol): what all endpoints of a slice have in common.
 Ports = tuple[tuple[str, str, int, str | None], ...]
 
+# spec.trafficDistribution: PreferClose is the older name of PreferSameZone.
+_NEAR = ("PreferClose", "PreferSameZone", "PreferSameNode")
+
 
 def is_headless(service: Service) -> bool:
     """Has no virtual address: clients get the endpoints' own."""
@@ -92,7 +95,22 @@ def endpoint(service: Service, pod: Pod, ip: str, zones: Mapping[str, str]) -> d
             out["zone"] = zone
     if pod.spec.hostname and pod.spec.subdomain == service.metadata.name:
         out["hostname"] = pod.spec.hostname
+    if out["conditions"]["ready"] and (wanted := hints(service, out.get("nodeName", ""), out.get("zone", ""))):
+        out["hints"] = wanted
     return out
+
+
+def hints(service: Service, node: str, zone: str) -> dict[str, Any]:
+    """Whom a ready endpoint is meant for, by the Service's trafficDistribution: its own zone, or its own node first.
+
+    Proxies follow hints only where every ready endpoint has one (KEP-4444, KEP-3015).
+    """
+    found: dict[str, Any] = {}
+    if service.spec.trafficDistribution in _NEAR and zone:
+        found["forZones"] = [{"name": zone}]
+    if service.spec.trafficDistribution == "PreferSameNode" and node:
+        found["forNodes"] = [{"name": node}]
+    return found
 
 
 def desired(

@@ -77,6 +77,25 @@ def test_conditions_zone_node_and_host_name_are_the_pods() -> None:
     }
 
 
+def test_hints_say_whom_a_ready_endpoint_is_meant_for_and_go_with_the_wish() -> None:
+    zone, node = {"forZones": [{"name": "z1"}]}, {"forNodes": [{"name": "n0"}]}
+    world = World()
+    world.create(service())
+    add_pod(world, 0)
+    add_pod(world, 1)
+    add_pod(world, 3, ready=False)
+    for wish, at_zone, elsewhere in (
+        ("PreferClose", zone, None),
+        ("PreferSameZone", zone, None),
+        ("PreferSameNode", zone | node, {"forNodes": [{"name": "n1"}]}),
+        (None, None, None),
+    ):
+        world.patch(kinds.SERVICE, "web", {"spec": {"trafficDistribution": wish}})
+        step(world)
+        hints = {name: endpoint.get("hints") for name, endpoint in found(world).items()}
+        assert hints == {"p0": at_zone, "p1": elsewhere, "p3": None}, wish
+
+
 def test_not_ready_addresses_are_published_on_request() -> None:
     world = World()
     world.create(service(publishNotReadyAddresses=True))
