@@ -11,9 +11,11 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 
-from services.dns.records import UDP_BYTES_MAX, pod_address
+from services.dns.records import pod_address
 from services.dns.zone import Zone
 
+# Larger datagrams are fragmented, and fragments get lost: https://www.dnsflagday.net/2020/
+UDP_BYTES_MAX = 1232
 # Short: pods come and go, and the server is on the same node.
 TTL_SECONDS = 5
 # Aliases of aliases may go round in a circle.

@@ -14,7 +14,7 @@ import dns.flags
 import dns.message
 import dns.rcode
 
-from services.dns.records import UDP_BYTES_MAX
+from services.dns.answer import UDP_BYTES_MAX
 
 ASK_SECONDS = 2.0
 CACHE_ENTRIES_MAX = 10_000

@@ -12,10 +12,6 @@ from typing import NamedTuple
 from machinery.api.service_views import EndpointSlice, Service, ServiceSpec
 
 
-# Larger datagrams are fragmented, and fragments get lost: https://www.dnsflagday.net/2020/
-UDP_BYTES_MAX = 1232
-
-
 class Record(NamedTuple):
     """One record. `name` is lower case without the last dot; `data` is in presentation form, names in it end with a
     dot."""

@@ -20,8 +20,8 @@ import dns.rdatatype
 
 from machinery.component import logs, metrics
 from services.dns import answer as answers
+from services.dns.answer import UDP_BYTES_MAX
 from services.dns.forward import Forwarder
-from services.dns.records import UDP_BYTES_MAX
 from services.dns.zone import Zone
 
 log = logs.get("server")
