@@ -14,6 +14,7 @@ repeated: it makes what is missing.
 from __future__ import annotations
 
 import ipaddress
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -136,9 +137,14 @@ def _forward_rules(bridge: str) -> list[list[str]]:
 
 
 def _accept_forwarding(bridge: str) -> None:
-    """A Docker engine sets the policy of FORWARD to DROP, which also catches bridged packets: accept ours before it."""
-    policy = subprocess.run(["iptables", "-S", "FORWARD"], capture_output=True, text=True, timeout=20)
-    if policy.returncode != 0 or "-P FORWARD DROP" not in policy.stdout:
+    """A Docker engine sets the policy of FORWARD to DROP, which also catches bridged packets: accept ours before it.
+
+    Also if it is only installed, because it may start after the cluster did.
+    """
+    if shutil.which("iptables") is None:
+        return
+    there = subprocess.run(["iptables", "-S", "FORWARD"], capture_output=True, text=True, timeout=20).stdout
+    if not re.search(r"-P FORWARD DROP|-j (DROP|REJECT)", there) and shutil.which("dockerd") is None:
         return
     for rule in _forward_rules(bridge):
         if subprocess.run(["iptables", "-C", "FORWARD", *rule], capture_output=True, timeout=20).returncode != 0:
@@ -150,7 +156,7 @@ def remove_bridge(addresses: Addresses) -> None:
     if link_exists(addresses.bridge):
         run("ip", "link", "delete", addresses.bridge)
     run("nft", "delete", "table", "ip", f"cutaway-{addresses.slot}", check=False)
-    for rule in _forward_rules(addresses.bridge):
+    for rule in _forward_rules(addresses.bridge) if shutil.which("iptables") else []:
         subprocess.run(["iptables", "-D", "FORWARD", *rule], capture_output=True, timeout=20)
     slot_directory = PIN_DIRECTORY / str(addresses.slot)
     if (slot_directory / "forwarding-was-off").exists():
