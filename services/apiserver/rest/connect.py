@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _STREAMS = frozenset({"log", "exec", "attach", "portforward"})
 _PROXIED = frozenset({"pods", "services", "nodes"})
+_PROXIED_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # The protocols of a log over WebSocket: bytes as they are, or in base64.
 _LOG_PROTOCOLS = ("binary.k8s.io", "base64.binary.k8s.io")
 
@@ -82,6 +83,8 @@ class Connector:
         return await self._exec(call, self._kubelets)
 
     async def _serve_proxy(self, call: Call, resource: Resource) -> web.StreamResponse:
+        if call.http.method not in _PROXIED_METHODS:
+            raise not_allowed()
         request = self._verbs.request(call, resource)
         # Rights are on the object's name, without the scheme and port that the path puts around it.
         name = request.name.split(":")

@@ -7,6 +7,7 @@ expressions for the compiled validators (`structure`); the functions are what sa
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable
 
@@ -87,6 +88,15 @@ def path_segment(value: str) -> tuple[str, ...]:
     if value in (".", ".."):
         return (f"may not be '{value}'",)
     return tuple(f"may not contain '{bad}'" for bad in ("/", "%") if bad in value)
+
+
+def ip_address(value: str) -> tuple[str, ...]:
+    """An address in its canonical form: the name of an IPAddress object."""
+    try:
+        canonical = str(ipaddress.ip_address(value))
+    except ValueError:
+        return ("must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",)
+    return () if canonical == value else (f'must be in canonical form ("{canonical}")',)
 
 
 def qualified_name(value: str) -> tuple[str, ...]:

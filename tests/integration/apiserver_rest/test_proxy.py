@@ -113,6 +113,14 @@ async def test_a_request_goes_through(http: aiohttp.ClientSession, backend: int,
     assert not any(name.lower().startswith(("authorization", "impersonate")) for name in seen["headers"])
 
 
+@pytest.mark.parametrize("method", ["DELETE", "OPTIONS", "PATCH", "PUT"])
+async def test_every_method_goes_through_and_no_odd_one(http: aiohttp.ClientSession, backend: int, method: str) -> None:
+    async with http.request(method, f"{POD}/web/proxy/x") as answer:
+        assert (await answer.json())["method"] == method
+    async with http.request("TRACE", f"{POD}/web/proxy/x") as answer:
+        assert answer.status == 405
+
+
 async def test_links_and_redirects_stay_below_the_proxy(http: aiohttp.ClientSession, backend: int) -> None:
     base = f"{POD}/web/proxy"
     async with http.get(base, allow_redirects=False) as answer:

@@ -21,6 +21,8 @@ def name_check(kind: KindLike) -> names.Check:
         return names.path_segment
     if kind.group == "apiregistration.k8s.io":
         return names.path_segment
+    if kind.group == "networking.k8s.io" and kind.kind == "IPAddress":
+        return names.ip_address
     if not kind.group and kind.kind == "Namespace":
         return names.dns_label
     if not kind.group and kind.kind == "Service":

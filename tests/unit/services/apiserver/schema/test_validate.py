@@ -530,3 +530,20 @@ def test_admission_policies_need_something_to_judge_and_expressions_that_compile
         line.startswith("spec.validations: Required value")
         for line in judged(kinds.VALIDATING_ADMISSION_POLICY, policy)
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("10.96.0.7", ""),
+        ("fe80::42:1dff:fe84:f9e2", ""),
+        ("2001:DB8::1", 'must be in canonical form ("2001:db8::1")'),
+        ("10.96.0", "must be a valid IP address"),
+    ],
+)
+def test_an_ip_address_is_named_by_its_address(name: str, why: str) -> None:
+    parent = {"group": "", "resource": "services", "namespace": "default", "name": "web"}
+    body = {"apiVersion": "networking.k8s.io/v1", "kind": "IPAddress", "metadata": {"name": name},
+            "spec": {"parentRef": parent}}  # fmt: skip
+    problems = judged(kinds.IP_ADDRESS, body)
+    assert why in "".join(problems) if why else problems == []
