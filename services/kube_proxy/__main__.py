@@ -19,7 +19,7 @@ from services.kube_proxy.announce import Announcer
 from services.kube_proxy.health_check import HealthChecks
 from services.kube_proxy.network import PodNetwork
 from services.kube_proxy.nft import NftCommand, NftError
-from services.kube_proxy.policy.agent import PolicyAgent
+from services.kube_proxy.policy.agent import PolicyAgent, leave
 from services.kube_proxy.proxy import Proxy
 from services.kube_proxy.ruleset import Settings
 from services.kube_proxy.service import KubeProxyService
@@ -77,6 +77,7 @@ class _Parts:
             self.nft,
             self.settings.node_name,
             pod_cidr,
+            self.settings.cluster_cidr,
         )
 
         async def node_changed(_: list[api.Node]) -> None:
@@ -88,6 +89,13 @@ class _Parts:
             "policies", lambda: None if agent.current is not None else "policies are not written yet"
         )
         return agent
+
+    async def no_policies(self) -> None:
+        """What an earlier run enforced must not outlive the switch."""
+        try:
+            await leave(self.nft)
+        except NftError as error:
+            raise process.Fatal(str(error)) from error
 
     def service_rules(self) -> Proxy:
         """Rules of Services, and what goes with them."""
@@ -150,6 +158,8 @@ async def serve(ctx: process.Context[KubeProxyConfig]) -> None:
     if settings.pod_network:
         await parts.pod_network()
     policies = parts.policies() if settings.network_policy else None
+    if policies is None:
+        await parts.no_policies()
     if settings.services:
         proxy = parts.service_rules()
         if settings.grpc_address:

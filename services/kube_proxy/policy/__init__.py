@@ -17,5 +17,6 @@ allowed, as the specification of NetworkPolicy has it. Services are translated b
 the cluster on, an address of this node's pod range that no known pod has is held: its packets are dropped until the
 pod is known and its rules are in place, in one transaction. A client's retry then gets through, if it may. With no
 policy in the cluster nothing is held. Rules stay when the proxy stops; a pod that starts meanwhile is held until it is
-back.
+back. After a start of the machine there are none: then the proxy holds all pods, before anything else, until it knows
+the policies.
 """

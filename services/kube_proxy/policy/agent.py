@@ -15,7 +15,7 @@ from machinery.api.service_views import Namespace
 from machinery.client.informer import Informer
 from machinery.component import metrics
 from services.kube_proxy.api import NetworkPolicy, Pod
-from services.kube_proxy.nft import Nft, NftError
+from services.kube_proxy.nft import Names, Nft, NftError
 from services.kube_proxy.policy import render
 from services.kube_proxy.policy.plan import Plan, plan
 
@@ -28,6 +28,11 @@ GATHER_SECONDS = 0.005
 refused = metrics.counter("cutaway_network_policy_nft_failures_total", "Transactions that nft refused.")
 
 
+async def leave(nft: Nft) -> None:
+    """Take our rules away: another one enforces policies from now on. Raises NftError."""
+    await nft.apply(f"add table {render.TABLE}\ndelete table {render.TABLE}\n")
+
+
 class PolicyAgent:
     """Keeps the table in step. `follow(kind name)` starts an informer of pods or namespaces when it is first needed."""
 
@@ -38,12 +43,14 @@ class PolicyAgent:
         nft: Nft,
         node: str,
         pod_cidr: Callable[[], str],
+        cluster_cidr: str = "",
     ) -> None:
         self.policies = policies
         self.follow = follow
         self.nft = nft
         self.node = node
         self.pod_cidr = pod_cidr
+        self.cluster_cidr = cluster_cidr
         self.pods: Informer[Pod] | None = None
         self.namespaces: Informer[Namespace] | None = None
         self.current: Plan | None = None
@@ -52,6 +59,10 @@ class PolicyAgent:
 
     async def run(self) -> None:
         """Sync for ever."""
+        pause = RETRY_SECONDS_FIRST
+        while not await self._held_until_known():
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, RETRY_SECONDS_MAX)
         await self.policies.synced.wait()
         pause = RETRY_SECONDS_FIRST
         while True:
@@ -68,6 +79,20 @@ class PolicyAgent:
                 continue
             await self.wake.wait()
             await asyncio.sleep(GATHER_SECONDS)
+
+    async def _held_until_known(self) -> bool:
+        """After a start of the machine, hold every pod until it is known which are isolated; whether that worked.
+
+        Rules that an earlier run left are better than that: they stay until the new ones replace them.
+        """
+        try:
+            if self.cluster_cidr and not (await self.nft.names(render.TABLE)).chains:
+                await self.nft.apply(render.adopt(Plan(held=self.cluster_cidr), Names()))
+        except NftError as error:
+            refused.inc()
+            log.error("nft refused to hold pods until the policies are known", error=str(error))
+            return False
+        return True
 
     async def _sync(self) -> None:
         wanted = await self._plan()
