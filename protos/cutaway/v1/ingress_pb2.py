@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fprotos/cutaway/v1/ingress.proto\x12\ncutaway.v1\"\x13\n\x11ListRoutesRequest\"\xb7\x01\n\x05Route\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x11\n\tpath_type\x18\x03 \x01(\t\x12\x11\n\tnamespace\x18\x04 \x01(\t\x12\x0f\n\x07ingress\x18\x05 \x01(\t\x12\x0f\n\x07service\x18\x06 \x01(\t\x12\x14\n\x0cservice_port\x18\x07 \x01(\t\x12\x11\n\tendpoints\x18\x08 \x03(\t\x12\x12\n\ntls_secret\x18\t \x01(\t\x12\r\n\x05\x65rror\x18\n \x01(\t\"7\n\x12ListRoutesResponse\x12!\n\x06routes\x18\x01 \x03(\x0b\x32\x11.cutaway.v1.Route2V\n\x07Ingress\x12K\n\nListRoutes\x12\x1d.cutaway.v1.ListRoutesRequest\x1a\x1e.cutaway.v1.ListRoutesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fprotos/cutaway/v1/ingress.proto\x12\ncutaway.v1\"\x13\n\x11ListRoutesRequest\"\xb7\x01\n\x05Route\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x11\n\tpath_type\x18\x03 \x01(\t\x12\x11\n\tnamespace\x18\x04 \x01(\t\x12\x0f\n\x07ingress\x18\x05 \x01(\t\x12\x0f\n\x07service\x18\x06 \x01(\t\x12\x14\n\x0cservice_port\x18\x07 \x01(\t\x12\x11\n\tendpoints\x18\x08 \x03(\t\x12\x12\n\ntls_secret\x18\t \x01(\t\x12\r\n\x05\x65rror\x18\n \x01(\t\"L\n\x12ListRoutesResponse\x12!\n\x06routes\x18\x01 \x03(\x0b\x32\x11.cutaway.v1.Route\x12\x13\n\x0bproxy_error\x18\x02 \x01(\t2V\n\x07Ingress\x12K\n\nListRoutes\x12\x1d.cutaway.v1.ListRoutesRequest\x1a\x1e.cutaway.v1.ListRoutesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,7 +36,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ROUTE']._serialized_start=69
   _globals['_ROUTE']._serialized_end=252
   _globals['_LISTROUTESRESPONSE']._serialized_start=254
-  _globals['_LISTROUTESRESPONSE']._serialized_end=309
-  _globals['_INGRESS']._serialized_start=311
-  _globals['_INGRESS']._serialized_end=397
+  _globals['_LISTROUTESRESPONSE']._serialized_end=330
+  _globals['_INGRESS']._serialized_start=332
+  _globals['_INGRESS']._serialized_end=418
 # @@protoc_insertion_point(module_scope)

@@ -35,7 +35,9 @@ class Route(_message.Message):
     def __init__(self, host: _Optional[str] = ..., path: _Optional[str] = ..., path_type: _Optional[str] = ..., namespace: _Optional[str] = ..., ingress: _Optional[str] = ..., service: _Optional[str] = ..., service_port: _Optional[str] = ..., endpoints: _Optional[_Iterable[str]] = ..., tls_secret: _Optional[str] = ..., error: _Optional[str] = ...) -> None: ...
 
 class ListRoutesResponse(_message.Message):
-    __slots__ = ("routes",)
+    __slots__ = ("routes", "proxy_error")
     ROUTES_FIELD_NUMBER: _ClassVar[int]
+    PROXY_ERROR_FIELD_NUMBER: _ClassVar[int]
     routes: _containers.RepeatedCompositeFieldContainer[Route]
-    def __init__(self, routes: _Optional[_Iterable[_Union[Route, _Mapping]]] = ...) -> None: ...
+    proxy_error: str
+    def __init__(self, routes: _Optional[_Iterable[_Union[Route, _Mapping]]] = ..., proxy_error: _Optional[str] = ...) -> None: ...
