@@ -189,8 +189,10 @@ async def _serve_own(ctx: process.Context[IngressConfig], sync: Sync) -> None:
     if settings.grpc_address:
         server = await grpc_server.serve(
             settings,
-            lambda server: ingress_pb2_grpc.add_IngressServicer_to_server(service, server),  # type:
-            ignore[no-untyped-call] service_names=[ingress_pb2.DESCRIPTOR.services_by_name["Ingress"].full_name],
+            lambda server: ingress_pb2_grpc.add_IngressServicer_to_server(  # type: ignore[no-untyped-call]
+                service, server
+            ),
+            service_names=[ingress_pb2.DESCRIPTOR.services_by_name["Ingress"].full_name],
         )
         ctx.on_stop(server.stop)
     if settings.http_address:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 
 from services.ingress.changes import (
@@ -18,7 +19,7 @@ from services.ingress.changes import (
     SetServer,
 )
 from services.ingress.proxy import ProxyError, ProxyState
-from services.ingress.render import DEFAULT_CERTIFICATE
+from services.ingress.render import DEFAULT, DEFAULT_CERTIFICATE, EXACT, NOT_FOUND, PREFIX, REGEX_HOSTS
 from services.ingress.table import Endpoint
 
 
@@ -30,9 +31,27 @@ class FakeHaproxy:
         self.maps: dict[str, dict[str, str]] = {}
         self.certificates: set[str] = set()
         self.entries: list[tuple[str, tuple[str, ...]]] = []
+        self.regexes: tuple[tuple[str, str], ...] = ()
         self.loads = 0
         self.commands: list[Command] = []
         self.ended = asyncio.Event()
+
+    def route(self, host: str, path: str) -> str:
+        """The backend that a request leads to, by the rules that `render` writes for the real one."""
+        wild = f"*.{host.partition('.')[2]}" if "." in host else "*"
+        for key in (host, wild, ""):
+            base = f"{key}{path}"
+            found = self.maps[EXACT].get(base)
+            if found is None and (key or "*") in self.maps[REGEX_HOSTS]:
+                # Python wants flags at the start of an expression.
+                found = next((b for p, b in self.regexes if re.match("(?i)" + p.replace("(?i)", ""), base)), None)
+            if found is None:
+                longest = max((p for p in self.maps[PREFIX] if f"{base}/".startswith(p)), key=len, default=None)
+                found = self.maps[PREFIX].get(longest) if longest is not None else None
+            if found is not None:
+                return found
+        defaults = self.maps[DEFAULT]
+        return defaults.get(host) or defaults.get(wild) or defaults.get("*") or NOT_FOUND
 
     async def load(self, running: Running) -> None:
         """See the contract."""
@@ -43,6 +62,7 @@ class FakeHaproxy:
         self.maps = {name: dict(keys) for name, keys in wanted.maps.items()}
         self.certificates = set(wanted.certificates)
         self.entries = list(wanted.sni.items())
+        self.regexes = wanted.regexes
 
     async def run(self, commands: Sequence[Command]) -> None:
         """See the contract."""

@@ -104,7 +104,7 @@ def regex(text: str) -> str | None:
 
 
 _LITERAL = re.compile(r"[A-Za-z0-9\-_~!&,;=:@/%]")
-_ESCAPED = re.compile(r"[dDwWsSb./\-+*?()\[\]{}|^$&@:;,=~_!%]")
+_ESCAPED = re.compile(r"[dDwWsS./\-+*?()\[\]{}|^$&@:;,=~_!%]")
 _CLASS = re.compile(r"\[\^?(?:[A-Za-z0-9\-_~!&,;=:@/%.+*?()|$]|\\[dwsDWS./\-+*?()\[\]|^$])+\]")
 _REPEAT = re.compile(r"([*+?]|\{(\d{1,3})(,(\d{0,3}))?\})\??")
 
@@ -136,9 +136,12 @@ class _Regex:
                 self.at += 1
                 ambiguous = True
                 continue
+            is_anchor = self.text[self.at] in "^$"
             inner = self._atom(depth)
             repeat = _REPEAT.match(self.text, self.at)
             if repeat is not None:
+                if is_anchor:
+                    raise ValueError("'^' and '$' can't be repeated")
                 if inner and repeat[1] != "?":
                     raise ValueError("a repeat of what itself repeats or chooses can take unbounded time")
                 self.at = repeat.end()
@@ -176,7 +179,7 @@ class _Regex:
             return False
         if char == "\\":
             if not _ESCAPED.match(self.text, self.at + 1):
-                raise ValueError(f"'\\' at character {self.at} stands before neither d, w, s, b nor punctuation")
+                raise ValueError(f"'\\' at character {self.at} stands before neither d, w, s nor punctuation")
             self.at += 2
             return False
         if char in ".^$" or _LITERAL.match(char):

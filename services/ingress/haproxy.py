@@ -189,7 +189,7 @@ class Haproxy:
         # Its output, the access log, goes where ours goes.
         self._process = subprocess.Popen(  # noqa: ASYNC220 - asyncio's would end the proxy together with us
             [
-                self.program, "-W", "-S", f"{run}/master.sock,mode,600", "-p", str(self._pid_file),
+                self.program, "-W", "-q", "-S", f"{run}/master.sock,mode,600", "-p", str(self._pid_file),
                 "-f", str(run / "haproxy.cfg"),
             ],
             stdin=subprocess.DEVNULL, start_new_session=True,

@@ -7,8 +7,8 @@ The frontend never changes: it looks the route up in maps, whose values are back
     prefix   "host/path/"            longest prefix of "host/path/"    before the same for "*.domain", then for no host
     default  "host", "*.domain", "*" what no rule matches
 
-With a slash behind both, "/foo/" is a prefix of "/foo/bar/" and "/foo/" but not of "/foobar/": element by element, as the
-API defines it. What an Ingress' annotations ask for is in its backend, so that a changed one touches nothing else.
+With a slash behind both, "/foo/" is a prefix of "/foo/bar/" and "/foo/" but not of "/foobar/": element by element, as
+the API defines it. What an Ingress' annotations ask for is in its backend, so that a changed one touches nothing else.
 Reference: HAProxy 2.6 Configuration Manual, sections 4.2 (keywords), 5.1 (crt-list) and 7.3.1 (converters).
 """
 
@@ -150,7 +150,6 @@ def frame(settings: Settings, client_seconds: int) -> str:
     lines = [
         "global",
         f"    stats socket {run}/admin.sock mode 600 level admin expose-fd listeners",
-        *(["    log stdout len 8192 format raw local0"] if settings.access_log else []),
         f"    maxconn {settings.connections_max}",
         f"    hard-stop-after {settings.old_worker_seconds}s",
         "    ssl-default-bind-options ssl-min-ver TLSv1.2",
@@ -160,7 +159,6 @@ def frame(settings: Settings, client_seconds: int) -> str:
         "",
         "defaults",
         "    mode http",
-        *(["    log global"] if settings.access_log else []),
         "    timeout http-request 10s",
         "    timeout http-keep-alive 60s",
         f"    timeout client {client_seconds}s",
@@ -180,7 +178,12 @@ def frame(settings: Settings, client_seconds: int) -> str:
         "frontend main",
         *(f"    bind {address}" for address in settings.http),
         *(f"    bind {address} ssl crt-list {run}/crt.list alpn h2,http/1.1" for address in settings.https),
-        *([f"    log-format {quoted(_LOG)}"] if settings.access_log else []),
+        # Here and not for the process: backends would tell of each reload.
+        *(
+            ["    log stdout len 8192 format raw local0", f"    log-format {quoted(_LOG)}"]
+            if settings.access_log
+            else []
+        ),
         "    http-request set-var(txn.host) req.hdr(host),host_only,lower,rtrim(.)",
         # "Host: a.test/admin" must not become a host and a path.
         "    http-request deny deny_status 400 if { var(txn.host) -m sub / * }",

@@ -1,7 +1,7 @@
 """HAProxy's command line over its unix socket: commands as its words, and its answers.
 
-Reference: HAProxy 2.6 Management Guide, section 9.3. A connection carries one line of commands, separated by ";", or one
-command with a payload that an empty line ends.
+Reference: HAProxy 2.6 Management Guide, section 9.3. A connection carries one line of commands, separated by ";", or
+one command with a payload that an empty line ends.
 """
 
 from __future__ import annotations
