@@ -5,10 +5,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 extra=all
-packages=(containerd runc containernetworking-plugins nftables conntrack iproute2 iptables util-linux)
+packages=(containerd runc containernetworking-plugins nftables conntrack iproute2 iptables util-linux haproxy)
 if [ "${1:-}" = --test ]; then
   extra=dev
-  packages+=(postgresql haproxy busybox-static docker-registry curl fiu-utils faketime)
+  packages+=(postgresql busybox-static docker-registry curl fiu-utils faketime)
 fi
 
 say() { printf '  %s\n' "$*"; }

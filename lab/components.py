@@ -6,6 +6,7 @@ YAML files that they are given. Nothing is written or started here.
 
 from __future__ import annotations
 
+import shutil
 import sys
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,9 @@ from lab.process_spec import ProcessSpec
 # Unbuffered output: a log must hold the last line that a process wrote before it died.
 # One arena: glibc's arenas, one a thread, cost each Python process tens of megabytes for nothing.
 ENVIRONMENT = {"GRPC_ENABLE_FORK_SUPPORT": "0", "PYTHONUNBUFFERED": "1", "MALLOC_ARENA_MAX": "2"}
+
+# Where Debian and others install HAProxy; not on every user's PATH.
+PROXY_PATH = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,4 +293,30 @@ def _dns(cluster: Cluster, node: Node, pki: Pki, network_namespace: str) -> Comp
         cluster, f"dns-{node.name}", "dns", "services.dns", config,
         node=node.name, network_namespace=network_namespace,
         identity=identity, health=f"https://{ip}:9153/readyz", address=f"{ip}:53",
+    )  # fmt: skip
+
+
+def ingress(cluster: Cluster, node: Node, pki: Pki, network_namespace: str) -> Component | None:
+    """The ingress controller of one node; None where HAProxy, which it drives, is not installed.
+
+    It starts when the nodes are Ready: nothing waits for it, and a node should not wait for its interpreter.
+    """
+    if shutil.which("haproxy", path=PROXY_PATH) is None:
+        return None
+    paths, ip = cluster.node_paths(node), cluster.node_ip(node)
+    identity = pki.client("ingress", "system:ingress")
+    config = {
+        **client_of_apiserver(cluster, identity),
+        "serving": tls(pki.server(f"ingress-{node.name}", "system:ingress", ["localhost", "127.0.0.1", ip])),
+        "grpc_address": f"{ip}:10354",
+        "http_address": f"{ip}:10254",
+        "proxy_metrics_address": f"{ip}:10255",
+        "node_name": node.name,
+        "address": ip,
+        "run_dir": str(paths.ingress),
+    }
+    return _ours(
+        cluster, f"ingress-{node.name}", "ingress", "services.ingress", config,
+        node=node.name, network_namespace=network_namespace,
+        identity=identity, health=f"https://{ip}:10254/readyz", address=f"{ip}:80",
     )  # fmt: skip

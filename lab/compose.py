@@ -96,7 +96,8 @@ def write_node(cluster: ComposeCluster, node: Node, pki: Pki, volume: Path) -> N
     (volume / "pki").mkdir(parents=True, exist_ok=True, mode=0o700)
     for folder in ("components", "config", "logs", "run"):
         (volume / folder).mkdir(exist_ok=True)
-    for part in map(adapted, components.node(cluster, node, pki, "")):
+    ingress = components.ingress(cluster, node, pki, "")
+    for part in map(adapted, [*components.node(cluster, node, pki, ""), *([ingress] if ingress else [])]):
         _write_config(volume, part)
         process_spec.write_spec(volume / "components", part.spec)
         for file in _files(part.config or {}):

@@ -58,17 +58,22 @@ def sweep(cluster: Cluster) -> None:
 
 
 def kill_leftovers(home: Path) -> None:
-    """End containerd's shims, and whatever else was started with a path of this cluster, together with its children."""
+    """End containerd's shims, a proxy whose controller was killed, and whatever else was started with a path of this
+    cluster, together with its children."""
     marker = f"{home}/"
     own = {os.getpid(), os.getppid()}
     for pid in [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]:
         if pid in own:
             continue
         command = _command(pid)
-        if command and "containerd" in command[0] and any(marker in word for word in command):
+        if command and _outlives_its_parent(command[0]) and any(marker in word for word in command):
             for victim in [*_descendants(pid), pid]:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(victim, signal.SIGKILL)
+
+
+def _outlives_its_parent(program: str) -> bool:
+    return "containerd" in program or Path(program).name == "haproxy"
 
 
 def _command(pid: int) -> list[str]:

@@ -1,7 +1,7 @@
 """A node's folder and what containerd and CNI need in it.
 
 `<cluster>/nodes/<name>/`: `containerd/{config.toml,root,state}`, `cni/{net.d,data}`, `run/` (sockets), `kubelet/`,
-`cri/`.
+`cri/`, `ingress/`.
 """
 
 from __future__ import annotations
@@ -67,6 +67,10 @@ class NodePaths:
     @property
     def pod_logs(self) -> Path:
         return self.root / "pods"
+
+    @property
+    def ingress(self) -> Path:
+        return self.root / "ingress"
 
     @property
     def manifests(self) -> Path:

@@ -65,6 +65,7 @@ def _bring_in_line(cluster: Cluster) -> None:
     pki = Pki(cluster.pki)
     upping.write(cluster, components.control_plane(cluster, pki))
     upping.arrange_nodes(cluster, pki)
+    upping.arrange_ingress(cluster, pki)
     supervisor_client.call(cluster.home, "apply")
 
 

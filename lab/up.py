@@ -62,6 +62,7 @@ def up(
     cluster.save()
     changed = _arrange(cluster, say)
     asyncio.run(_settle(cluster, say))
+    changed = arrange_ingress(cluster, Pki(cluster.pki)) or changed
     return cluster, changed or known is None
 
 
@@ -185,6 +186,20 @@ def _arrange_node(cluster: Cluster, node: Node, pki: Pki) -> list[Component]:
     namespace = network.ensure_node(cluster.addresses, node.name, node.index)
     nodes.prepare(cluster.node_paths(node))
     return components.node(cluster, node, pki, str(namespace))
+
+
+def arrange_ingress(cluster: Cluster, pki: Pki) -> bool:
+    """Start what only begins when the nodes are Ready, and is not waited for; whether anything changed."""
+    if cluster.hollow:
+        return False
+    found = [
+        components.ingress(cluster, node, pki, str(network.pin_path(cluster.addresses.slot, node.name)))
+        for node in cluster.nodes
+    ]
+    changed = write(cluster, [part for part in found if part is not None])
+    if changed:
+        supervisor_client.call(cluster.home, "apply")
+    return changed
 
 
 def write(cluster: Cluster, parts: list[Component]) -> bool:

@@ -1,5 +1,5 @@
 #!/bin/bash
-# A node of the compose lab: containerd, shim, kubelet, proxy and DNS under one supervisor. As process 1 it also reaps
+# A node of the compose lab: containerd, shim, kubelet, proxy, DNS and ingress under one supervisor. As process 1 it also reaps
 # what containers leave behind.
 set -euo pipefail
 home=/var/lib/cutaway

@@ -26,6 +26,8 @@ from services.ingress.sync import Sync, World
 from services.ingress.writer import Writer
 
 DEFAULT_CERTIFICATE_DAYS_MIN = 30
+# A unix socket's path has at most 107 characters, and HAProxy binds "NAME.PID.tmp" first.
+RUN_DIR_CHARS_MAX = 80
 
 
 class IngressConfig(ComponentConfig):
@@ -122,6 +124,10 @@ async def serve(ctx: process.Context[IngressConfig]) -> None:
 
 def _run_folder(settings: IngressConfig) -> Path:
     run = Path(settings.run_dir)
+    if len(str(run)) > RUN_DIR_CHARS_MAX:
+        raise process.Fatal(
+            f"run_dir: {run} is too long for the proxy's sockets; at most {RUN_DIR_CHARS_MAX} characters"
+        )
     run.mkdir(parents=True, exist_ok=True, mode=0o700)
     return run
 

@@ -80,7 +80,7 @@ class Writer:
         """Take this instance out."""
         with contextlib.suppress(errors.ApiError):
             name = f"{presence.SERVICE}-{self.node}"
-            await self.client.delete(kinds.ENDPOINT_SLICE, name, presence.NAMESPACE, timeout=2)
+            await self.client.delete(kinds.ENDPOINT_SLICE, name, presence.NAMESPACE, timeout=1)
 
     async def run(self) -> None:
         """Follow for ever."""
