@@ -13,8 +13,9 @@ PAUSE_SECONDS = 0.01
 class Traffic:
     """Asks one URL again and again, each time over a new connection, until it is stopped."""
 
-    def __init__(self, url: str, *, timeout: float = 3.0) -> None:
+    def __init__(self, url: str, *, timeout: float = 3.0, headers: dict[str, str] | None = None) -> None:
         self.url = url
+        self.headers = headers or {}
         self.timeout = timeout
         self.answers: Counter[str] = Counter()
         self.failures: list[str] = []
@@ -33,7 +34,8 @@ class Traffic:
         while not self._stop.wait(PAUSE_SECONDS):
             began = time.monotonic()
             try:
-                with urllib.request.urlopen(self.url, timeout=self.timeout) as response:
+                request = urllib.request.Request(self.url, headers=self.headers)
+                with urllib.request.urlopen(request, timeout=self.timeout) as response:
                     self.answers[response.read().decode().strip()] += 1
             except OSError as error:
                 self.failures.append(f"{error} after {time.monotonic() - began:.2f} s")
