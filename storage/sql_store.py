@@ -149,7 +149,8 @@ class SqlStore:
         # The last group's acknowledgement is a callback that the writer has already handed to the loop.
         await asyncio.sleep(0)
         self._hub.close()
-        self._reader.shutdown(wait=True)
+        # A read may hang on a database that does not answer; the loop must not hang with it.
+        await asyncio.to_thread(self._reader.shutdown)
         self._database.close()
 
     # --- reading ------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from machinery.component.tls import TlsFiles
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS_MAX = 30.0
+STOP_SECONDS_MAX = 14.0
 
 
 def files(identity: Identity) -> TlsFiles:
@@ -78,7 +79,8 @@ class ApiServerProcess:
         config.write_text(yaml.safe_dump(self.settings))
         arguments = [sys.executable, "-m", "services.apiserver", "--config", str(config)]
         with (self.directory / "apiserver.log").open("ab") as log:
-            self.process = subprocess.Popen(arguments, cwd=ROOT, stdout=log, stderr=log)
+            environment = {**os.environ, "PYTHONFAULTHANDLER": "1"}
+            self.process = subprocess.Popen(arguments, cwd=ROOT, stdout=log, stderr=log, env=environment)
         deadline = time.monotonic() + START_SECONDS_MAX
         while time.monotonic() < deadline:
             assert self.process.poll() is None, self.log
@@ -94,8 +96,15 @@ class ApiServerProcess:
         """End it; its exit code."""
         assert self.process is not None
         self.process.send_signal(number)
-        code = self.process.wait(15)
-        self.process = None
+        try:
+            code = self.process.wait(STOP_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            # Its threads' stacks go to the log.
+            self.process.send_signal(signal.SIGABRT)
+            self.process.wait(5)
+            raise AssertionError(f"the apiserver did not stop: {self.log[-6000:]}") from None
+        finally:
+            self.process = None
         return code
 
     def kubeconfig(self, identity: Identity | None = None, token: str = "") -> Path:

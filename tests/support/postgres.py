@@ -36,7 +36,7 @@ class PostgresServer:
         self.directory = directory
         self.data = directory / "data"
         self._settings = {"listen_addresses": "", **(settings or {})}
-        self._port = port
+        self.port = self._port = port
         # The server refuses to run as root.
         self._user = "postgres" if os.getuid() == 0 else None
         self._process: subprocess.Popen[bytes] | None = None
@@ -87,11 +87,11 @@ class PostgresServer:
 
 
 @contextlib.contextmanager
-def run_postgres(settings: dict[str, str] | None = None) -> Iterator[PostgresServer]:
+def run_postgres(settings: dict[str, str] | None = None, port: int = 5432) -> Iterator[PostgresServer]:
     """A running server, stopped and removed at the end."""
     directory = Path(tempfile.mkdtemp(prefix="cutaway-postgres-"))
     try:
-        server = PostgresServer(directory, settings=settings)
+        server = PostgresServer(directory, settings=settings, port=port)
         server.start()
         try:
             yield server
