@@ -4,10 +4,12 @@ import sqlite3
 import time
 
 import pytest
+from sqlalchemy import create_engine
 
-from storage import ABSENT, ANY, Delete, Key, Put, open_store
+from storage import ABSENT, ANY, Delete, Key, Put, migrations, open_store
 from storage.backup import AHEAD, REVISIONS_PER_SECOND, backup, main, newest_seen, restore, verify
 from storage.errors import Compacted, WrongDatabase
+from storage.schema import APPLICATION_ID
 from tests.support.postgres import find_binaries, run_postgres
 
 
@@ -149,3 +151,49 @@ def test_what_is_no_store_is_refused_in_one_line(tmp_path, capsys):
     for arguments in (["verify", f"sqlite:///{tmp_path / 'absent.db'}"], ["verify", f"sqlite:///{tmp_path / 'text'}"]):
         assert main(arguments) == 1
         assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+async def test_a_back_up_of_an_older_version_is_brought_to_the_present(kind, tmp_path, postgres):
+    file = tmp_path / "old.backup"
+    with sqlite3.connect(file) as connection:
+        connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+    connection.close()
+    engine = create_engine(f"sqlite:///{file}")
+    with engine.begin() as connection:
+        migrations.upgrade(connection, 0, "0001")
+        for statement in (
+            "INSERT INTO object VALUES ('configmaps', 'default', 'a', 1, 1, 0, false)",
+            "INSERT INTO event_log VALUES (1, 1, 'configmaps', 'default', 'a', 1, 0, 0, 1.0, 'o', CAST('{}' AS BLOB))",
+            "INSERT INTO counter VALUES (1, 1, 1.0)",
+            "INSERT INTO meta VALUES ('cluster_id', 'one'), ('schema_version', '1')",
+        ):
+            connection.exec_driver_sql(statement)
+    engine.dispose()
+    before = file.read_bytes()
+    url = f"sqlite:///{tmp_path / 'new.db'}" if kind == "sqlite" else postgres.url()
+    held, _ = restore(file, url)
+    assert held == 1
+    assert file.read_bytes() == before
+    store = await open_store(url, cluster_id="one")
+    [event] = await store.commit(Put(key("b"), ABSENT, b"{", b"}", author="jane"))
+    assert [entry.key.name for entry in (await store.list("configmaps")).entries] == ["a", "b"]
+    assert event.author == "jane"
+    await store.close()
+
+
+async def test_a_back_up_of_a_newer_version_or_a_cut_off_one_changes_nothing(tmp_path, capsys):
+    url, file = f"sqlite:///{tmp_path / 'live.db'}", tmp_path / "backup"
+    await (await fill(url)).close()
+    backup(url, file)
+    with sqlite3.connect(file) as connection:
+        connection.execute("UPDATE meta SET value = '99' WHERE key = 'schema_version'")
+    connection.close()
+    short = tmp_path / "short"
+    short.write_bytes(file.read_bytes()[:5000])
+    for bad, why in ((file, "schema 99"), (short, "malformed"), (tmp_path / "absent", "does not exist")):
+        target = tmp_path / f"{bad.name}.db"
+        assert main(["restore", str(bad), f"sqlite:///{target}"]) == 1
+        [line] = capsys.readouterr().err.strip().splitlines()
+        assert why in line
+        assert not target.exists()
