@@ -8,7 +8,7 @@ extra=all
 packages=(containerd runc containernetworking-plugins nftables conntrack iproute2 iptables util-linux haproxy)
 if [ "${1:-}" = --test ]; then
   extra=dev
-  packages+=(postgresql busybox-static docker-registry curl fiu-utils faketime)
+  packages+=(postgresql busybox-static docker-registry curl fiu-utils faketime dbus-daemon)
 fi
 
 say() { printf '  %s\n' "$*"; }

@@ -60,6 +60,15 @@ class KubeletConfig(ComponentConfig):
             ge=0,
         ),
     ] = 0.4
+    shutdown_grace_seconds: Annotated[
+        int, Doc(description="How long a shutdown of the node waits for its pods to end; 0: it does not", ge=0)
+    ] = 0
+    shutdown_grace_critical_seconds: Annotated[
+        int, Doc(description="How much of it is kept for critical pods, which end last", ge=0)
+    ] = 0
+    shutdown_grace_by_priority: Annotated[
+        dict[int, int], Doc(description="Seconds by least pod priority, in place of the two above")
+    ] = {}
     allowed_unsafe_sysctls: Annotated[
         list[str], Doc(description="Sysctls, or prefixes with *, that pods may set besides the safe ones")
     ] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from services.kubelet.pods import Pods
 from services.kubelet.runtime import Runtime, RuntimeFailure
 from services.kubelet.runtime_state import PodRuntime
 from services.kubelet.service import SERVICE_NAME, KubeletService
+from services.kubelet.shutdown import NodeShutdown
 from services.kubelet.static_pods import StaticPods
 from services.kubelet.stats import StatsCollector
 from services.kubelet.status_manager import StatusManager
@@ -94,6 +96,14 @@ class Kubelet:
         self.service = KubeletService(self.node, self.pods, self.stats)
         self.housekeeping = Housekeeping(config, self.node, self.pods)
         self.node_status: NodeStatus | None = None
+        try:
+            self.shutdown = NodeShutdown(config, self.node, self.pods, self._tell_status)
+        except ValueError as error:
+            raise Fatal(str(error)) from error
+
+    def _tell_status(self) -> None:
+        if self.node_status is not None:
+            self.node_status.wake()
 
     def _wake(self, uid: str) -> None:
         worker = self.pods.workers.get(uid)
@@ -113,6 +123,7 @@ class Kubelet:
             https_port=https_port,
             grpc_address=grpc_address,
             pressures=self.housekeeping.pressures,
+            shutdown=self.shutdown.problem,
         )
         self.node.allocatable = status.allocatable
         self.node.labels = lambda: status.labels
@@ -133,6 +144,7 @@ class Kubelet:
             ("node status", status.run),
             ("lease", heartbeats.run),
             ("housekeeping", self.housekeeping.run),
+            ("logind", self.shutdown.follow_logind),
         ):
             self._tasks.create_task(run(), name=what)
         existing = await self._wait_runtime()
@@ -207,6 +219,7 @@ async def serve(ctx: Context[KubeletConfig]) -> None:
         await https.start(config.http_address)
         ctx.on_stop(https.stop)
         https_port = https.port
+    asyncio.get_running_loop().add_signal_handler(signal.SIGPWR, kubelet.shutdown.trigger)
     ctx.health.add_ready("node", lambda: _readiness(kubelet))
     await kubelet.start(grpc_address=grpc_address, https_port=https_port)
 

@@ -48,6 +48,7 @@ class NodeStatus:
         https_port: int,
         pressures: Callable[[], dict[str, bool]] = dict,
         runtime_healthy: Callable[[], bool] = lambda: True,
+        shutdown: Callable[[], str] = str,
         apply_pod_cidr: bool = True,
     ) -> None:
         self._config = config
@@ -59,6 +60,7 @@ class NodeStatus:
         self._https_port = https_port
         self._pressures = pressures
         self._runtime_healthy = runtime_healthy
+        self._shutdown = shutdown
         self._apply_pod_cidr = apply_pod_cidr
         self._sent: Json = {}
         self._sent_at = 0.0
@@ -249,6 +251,8 @@ class NodeStatus:
                 texts.append(_condition_text(condition))
         if not texts and not self._runtime_healthy():
             texts.append("PLEG is not healthy: the last relist failed")
+        if self._shutdown():
+            texts.append(self._shutdown())
         return "; ".join(texts)
 
     async def _send(self, status: Json) -> None:

@@ -76,6 +76,8 @@ class PodWorker:
         self._back_off = BackOff(10, 300)
         self._wake = asyncio.Event()
         self._ending = asyncio.Event()
+        # What a pass that takes long (a pull, a hook that hangs) is dropped for.
+        self._interrupt = asyncio.Event()
         self._grace_changed = asyncio.Event()
         self._waiting: dict[str, Waiting] = {}
         self._held_until: dict[str, float] = {}
@@ -84,7 +86,8 @@ class PodWorker:
         self._gone_from_api = False
         self._applied: dict[str, Json] = {}
         self._resize: resize.Pending | None = None
-        self._settled = False
+        # Set when the pod is over and has given back what it held.
+        self.settled = asyncio.Event()
         self._drained = False
         self._refresh_due = True
         self.status: Json = status_dict(pod)
@@ -107,13 +110,13 @@ class PodWorker:
         if pod.metadata.deletionTimestamp is not None:
             if self._ending.is_set() and pod_spec.grace_period_seconds(pod) < before:
                 self._grace_changed.set()
-            self._ending.set()
+            self._begin_ending()
         self.wake()
 
     def removed(self) -> None:
         """The pod's object is gone from the apiserver (or its manifest from this node)."""
         self._gone_from_api = True
-        self._ending.set()
+        self._begin_ending()
         self.wake()
 
     def observe(self, runtime: PodRuntime) -> None:
@@ -134,19 +137,25 @@ class PodWorker:
         self.wake()
 
     def end(self, verdict: Verdict, grace_seconds: int | None = None) -> None:
-        """End the pod for good: evicted, over its deadline."""
+        """End the pod for good: evicted, over its deadline, on a node that shuts down."""
         self._verdict = verdict
         self._verdict_grace = grace_seconds
+        self._interrupt.set()
         self.wake()
+
+    def _begin_ending(self) -> None:
+        self._ending.set()
+        self._interrupt.set()
 
     # --- the life of the pod
 
     async def run(self) -> None:
         """From adoption or start to the end."""
         if self.pod.metadata.deletionTimestamp is not None:
-            self._ending.set()
+            self._begin_ending()
         try:
             while not self._ending.is_set():
+                self._interrupt.clear()
                 delay = await self._interruptible(self._pass())
                 await self._pause(delay)
             await self._terminate()
@@ -167,16 +176,16 @@ class PodWorker:
         return _RESYNC_SECONDS if seconds is None else min(seconds, _RESYNC_SECONDS)
 
     async def _interruptible(self, work: Awaitable[float | None]) -> float | None:
-        """Do a pass, but drop it (a pull that takes minutes, a hook that hangs) when the pod is to end."""
+        """Do a pass, but drop it when the pod is to end; the next one follows at once."""
         task = asyncio.ensure_future(work)
-        ending = asyncio.ensure_future(self._ending.wait())
+        interrupt = asyncio.ensure_future(self._interrupt.wait())
         try:
-            await asyncio.wait((task, ending), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((task, interrupt), return_when=asyncio.FIRST_COMPLETED)
             if task.done():
                 return task.result()
-            return None
+            return 0.0
         finally:
-            for left in (task, ending):
+            for left in (task, interrupt):
                 if not left.done():
                     left.cancel()
                     await asyncio.wait((left,))
@@ -214,7 +223,7 @@ class PodWorker:
         if not self.runtime.sandboxes and self._verdict is None and not pod_spec.finished(self.pod):
             self._report(lazy=True)
         self._check_deadline()
-        if self._verdict is not None and not self._settled:
+        if self._verdict is not None and not self.settled.is_set():
             await self._end_by_verdict()
             return None
         for _ in range(_ROUNDS_MAX):
@@ -449,12 +458,12 @@ class PodWorker:
 
     async def _settle(self) -> None:
         """The pod is over but not deleted: give back what it held besides its dead containers and their logs."""
-        if self._settled:
+        if self.settled.is_set():
             return
         self.probes.stop()
         await self._cleanup.release_resources(self.pod)
         self._starter.paths = None
-        self._settled = True
+        self.settled.set()
 
     async def _kill_all(self, grace: Callable[[], int]) -> None:
         """End every container in order, each within what is left of the grace period, then stop the sandboxes."""

@@ -35,6 +35,8 @@ class Pods:
         self._known_at_start: set[str] = set()
         self._ready = asyncio.Event()
         self.informer: Informer[Any] | None = None
+        # Why no new pod is taken, while that is so.
+        self.refusal: admission.Refusal | None = None
 
     # --- desired state
 
@@ -106,7 +108,7 @@ class Pods:
         adopted = uid in self._known_at_start
         worker = PodWorker(self._node, pod, adopted=adopted)
         if not adopted and not pod_spec.finished(pod) and pod.metadata.deletionTimestamp is None:
-            refusal = admission.refuse(
+            refusal = self.refusal or admission.refuse(
                 pod,
                 self.active(),
                 self._node.allocatable,

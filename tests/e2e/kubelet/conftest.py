@@ -40,7 +40,8 @@ def apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServerPro
 
 @pytest.fixture(scope="session")
 def node(containerd: PrivateContainerd, apiserver: ApiServerProcess) -> Iterator[KubeletNode]:
-    kubelet = KubeletNode(apiserver, containerd.endpoint, Path(containerd.dir) / "node", PORT)
+    shutdown = {"shutdown_grace_seconds": 12, "shutdown_grace_critical_seconds": 6}
+    kubelet = KubeletNode(apiserver, containerd.endpoint, Path(containerd.dir) / "node", PORT, **shutdown)
     kubelet.start()
     yield kubelet
     if kubelet.process is not None:
