@@ -47,5 +47,8 @@ class ApiServerConfig(ComponentConfig):
             description="Keys that Secrets are sealed with, `name: base64` a line, the sealing one first; empty: none"
         ),
     ] = ""
+    requests_in_flight_max: Annotated[
+        int, Meta(description="How many requests run at once, shared by priority and fairness", ge=1)
+    ] = 600
     history_seconds: Annotated[int, Meta(description="How long the past of objects is kept", ge=60)] = 24 * 3600
     event_ttl_seconds: Annotated[int, Meta(description="How long events are kept", ge=1)] = 3600

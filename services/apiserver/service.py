@@ -28,6 +28,8 @@ from services.apiserver.crd.definitions import DEFINITIONS, Definitions
 from services.apiserver.deletion import Deleter
 from services.apiserver.encryption import KeyFileError, SealedStore, Sealer, is_sealed
 from services.apiserver.expiry import Expiry
+from services.apiserver.flow.control import FlowControl
+from services.apiserver.flow.upkeep import Upkeep
 from services.apiserver.handlers import Handlers
 from services.apiserver.kubelet_proxy import KubeletProxy
 from services.apiserver.lookup import Lookup
@@ -79,6 +81,8 @@ class Core:
         parts.writer, parts.deleter = self.writer, self.deleter
         self.definitions = Definitions(self.registry, self.cache, self.webhooks)
         self.handlers = Handlers(self.registry, reader, self.writer, self.deleter, self.authorizer)
+        self.flow = FlowControl(config.requests_in_flight_max)
+        self.flow_upkeep = Upkeep(self.registry, self.cache, self.writer, self.flow)
         self.kubelets = KubeletProxy(self.lookup.get, config.kubelet_client, self.lookup.list)
 
     async def start(self) -> None:
@@ -91,6 +95,7 @@ class Core:
             for entry in resource_cache.listed(""):
                 self.authorizer.changed(storage, None, entry.value)
             resource_cache.listeners.append(self._feed(storage))
+        self.flow_upkeep.follow()
 
     def _feed(self, storage: str) -> Listener:
         changed = self.authorizer.changed
@@ -101,6 +106,11 @@ class Core:
             changed(storage, old.value if old is not None else None, new.value if new is not None else None)
 
         return on_change
+
+    def count_objects(self, group: str, version: str, plural: str, namespace: str) -> int:
+        """How many objects a list has to look at; 0 for what is not stored here."""
+        row = self.registry.find(group, version, plural)
+        return self.cache.of(row.storage).size(namespace) if row is not None and row.storage else 0
 
     def _token_issuer(self) -> TokenIssuer | None:
         path = self.config.service_account_key_file
@@ -150,6 +160,7 @@ async def serve(ctx: Context[ApiServerConfig]) -> None:
     address, port = advertised(config)
     bootstrap = Bootstrap(core.registry, core.writer, config.service_cidr, address, port)
     await bootstrap.run()
+    ctx.tasks.create_task(core.flow_upkeep.run(), name="keep flow control's objects")
     ctx.tasks.create_task(bootstrap.keep_published(), name="publish the kubernetes endpoints")
     ctx.on_stop(core.kubelets.close)
     ctx.on_stop(core.webhooks.close)
@@ -210,6 +221,8 @@ async def _start_rest(ctx: Context[ApiServerConfig], core: Core) -> None:
         kubelets=core.kubelets,
         metrics=metrics.exposition,
         auditor=_auditor(config),
+        flow=core.flow,
+        count_objects=core.count_objects,
         front_proxy=config.front_proxy_client,
     )
     host, _, port = config.rest_address.rpartition(":")

@@ -132,6 +132,13 @@ class ResourceCache:
             out += self._shelves[name].listed()
         return out
 
+    def size(self, namespace: str) -> int:
+        """How many entries one namespace or (empty) all have."""
+        if not namespace:
+            return self.count
+        shelf = self._shelves.get(namespace)
+        return len(shelf.entries) if shelf is not None else 0
+
     def select(self, selection: Selection) -> list[Entry]:
         """The entries that are meant, in key order. A snapshot: do not change it."""
         if selection.everything:

@@ -176,6 +176,10 @@ class Registry:
                     return row
         raise errors.NotFound("the server could not find the requested resource")
 
+    def find(self, group: str, version: str, plural: str) -> Resource | None:
+        """The row of exactly this version, or None."""
+        return self._rows.get((group, version, plural))
+
     def by_kind(self, api_version: str, kind: str) -> Resource | None:
         """The row that serves this kind, if there is one."""
         return self._by_kind.get((api_version, kind))

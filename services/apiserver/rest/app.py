@@ -25,6 +25,7 @@ from services.apiserver.auth.attributes import Attributes, denied
 from services.apiserver.auth.authenticate import ANONYMOUS, Authenticator
 from services.apiserver.auth.impersonation import impersonated
 from services.apiserver.auth.rbac import Authorizer
+from services.apiserver.flow.control import FlowControl
 from services.apiserver.request import User
 from services.apiserver.rest import metrics_api, paths, responses
 from services.apiserver.rest.aggregation import Aggregator
@@ -32,7 +33,7 @@ from services.apiserver.rest.connect import Connector
 from services.apiserver.rest.connection import Connection, Server, make_server
 from services.apiserver.rest.context import Call
 from services.apiserver.rest.discovery import VERSION, Discovery, not_allowed, unknown_path
-from services.apiserver.rest.flow import FlowControl
+from services.apiserver.rest.flow import CountObjects, Turns
 from services.apiserver.rest.health import Check, Health
 from services.apiserver.rest.metrics_api import MetricsApi
 from services.apiserver.rest.openapi import OpenApi
@@ -70,6 +71,7 @@ class RestServer:
         metrics: Callable[[], bytes] | None = None,
         auditor: RestAuditor | None = None,
         flow: FlowControl | None = None,
+        count_objects: CountObjects | None = None,
         front_proxy: TlsFiles | None = None,
     ) -> None:
         self.health = Health(live_checks or {}, ready_checks or {})
@@ -89,6 +91,7 @@ class RestServer:
         self._metrics = metrics
         self._auditor = auditor
         self._flow = flow or FlowControl()
+        self._turns = Turns(self._flow, count_objects or (lambda *_: 1))
         self._server: asyncio.Server | None = None
         self._http: Server | None = None
 
@@ -139,7 +142,7 @@ class RestServer:
             if b"impersonate-" in _names(http):
                 call.authenticated = call.user
                 call.user = impersonated(call.user, http.headers.items(), self._authorizer)
-            response = await self._flow.run(call, self._answer)
+            response = await self._turns.run(call, self._answer)
         except errors.ApiError as error:
             response = responses.status_response(error)
         except web.HTTPRequestEntityTooLarge:
@@ -157,10 +160,15 @@ class RestServer:
             response = responses.status_response(
                 errors.InternalError(f"Internal error occurred: see the server's log, audit id {audit_id}")
             )
+        flow = call.flow if call is not None else None
         if isinstance(response, StoredJson):
             response.audit_id = audit_id
+            if flow is not None:
+                response.flow_head = flow.head
         elif not response.prepared:
             response.headers["Audit-Id"] = audit_id
+            if flow is not None:
+                response.headers.update(flow.headers)
         if self._auditor is not None and call is not None:
             self._auditor.completed(call, response.status, getattr(response, "body", None))
         return response
@@ -234,6 +242,7 @@ class RestServer:
             body = responses.json_bytes(tokens.jwks())
             return responses.json_response(body, content_type="application/jwk-set+json")
         if path == "/metrics" and self._metrics is not None:
+            self._flow.observe()
             return responses.text_response(self._metrics().decode())
         if path in ("", "/"):
             return responses.json_response(responses.json_bytes({"paths": self._root_paths()}))

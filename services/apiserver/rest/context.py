@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from services.apiserver.flow.control import Flow
 from services.apiserver.request import User
 from services.apiserver.rest.connection import Connection
 from services.apiserver.rest.paths import Query, RequestInfo
@@ -25,6 +26,8 @@ class Call:
     # When it came, where somebody wants to know.
     received: str = ""
     body: bytes = b""
+    # Where it belongs in priority and fairness, once that is known.
+    flow: Flow | None = None
 
     async def read(self) -> bytes:
         """The whole body."""

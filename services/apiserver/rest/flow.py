@@ -1,8 +1,7 @@
-"""How many requests may be under way at once, so that too many clients can't take the server down.
+"""Requests take their turn: priority and fairness (`services/apiserver/flow`) in front of the answers.
 
-As upstream's flow control does without configuration: 400 reads and 200 writes for everyone together; beyond that
-429 with Retry-After. What keeps the cluster alive is not counted: health checks, the nodes' and leaders' own
-requests, and administrators'.
+Watches take a seat only while they begin; streams into pods and proxies take none: they last, and their number is
+bounded by connections.
 """
 
 from __future__ import annotations
@@ -11,59 +10,52 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from machinery.api import errors
-from services.apiserver.auth.node import NODES_GROUP
-from services.apiserver.auth.rbac import MASTERS_GROUP
+from services.apiserver.flow.control import FlowControl
 from services.apiserver.rest.context import Call
+from services.apiserver.rest.paths import RequestInfo
 
-READS_MAX = 400
-WRITES_MAX = 200
-RETRY_AFTER_SECONDS = 1
+OBJECTS_PER_SEAT = 100
+WIDTH_MAX = 10
+"""A list takes a seat for every hundred objects that it may have to look at, ten at most; as upstream estimates."""
 
-_READS = frozenset({"get", "list"})
-# Watches and streams last; counting them would let idle watchers block everyone. Their number is bounded by
-# connections.
-_LONG_RUNNING = frozenset({"watch", "proxy"})
 _STREAMS = frozenset({"log", "exec", "attach", "portforward", "proxy"})
-_EXEMPT_GROUPS = frozenset({MASTERS_GROUP, NODES_GROUP})
-_EXEMPT_USERS = frozenset({"system:kube-scheduler", "system:kube-controller-manager", "system:kube-proxy"})
+
+CountObjects = Callable[[str, str, str, str], int]
+"""(group, version, resource, namespace) -> how many objects a list of them looks at."""
 
 
-class FlowControl:
-    """Counts what is under way."""
+class Turns:
+    """Answers calls when it is their turn."""
 
-    def __init__(self, reads_max: int = READS_MAX, writes_max: int = WRITES_MAX) -> None:
-        self.reads_max = reads_max
-        self.writes_max = writes_max
-        self.reads = 0
-        self.writes = 0
+    def __init__(self, control: FlowControl, objects: CountObjects) -> None:
+        self._control = control
+        self._objects = objects
 
     async def run(self, call: Call, answer: Callable[[Call], Awaitable[web.StreamResponse]]) -> web.StreamResponse:
-        """Answer the call if there is room for it. Raises TooManyRequests."""
-        info = call.info
-        if info.verb in _LONG_RUNNING or info.subresource in _STREAMS or not info.is_resource or _exempt(call):
+        """Answer the call when there are seats for it. Raises TooManyRequests."""
+        info, user, control = call.info, call.user, self._control
+        call.flow = flow = control.classify(
+            user, info.verb, info.group, info.resource, info.subresource, info.namespace, info.path
+        )
+        level = flow.level
+        if level.exempt or info.verb == "proxy" or info.subresource in _STREAMS:
             return await answer(call)
-        if info.verb in _READS:
-            if self.reads >= self.reads_max:
-                raise _too_many()
-            self.reads += 1
-            try:
-                return await answer(call)
-            finally:
-                self.reads -= 1
-        if self.writes >= self.writes_max:
-            raise _too_many()
-        self.writes += 1
+        width = level.clipped(self._width(call)) if info.verb == "list" else 1
+        if not control.enter(flow, width):
+            await control.wait(flow, user, info.namespace, width)
+        if info.verb == "watch":
+            control.leave(flow, width)
+            return await answer(call)
         try:
             return await answer(call)
         finally:
-            self.writes -= 1
+            control.leave(flow, width)
 
-
-def _exempt(call: Call) -> bool:
-    user = call.user
-    return user.name in _EXEMPT_USERS or not _EXEMPT_GROUPS.isdisjoint(user.groups)
-
-
-def _too_many() -> errors.TooManyRequests:
-    return errors.TooManyRequests("too many requests, please try again later", retry_after_seconds=RETRY_AFTER_SECONDS)
+    def _width(self, call: Call) -> int:
+        info: RequestInfo = call.info
+        count = self._objects(info.group, info.version, info.resource, info.namespace)
+        if call.query:
+            limit = call.query.get("limit", ("",))[0]
+            if limit.isdigit() and int(limit):
+                count = min(count, int(limit))
+        return min(max(-(-count // OBJECTS_PER_SEAT), 1), WIDTH_MAX)

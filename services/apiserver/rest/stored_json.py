@@ -29,12 +29,14 @@ def _now() -> bytes:
 class StoredJson:
     """JSON bytes for an HTTP/1.1 client."""
 
-    __slots__ = ("_http", "audit_id", "body", "keep_alive", "prepared", "status")
+    __slots__ = ("_http", "audit_id", "body", "flow_head", "keep_alive", "prepared", "status")
 
     def __init__(self, http: web.BaseRequest, body: bytes) -> None:
         self._http = http
         self.body = body
         self.audit_id = ""
+        # Header lines that name the request's flow.
+        self.flow_head = b""
         self.keep_alive = http.keep_alive
         self.prepared = False
         self.status = 200
@@ -51,8 +53,14 @@ class StoredJson:
         body = self.body
         head = (
             b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nCache-Control: no-cache, private\r\n"
-            b"Audit-Id: %b\r\nDate: %b\r\nContent-Length: %d\r\n%b\r\n"
-            % (self.audit_id.encode(), _now(), len(body), b"" if self.keep_alive else b"Connection: close\r\n")
+            b"Audit-Id: %b\r\nDate: %b\r\nContent-Length: %d\r\n%b%b\r\n"
+            % (
+                self.audit_id.encode(),
+                _now(),
+                len(body),
+                self.flow_head,
+                b"" if self.keep_alive else b"Connection: close\r\n",
+            )
         )
         if len(body) <= _JOIN_BYTES_MAX:
             transport.write(head + body)

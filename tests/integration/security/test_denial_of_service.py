@@ -161,35 +161,3 @@ async def test_five_hundred_watches_are_all_told_and_others_served(target: Targe
         assert time.monotonic() - began < 1
         for watch in watches:
             watch.close()
-
-
-async def test_too_many_at_once_are_told_to_wait_and_nodes_are_not(target: Target) -> None:
-    """Requests that hang in their body hold their place; the next ones hear 429 with Retry-After."""
-    from tests.integration.security.test_what import grant, rule
-
-    await grant(target, "flood", rule("create,get,list", "configmaps"))
-    context = target.context(target.user("flood"))
-    writers: list[asyncio.StreamWriter] = []
-    head = f"POST {CONFIG_MAPS} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
-    try:
-        for begin in range(0, 200, 40):
-            opened = await asyncio.gather(
-                *(asyncio.open_connection("127.0.0.1", target.process.rest_port, ssl=context) for _ in range(40))
-            )
-            for _, writer in opened:
-                writer.write(head.encode() + b"{")
-                await writer.drain()
-                writers.append(writer)
-            assert begin < 200
-        body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "flood"}}
-        async with target.session(target.user("flood")) as session, session.post(CONFIG_MAPS, json=body) as answer:
-            assert answer.status == 429
-            assert int(answer.headers["Retry-After"]) >= 1
-            assert (await answer.json())["reason"] == "TooManyRequests"
-        async with target.session(target.user("flood")) as session, session.get(CONFIG_MAPS) as answer:
-            assert answer.status == 200
-        async with target.session(target.process.admin) as session, session.post(CONFIG_MAPS, json=body) as answer:
-            assert answer.status == 201
-    finally:
-        for writer in writers:
-            writer.transport.abort()
