@@ -118,6 +118,7 @@ def _apiserver(cluster: Cluster, pki: Pki, index: int) -> Component:
     names = [cluster.addresses.kubernetes_ip, "kubernetes", "kubernetes.default", "kubernetes.default.svc"]
     serving = pki.server("apiserver", "kube-apiserver", _hosts(cluster, *names, "kubernetes.default.svc.cluster.local"))
     to_kubelets = pki.client("apiserver-kubelet-client", "kube-apiserver-kubelet-client", ["system:masters"])
+    to_apis = pki.client("front-proxy-client", "front-proxy-client", authority="front-proxy-ca")
     everywhere = "127.0.0.1" if cluster.hollow else "0.0.0.0"
     config = {
         "grpc_address": f"{everywhere}:{grpc}",
@@ -131,6 +132,8 @@ def _apiserver(cluster: Cluster, pki: Pki, index: int) -> Component:
         "service_account_issuer": "https://kubernetes.default.svc.cluster.local",
         "serving": tls(serving),
         "kubelet_client": tls(to_kubelets),
+        # Aggregated API servers believe what this client says of users; the CA is what they know it by.
+        "front_proxy_client": {**tls(to_apis), "ca_file": str(pki.directory / "front-proxy-ca.crt")},
     }
     return _ours(
         cluster, cluster.replica("apiserver", index), "apiserver", "services.apiserver", config,

@@ -32,6 +32,7 @@ SYSTEM_PRIORITIES = {
 }
 ENDPOINT_SECONDS = 10.0
 """How often the `kubernetes` Service's endpoints are looked at. They change when an apiserver's address does."""
+AUTHENTICATION_NAMESPACE, AUTHENTICATION_NAME = "kube-system", "extension-apiserver-authentication"
 _OPTIONS = WriteOptions(field_manager="kube-apiserver", field_validation="Ignore")
 
 
@@ -39,12 +40,16 @@ class Bootstrap:
     """Creates what is missing. `address` and `port` are where clients inside the cluster reach this apiserver's REST
     front."""
 
-    def __init__(self, registry: Registry, writer: Writer, service_cidr: str, address: str, port: int) -> None:
+    def __init__(
+        self, registry: Registry, writer: Writer, service_cidr: str, address: str, port: int,
+        authentication: dict[str, str] | None = None,
+    ) -> None:  # fmt: skip
         self._registry = registry
         self._writer = writer
         self._network = ipaddress.ip_network(service_cidr)
         self._address = address
         self._port = port
+        self._authentication = authentication or {}
 
     async def run(self) -> None:
         """Create everything that is missing."""
@@ -55,6 +60,7 @@ class Bootstrap:
         await asyncio.gather(*(self._ensure(obj) for obj in missing))
         await self._ensure(self._service())
         await self._ensure(self._service_range())
+        await self._tell_how_to_authenticate()
         await self.publish()
 
     async def keep_published(self) -> None:
@@ -63,9 +69,28 @@ class Bootstrap:
             await asyncio.sleep(ENDPOINT_SECONDS)
             try:
                 await self._ensure(self._service())
+                await self._tell_how_to_authenticate()
                 await self.publish()
             except errors.ApiError as err:
                 log.warning("the kubernetes Service's endpoints could not be published", error=err.message)
+
+    async def _tell_how_to_authenticate(self) -> None:
+        """Keep the ConfigMap by which aggregated API servers know clients' and our own certificates."""
+        if not self._authentication:
+            return
+        present = self._writer.lookup.get("configmaps", AUTHENTICATION_NAMESPACE, AUTHENTICATION_NAME)
+        if present is not None and (present.get("data") or {}).items() >= self._authentication.items():
+            return
+        metadata = {"name": AUTHENTICATION_NAME, "namespace": AUTHENTICATION_NAMESPACE}
+        wanted = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": self._authentication}
+        if present is None:
+            await self._ensure(wanted)
+            return
+        resource = self._registry.by_kind("v1", "ConfigMap")
+        assert resource is not None
+        namespace, name = AUTHENTICATION_NAMESPACE, AUTHENTICATION_NAME
+        req = Request(SYSTEM, "patch", resource, "", namespace, name, "kube-apiserver")
+        await self._writer.patch(req, "merge", {"data": self._authentication}, _OPTIONS)
 
     async def publish(self) -> None:
         """Say where this apiserver is. An address of the loopback is nobody else's business, and no endpoint may have

@@ -158,7 +158,8 @@ async def serve(ctx: Context[ApiServerConfig]) -> None:
     expiry.start()
     ctx.tasks.create_task(expiry.run(), name="expire events")
     address, port = advertised(config)
-    bootstrap = Bootstrap(core.registry, core.writer, config.service_cidr, address, port)
+    known = _authentication(config)
+    bootstrap = Bootstrap(core.registry, core.writer, config.service_cidr, address, port, known)
     await bootstrap.run()
     ctx.tasks.create_task(core.flow_upkeep.run(), name="keep flow control's objects")
     ctx.tasks.create_task(bootstrap.keep_published(), name="publish the kubernetes endpoints")
@@ -251,6 +252,29 @@ def _auditor(config: ApiServerConfig) -> RestAuditor | None:
         raise Fatal(f"audit_policy_file: {err}") from err
     except OSError as err:
         raise Fatal(f"audit_log_file: {err.filename}: {err.strerror}") from err
+
+
+def _authentication(config: ApiServerConfig) -> dict[str, str]:
+    """How other API servers know our clients by their certificates, and users by our word, as upstream publishes it;
+    empty without a front proxy.
+    """
+    front, ca_file = config.front_proxy_client, config.serving.ca_file
+    if not (front.ca_file and front.cert_file):
+        return {}
+    try:
+        name = tls.identity_of_certificate(Path(front.cert_file).read_bytes()).name
+        authorities = Path(ca_file).read_text(), Path(front.ca_file).read_text()
+    except (OSError, ValueError) as err:
+        raise Fatal(f"front_proxy_client: {err}") from err
+    return {
+        "client-ca-file": authorities[0],
+        "requestheader-client-ca-file": authorities[1],
+        "requestheader-allowed-names": f'["{name}"]',
+        "requestheader-username-headers": '["X-Remote-User"]',
+        "requestheader-uid-headers": '["X-Remote-Uid"]',
+        "requestheader-group-headers": '["X-Remote-Group"]',
+        "requestheader-extra-headers-prefix": '["X-Remote-Extra-"]',
+    }
 
 
 def _oidc(config: ApiServerConfig) -> list[TokenSource]:

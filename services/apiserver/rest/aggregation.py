@@ -8,10 +8,7 @@ Redirects are passed on, not followed (CVE-2022-3172).
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import random
-import ssl
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +23,7 @@ from machinery.api.objects import now_rfc3339
 from machinery.component.tls import TlsFiles
 from services.apiserver.request import SYSTEM, Request, User, WriteOptions
 from services.apiserver.rest import responses
+from services.apiserver.rest.backends import RemoteDocuments, TlsContexts, Unavailable, candidates
 from services.apiserver.rest.context import Call
 from services.apiserver.rest.proxy import Backend, Proxy, refuse_private
 
@@ -35,6 +33,8 @@ if TYPE_CHECKING:
 
 STORAGE = "apiservices.apiregistration.k8s.io"
 CHECK_SECONDS = 10.0
+RETRY_SECONDS = 1.0
+"""How often a server that answers is asked, and one that is new or does not answer."""
 DISCOVERY_SECONDS_MAX = 5.0
 DOCUMENT_BYTES_MAX = 4 * 1024 * 1024
 _CHECKER = User("system:kube-aggregator", groups=("system:masters",))
@@ -50,8 +50,10 @@ class Aggregator:
         self._cluster = cluster
         self._proxy = proxy
         self._identity = identity
+        self._contexts = TlsContexts(identity)
         # group/version -> its APIResourceList; None while it does not answer.
         self._served: dict[str, Mapping[str, Any] | None] = {}
+        self.documents = RemoteDocuments()
 
     def find(self, group: str, version: str) -> Mapping[str, Any] | None:
         """The APIService that hands this group and version to another server."""
@@ -76,41 +78,14 @@ class Aggregator:
     def _backend(self, api_service: Mapping[str, Any]) -> Backend:
         spec = api_service["spec"]
         namespace, name = spec["service"].get("namespace", ""), spec["service"].get("name", "")
-        port = spec["service"].get("port") or 443
         service = self._cluster.objects("services", namespace, name)
         endpoints = self._cluster.objects("endpoints", namespace, name)
-        if service is None or endpoints is None:
-            raise errors.ServiceUnavailable(
-                f"service {namespace}/{name} of API {api_service['metadata']['name']} is absent"
-            )
-        wanted = next((p for p in (service.get("spec") or {}).get("ports") or () if p.get("port") == port), None)
-        candidates = [
-            (address["ip"], endpoint["port"])
-            for subset in endpoints.get("subsets") or ()
-            for endpoint in subset.get("ports") or ()
-            if wanted is not None and endpoint.get("name", "") == wanted.get("name", "")
-            for address in subset.get("addresses") or ()
-        ]
-        if not candidates:
-            raise errors.ServiceUnavailable(f"service {namespace}/{name} has no endpoint for port {port}")
-        host, number = random.choice(candidates)  # noqa: S311  # spreading load, not keeping a secret
+        found = candidates(spec["service"], service, endpoints)
+        if isinstance(found, Unavailable):
+            raise errors.ServiceUnavailable(found.message, causes=[errors.Cause(found.reason, found.message)])
+        host, number = random.choice(found)  # noqa: S311  # spreading load, not keeping a secret
         refuse_private(host)
-        return Backend("https", host, number, self._context(spec), f"{name}.{namespace}.svc")
-
-    def _context(self, spec: Mapping[str, Any]) -> ssl.SSLContext:
-        context = ssl.create_default_context()
-        if spec.get("insecureSkipTLSVerify"):
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        elif spec.get("caBundle"):
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            try:
-                context.load_verify_locations(cadata=base64.b64decode(spec["caBundle"]).decode())
-            except (ssl.SSLError, binascii.Error, ValueError) as error:
-                raise errors.ServiceUnavailable(f"spec.caBundle: {error}") from error
-        if self._identity is not None and self._identity.cert_file:
-            context.load_cert_chain(self._identity.cert_file, self._identity.key_file)
-        return context
+        return Backend("https", host, number, self._contexts.of(spec), f"{name}.{namespace}.svc")
 
     # -- discovery --
 
@@ -129,6 +104,13 @@ class Aggregator:
         body = responses.json_bytes(document)
         return responses.json_response(body, content_type=response.headers["Content-Type"])
 
+    def group(self, name: str) -> web.Response | None:
+        """The discovery document of one group that only other servers have."""
+        found = _groups(found for found in self._remote() if found["spec"]["group"] == name)
+        if not found:
+            return None
+        return responses.json_response(responses.json_bytes({"kind": "APIGroup", "apiVersion": "v1", **found[0]}))
+
     def _aggregated(self, remote: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         groups: dict[str, list[dict[str, Any]]] = {}
         for api_service in remote:
@@ -143,32 +125,62 @@ class Aggregator:
 
     async def run(self) -> None:
         """Ask every server again and again, and write down whether it answers."""
+        clock = asyncio.get_running_loop().time
+        # When each was asked last, by uid: who registers again is asked at once.
+        asked: dict[str, float] = {}
         while True:
-            for api_service in self._remote():
+            remote = {str(found["metadata"].get("uid")): found for found in self._remote()}
+            for uid, api_service in remote.items():
+                name = _name(api_service)
+                if self._served.get(name) is not None and clock() - asked.get(uid, -CHECK_SECONDS) < CHECK_SECONDS:
+                    continue
+                asked[uid] = clock()
                 try:
                     await self.check(api_service)
                 except errors.ApiError as error:
                     log.warning("an APIService's status could not be written", error=error.message)
-            await asyncio.sleep(CHECK_SECONDS)
+            asked = {uid: at for uid, at in asked.items() if uid in remote}
+            for name in set(self._served) - {_name(found) for found in remote.values()}:
+                del self._served[name]
+                self.documents.forget(name)
+            await asyncio.sleep(RETRY_SECONDS)
 
     async def check(self, api_service: Mapping[str, Any]) -> None:
         """Ask one server what it serves."""
-        spec = api_service["spec"]
-        name = f"{spec['group']}/{spec['version']}"
+        name = _name(api_service)
         reason, message = "Passed", "all checks passed"
         try:
-            self._served[name] = await self._fetch(self._backend(api_service), f"/apis/{name}")
+            backend = self._backend(api_service)
+            self._served[name] = await self._fetch(backend, f"/apis/{name}")
+            await self._read_documents(backend, name)
         except errors.ApiError as error:
             self._served[name] = None
-            reason, message = "FailedDiscoveryCheck", error.message
+            self.documents.forget(name)
+            reason = error.causes[0].reason if error.causes else "FailedDiscoveryCheck"
+            message = error.message
         await self._write_status(api_service, reason == "Passed", reason, message)
+
+    async def _read_documents(self, backend: Backend, name: str) -> None:
+        """Learn what the server says of its schemas. One that does not is none the worse."""
+        try:
+            index = await self._fetch(backend, "/openapi/v3")
+            url = str(((index.get("paths") or {}).get(f"apis/{name}") or {}).get("serverRelativeURL", ""))
+        except errors.ServiceUnavailable:
+            url = ""
+        if self.documents.knows(name, url):
+            return
+        try:
+            whole = await self._fetch(backend, "/openapi/v2")
+        except errors.ServiceUnavailable:
+            whole = {}
+        self.documents.learn(name, url, whole)
 
     async def _fetch(self, backend: Backend, path: str) -> Mapping[str, Any]:
         timeout = aiohttp.ClientTimeout(total=DISCOVERY_SECONDS_MAX)
         try:
             async with self._proxy.client().get(
                 _url(backend, path),
-                headers=_identity_headers(_CHECKER),
+                headers=[*_identity_headers(_CHECKER), ("Accept", "application/json")],
                 ssl=backend.context or True,
                 server_hostname=backend.server_hostname,
                 allow_redirects=False,
@@ -176,7 +188,7 @@ class Aggregator:
             ) as answer:
                 if answer.status != 200:
                     raise errors.ServiceUnavailable(f"{path} answers {answer.status}")
-                document = msgspec.json.decode(await answer.content.read(DOCUMENT_BYTES_MAX))
+                document = msgspec.json.decode(await _whole(answer))
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise errors.ServiceUnavailable(f"failing or missing response from {path}: {error}") from error
         if not isinstance(document, dict):
@@ -184,7 +196,7 @@ class Aggregator:
         return document
 
     async def _write_status(self, api_service: Mapping[str, Any], ok: bool, reason: str, message: str) -> None:
-        conditions = (api_service.get("status") or {}).get("conditions") or []
+        conditions = list((api_service.get("status") or {}).get("conditions") or [])
         old: Mapping[str, Any] = next((c for c in conditions if c.get("type") == "Available"), {})
         status = "True" if ok else "False"
         if (old.get("status"), old.get("reason"), old.get("message")) == (status, reason, message):
@@ -199,8 +211,23 @@ class Aggregator:
         }
         resource = self._handlers.registry.resolve("apiregistration.k8s.io", "v1", "apiservices")
         request = Request(SYSTEM, "patch", resource, "status", "", api_service["metadata"]["name"], "kube-aggregator")
-        patch = {"status": {"conditions": [condition]}}
+        others = [c for c in conditions if c.get("type") != "Available"]
+        patch = {"status": {"conditions": [condition, *others]}}
         await self._handlers.patch(request, "merge", patch, WriteOptions(field_manager="kube-aggregator"))
+
+
+def _name(api_service: Mapping[str, Any]) -> str:
+    return f"{api_service['spec']['group']}/{api_service['spec']['version']}"
+
+
+async def _whole(answer: aiohttp.ClientResponse) -> bytes:
+    """The answer's body, or as much of it as we are ready to read."""
+    body = bytearray()
+    async for part in answer.content.iter_any():
+        body += part
+        if len(body) > DOCUMENT_BYTES_MAX:
+            raise errors.ServiceUnavailable(f"{answer.url.path} answers more than {DOCUMENT_BYTES_MAX} bytes")
+    return bytes(body)
 
 
 def _url(backend: Backend, target: str) -> URL:

@@ -81,12 +81,12 @@ class RestServer:
         self._authorizer = authorizer
         self._verbs = Verbs(handlers)
         self._discovery = Discovery(self._registry)
-        self._openapi = OpenApi(self._registry)
         self._metrics_api = None if kubelets is None else MetricsApi(handlers, self._verbs, kubelets)
         self._connector = Connector(handlers, self._verbs, kubelets)
         self._aggregator: Aggregator | None = None
         if kubelets is not None and self._connector.proxy is not None:
             self._aggregator = Aggregator(handlers, kubelets, self._connector.proxy, front_proxy)
+        self._openapi = OpenApi(self._registry, self._aggregator.documents if self._aggregator is not None else None)
         self._checking: asyncio.Task[None] | None = None
         self._metrics = metrics
         self._auditor = auditor
@@ -230,6 +230,10 @@ class RestServer:
         if path in ("/version", "/version/"):
             return responses.json_response(responses.json_bytes(VERSION))
         if path.startswith("/openapi/"):
+            parts = path.split("/")
+            remote = self._remote(*parts[4:6]) if path.startswith("/openapi/v3/apis/") and len(parts) == 6 else None
+            if remote is not None and self._aggregator is not None:
+                return await self._aggregator.serve(call, remote)
             response = await self._openapi.answer(call)
             if response is not None:
                 return response
@@ -251,6 +255,10 @@ class RestServer:
             remote = self._remote(*parts[1:]) if len(parts) == 3 else None
             if remote is not None:
                 return await self._aggregator.serve(call, remote)
+            if len(parts) == 2 and parts[1] not in self._registry.groups():
+                group = self._aggregator.group(parts[1])
+                if group is not None:
+                    return group
         extended = self._aggregator is not None and path.rstrip("/") == "/apis" and self._aggregator.any()
         response = self._discovery.answer(call, whole=extended)
         if response is None:

@@ -16,6 +16,7 @@ from aiohttp import web
 
 from machinery.api import errors
 from services.apiserver.rest import openapi_paths, openapi_protobuf, responses
+from services.apiserver.rest.backends import RemoteDocuments
 from services.apiserver.rest.negotiate import JSON
 from services.apiserver.rest.openapi_schemas import Dialect, SchemaSet
 
@@ -31,8 +32,11 @@ _IMMUTABLE = "public, immutable, max-age=31536000"
 class OpenApi:
     """Serves the documents."""
 
-    def __init__(self, registry: ServedRegistry) -> None:
+    def __init__(self, registry: ServedRegistry, remote: RemoteDocuments | None = None) -> None:
         self._registry = registry
+        # What other servers say of the groups that are handed to them.
+        self._remote = remote or RemoteDocuments()
+        self._merged = 0
         self._documents: dict[str, tuple[bytes, str]] = {}
         self._lock = asyncio.Lock()
         registry.on_change(self._documents.clear)
@@ -40,8 +44,11 @@ class OpenApi:
     async def answer(self, call: Call) -> web.Response | None:
         """The document at the call's path, or None if there is none."""
         path = call.info.path.rstrip("/")
+        if self._merged != self._remote.generation:
+            self._merged = self._remote.generation
+            self._documents.clear()
         if path == "/openapi/v3":
-            body = responses.json_bytes({"paths": self._index()})
+            body = responses.json_bytes({"paths": {**self._remote.index(), **self._index()}})
             return await self._respond(call, body, _etag(body), {})
         if path == "/openapi/v2":
             if openapi_protobuf.wanted(call.accept):
@@ -123,7 +130,7 @@ class OpenApi:
         paths: dict[str, Any] = {}
         for resource in list(self._registry.all()):
             paths.update(openapi_paths.paths_of(resource, schemas))
-        return {
+        document = {
             "swagger": "2.0",
             "info": _INFO,
             "paths": paths,
@@ -131,6 +138,8 @@ class OpenApi:
             "securityDefinitions": _SECURITY,
             "security": [{"BearerToken": []}],
         }
+        self._remote.merge_into(document)
+        return document
 
 
 def _built(build: Callable[[], dict[str, Any] | bytes]) -> bytes:

@@ -9,6 +9,7 @@ import ssl
 from collections.abc import AsyncIterator
 
 import aiohttp
+import pytest
 import pytest_asyncio
 from aiohttp import web
 
@@ -17,6 +18,14 @@ from tests.support.apiserver_process import ApiServerProcess
 from tests.support.kubectl import Kubectl
 
 GROUP_VERSION = "flowers.example.com/v1"
+SCHEMAS = {
+    "com.example.flowers.v1.Rose": {
+        "type": "object",
+        "description": "A rose is a rose.",
+        "properties": {"apiVersion": {"type": "string"}, "kind": {"type": "string"}},
+        "x-kubernetes-group-version-kind": [{"group": "flowers.example.com", "version": "v1", "kind": "Rose"}],
+    }
+}
 
 
 async def _answer(request: web.Request) -> web.StreamResponse:
@@ -24,6 +33,14 @@ async def _answer(request: web.Request) -> web.StreamResponse:
         entry = {"name": "roses", "singularName": "rose", "namespaced": True, "kind": "Rose", "verbs": ["get", "list"]}
         resources = {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": GROUP_VERSION, "resources": [entry]}
         return web.json_response(resources)
+    if request.path == "/openapi/v3":
+        url = f"/openapi/v3/apis/{GROUP_VERSION}?hash=ABC"
+        return web.json_response({"paths": {f"apis/{GROUP_VERSION}": {"serverRelativeURL": url}}})
+    if request.path == f"/openapi/v3/apis/{GROUP_VERSION}":
+        return web.json_response({"openapi": "3.0.0", "info": {"title": "roses"}, "components": {"schemas": SCHEMAS}})
+    if request.path == "/openapi/v2":
+        paths = {f"/apis/{GROUP_VERSION}/roses": {}, "/api/v1/secrets": {"get": {"description": "not theirs"}}}
+        return web.json_response({"swagger": "2.0", "paths": paths, "definitions": SCHEMAS})
     if request.path.endswith("/redirect"):
         raise web.HTTPFound("https://127.0.0.1:1/")
     names = {key: request.headers.getall(key) for key in request.headers if key.startswith("X-Remote")}
@@ -77,7 +94,8 @@ async def roses(server: ApiServerProcess, kubectl: Kubectl) -> AsyncIterator[Non
 
     await asyncio.to_thread(create)
     yield
-    await asyncio.to_thread(kubectl, "delete", "apiservice", "v1.flowers.example.com")
+    for kind in ("apiservice/v1.flowers.example.com", "service/roses", "endpoints/roses"):
+        await asyncio.to_thread(kubectl, "delete", kind)
     await runner.cleanup()
 
 
@@ -99,5 +117,76 @@ async def test_kubectl_finds_and_reads_another_servers_kind(
         assert answer.status == 302
     async with http.get("/apis") as answer:
         assert "flowers.example.com" in await answer.text()
+    async with http.get("/apis/flowers.example.com") as answer:
+        assert (await answer.json())["preferredVersion"]["groupVersion"] == GROUP_VERSION
     forbidden = await asyncio.to_thread(kubectl.fails, "get", "roses", "--as=jane")
     assert 'cannot list resource "roses" in API group "flowers.example.com"' in forbidden
+
+
+async def test_another_servers_schemas_are_in_our_documents(
+    roses: None, kubectl: Kubectl, http: aiohttp.ClientSession
+) -> None:
+    async with http.get("/openapi/v3") as answer:
+        entry = (await answer.json())["paths"][f"apis/{GROUP_VERSION}"]
+    assert entry["serverRelativeURL"] == f"/openapi/v3/apis/{GROUP_VERSION}?hash=ABC"
+    async with http.get(entry["serverRelativeURL"]) as answer:
+        assert (await answer.json())["info"]["title"] == "roses"
+    async with http.get("/openapi/v2") as answer:
+        document = await answer.json()
+    assert document["definitions"].keys() >= SCHEMAS.keys()
+    assert f"/apis/{GROUP_VERSION}/roses" in document["paths"]
+    # A server speaks for its own group alone.
+    assert "not theirs" not in json.dumps(document["paths"]["/api/v1/secrets"])
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "reason"),
+    [(None, "EndpointsNotFound"), ("127.0.0.1", ""), ("169.254.169.254", ""), ("192.0.2.1", "MissingEndpoints")],
+)
+async def test_a_server_that_cannot_be_asked_is_said_to_be_unavailable(
+    kubectl: Kubectl, http: aiohttp.ClientSession, endpoint: str | None, reason: str
+) -> None:
+    """No endpoints; an address of this very machine (CVE-2022-3294), which even the apiserver's own writer of endpoints
+    may not name; endpoints of another port.
+    """
+    spec = {"ports": [{"name": "https", "port": 443}]}
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "lost"}, "spec": spec}
+    reference = {"name": "lost", "namespace": "default", "port": 443}
+    api_service = {
+        "apiVersion": "apiregistration.k8s.io/v1",
+        "kind": "APIService",
+        "metadata": {"name": "v1.lost.example.com"},
+        "spec": {
+            "group": "lost.example.com",
+            "version": "v1",
+            "groupPriorityMinimum": 1,
+            "versionPriority": 1,
+            "service": reference,
+        },
+    }
+    endpoints = {
+        "apiVersion": "v1",
+        "kind": "Endpoints",
+        "metadata": {"name": "lost"},
+        "subsets": [{"addresses": [{"ip": endpoint}], "ports": [{"name": "other", "port": 443}]}],
+    }
+    create = ("create", "-f", "-")
+    try:
+        await asyncio.to_thread(kubectl, *create, stdin=json.dumps(service))
+        if endpoint is not None and not reason:
+            assert "may not be in the" in await asyncio.to_thread(kubectl.fails, *create, stdin=json.dumps(endpoints))
+            return
+        if endpoint is not None:
+            await asyncio.to_thread(kubectl, *create, stdin=json.dumps(endpoints))
+        await asyncio.to_thread(kubectl, *create, stdin=json.dumps(api_service))
+        wait = ("wait", "--for=condition=Available=False", "apiservice/v1.lost.example.com", "--timeout=30s")
+        await asyncio.to_thread(kubectl, *wait)
+        told = await asyncio.to_thread(kubectl.json, "get", "apiservice", "v1.lost.example.com")
+        assert told["status"]["conditions"][0]["reason"] == reason
+        async with http.get("/apis/lost.example.com/v1/things") as answer:
+            assert answer.status == 503
+        # Others are discovered all the same.
+        assert "pods" in await asyncio.to_thread(kubectl, "api-resources", "--api-group=")
+    finally:
+        for kind in ("apiservice/v1.lost.example.com", "service/lost", "endpoints/lost"):
+            await asyncio.to_thread(kubectl, "delete", kind, "--ignore-not-found")
