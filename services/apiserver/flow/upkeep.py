@@ -64,13 +64,14 @@ class Upkeep:
         """Look after the objects, for ever."""
         while True:
             seconds = LOOK_SECONDS
+            # Before the work: what changes while it goes on is looked at once more.
+            self._wake.clear()
             try:
                 await self.ensure()
                 await self.tell()
             except errors.ApiError as err:
                 log.warning("flow control's objects could not be kept", error=err.message)
                 seconds = RETRY_SECONDS
-            self._wake.clear()
             try:
                 async with asyncio.timeout(seconds):
                     await self._wake.wait()
