@@ -175,6 +175,8 @@ async def test_in_a_flood_nodes_and_leaders_are_served(target: Target, admin: ai
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "tests.support.flood", json.dumps(config), cwd=ROOT, stdout=asyncio.subprocess.PIPE
         )
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"connected\n"
         loop = asyncio.get_running_loop()
         renew = {"spec": {"renewTime": "2026-01-01T00:00:00.000000Z"}}
         merge = {"Content-Type": "application/merge-patch+json"}
@@ -191,9 +193,11 @@ async def test_in_a_flood_nodes_and_leaders_are_served(target: Target, admin: ai
                     assert answer.status == 200, await answer.text()
                 took.append(loop.time() - began)
             await asyncio.sleep(0.02)
-        assert process.stdout is not None
-        seen = json.loads(await process.stdout.read())
+        result = json.loads(await process.stdout.read())
     p50, p99 = statistics.median(took), sorted(took)[int(len(took) * 0.99)]
-    print(f"flood: {seen}; {len(took)} system requests, p50 {p50 * 1e3:.0f} ms, p99 {p99 * 1e3:.0f} ms")
-    assert seen["200"] > 100
-    assert p99 <= 1
+    flooded = result["median_seconds"]
+    print(f"flood: {result['seen']}, p50 {flooded * 1e3:.0f} ms", end="; ")
+    print(f"{len(took)} system requests, p50 {p50 * 1e3:.0f} ms, p99 {p99 * 1e3:.0f} ms")
+    assert result["seen"]["200"] > 100
+    # Whatever else the machine does: who keeps the cluster alive does not stand in the flood's line.
+    assert p50 < flooded / 2
