@@ -161,6 +161,8 @@ async def serve(ctx: Context[ApiServerConfig]) -> None:
     known = _authentication(config)
     bootstrap = Bootstrap(core.registry, core.writer, config.service_cidr, address, port, known)
     await bootstrap.run()
+    await core.flow_upkeep.ensure()
+    await core.flow_upkeep.tell()
     ctx.tasks.create_task(core.flow_upkeep.run(), name="keep flow control's objects")
     ctx.tasks.create_task(bootstrap.keep_published(), name="publish the kubernetes endpoints")
     ctx.on_stop(core.kubelets.close)

@@ -16,7 +16,7 @@ from services.apiserver import codec
 from services.apiserver.flow import standard
 from services.apiserver.flow.control import FlowControl, level_name
 from services.apiserver.registry.custom_definitions import set_condition
-from services.apiserver.registry.resource import Registry
+from services.apiserver.registry.resource import Registry, Resource
 from services.apiserver.request import SYSTEM, Request, WriteOptions
 from services.apiserver.watch_cache import Entry, WatchCache
 from services.apiserver.writes import Writer
@@ -79,22 +79,24 @@ class Upkeep:
                 continue
 
     async def ensure(self) -> None:
-        """Create and correct the standard objects."""
-        for wanted in standard.objects():
-            row = self._registry.by_kind(wanted["apiVersion"], wanted["kind"])
-            assert row is not None
-            name = wanted["metadata"]["name"]
-            entry = self._cache.of(row.storage).get("", name)
-            row.schema.default(wanted)
-            if entry is None:
-                await self._create(row, wanted)
-                continue
-            present = codec.decode(entry.value)
-            if corrected(present, wanted):
-                req = Request(SYSTEM, "update", row, "", "", name, "kube-apiserver")
-                await self._writer.update(req, present, _OPTIONS)
+        """Create and correct the standard objects: together, so that they share commits."""
+        await asyncio.gather(*(self._ensure(wanted) for wanted in standard.objects()))
 
-    async def _create(self, row: Any, wanted: Obj) -> None:
+    async def _ensure(self, wanted: Obj) -> None:
+        row = self._registry.by_kind(wanted["apiVersion"], wanted["kind"])
+        assert row is not None
+        name = wanted["metadata"]["name"]
+        entry = self._cache.of(row.storage).get("", name)
+        row.schema.default(wanted)
+        if entry is None:
+            await self._create(row, wanted)
+            return
+        present = codec.decode(entry.value)
+        if corrected(present, wanted):
+            req = Request(SYSTEM, "update", row, "", "", name, "kube-apiserver")
+            await self._writer.update(req, present, _OPTIONS)
+
+    async def _create(self, row: Resource, wanted: Obj) -> None:
         try:
             await self._writer.create(Request(SYSTEM, "create", row, user_agent="kube-apiserver"), wanted, _OPTIONS)
         except errors.AlreadyExists:
@@ -105,6 +107,7 @@ class Upkeep:
         """Say in the status of every FlowSchema whether it dangles."""
         levels = {entry.name for entry in self._cache.of(LEVELS).listed("")}
         row = self._registry.resolve(GROUP, "v1", "flowschemas")
+        told = []
         for schema in self._objects(SCHEMAS):
             conditions = (schema.get("status") or {}).get("conditions") or ()
             known: Obj = next((item for item in conditions if item.get("type") == "Dangling"), {})
@@ -113,11 +116,15 @@ class Upkeep:
                 continue
             new: Obj = {"conditions": [dict(item) for item in conditions]}
             set_condition(new, "Dangling", status, reason, message)
-            req = Request(SYSTEM, "patch", row, "status", "", schema["metadata"]["name"], "kube-apiserver")
-            try:
-                await self._writer.patch(req, "merge", {"status": new}, _OPTIONS)
-            except errors.NotFound:
-                continue
+            told.append(self._tell(row, schema["metadata"]["name"], new))
+        await asyncio.gather(*told)
+
+    async def _tell(self, row: Resource, name: str, status: Obj) -> None:
+        req = Request(SYSTEM, "patch", row, "status", "", name, "kube-apiserver")
+        try:
+            await self._writer.patch(req, "merge", {"status": status}, _OPTIONS)
+        except errors.NotFound:
+            return
 
 
 def verdict(schema: Obj, levels: set[str]) -> tuple[str, str, str]:
