@@ -19,6 +19,9 @@ _rich = sys.modules.get("rich")
 sys.modules["rich"] = None  # type: ignore[assignment]
 import structlog  # noqa: E402
 
+# Everybody binds context through here, so that nobody loads structlog, and rich with it, before this module does.
+contextvars = structlog.contextvars
+
 if _rich is None:
     del sys.modules["rich"]
 else:

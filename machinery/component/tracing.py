@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
 from typing import NamedTuple
 
-import structlog
+from machinery.component import logs
 
 HEADER = "traceparent"
 
@@ -79,7 +79,7 @@ def enter(parent: Span | None) -> None:
     """
     if parent is not None:
         _current.set(parent.child())
-        structlog.contextvars.bind_contextvars(trace_id=parent.trace_id)
+        logs.contextvars.bind_contextvars(trace_id=parent.trace_id)
 
 
 @contextlib.contextmanager
@@ -93,7 +93,7 @@ def begin() -> Iterator[Span]:
 def _entered(span: Span) -> Iterator[Span]:
     token = _current.set(span)
     try:
-        with structlog.contextvars.bound_contextvars(trace_id=span.trace_id):
+        with logs.contextvars.bound_contextvars(trace_id=span.trace_id):
             yield span
     finally:
         _current.reset(token)

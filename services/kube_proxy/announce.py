@@ -16,16 +16,15 @@ import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import structlog
-
 from machinery.api.service_views import EndpointSlice, Service
+from machinery.component import logs
 from services.kube_proxy import ip_program
 from services.kube_proxy.api import Node
 from services.kube_proxy.ip_program import IpError
 from services.kube_proxy.network import internal_ip
 from services.kube_proxy.ruleset import load_balancer_ips
 
-log = structlog.get_logger()
+log = logs.get("announce")
 
 PROBE_SECONDS = 1.0
 # Lost packets happen; a node that misses this many probes in a row is taken for gone.

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import msgspec
-import structlog
 from aiohttp import web
 from yarl import URL
 
 from machinery.api import errors
 from machinery.api.objects import now_rfc3339
+from machinery.component import logs
 from machinery.component.tls import TlsFiles
 from services.apiserver.request import SYSTEM, Request, User, WriteOptions
 from services.apiserver.rest import responses
@@ -39,7 +39,7 @@ DISCOVERY_SECONDS_MAX = 5.0
 DOCUMENT_BYTES_MAX = 4 * 1024 * 1024
 _CHECKER = User("system:kube-aggregator", groups=("system:masters",))
 
-log = structlog.get_logger("aggregation")
+log = logs.get("aggregation")
 
 
 class Aggregator:

@@ -9,17 +9,15 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-import structlog
-
 from machinery.api.service_views import Namespace
 from machinery.client.informer import Informer
-from machinery.component import metrics
+from machinery.component import logs, metrics
 from services.kube_proxy.api import NetworkPolicy, Pod
 from services.kube_proxy.nft import Names, Nft, NftError
 from services.kube_proxy.policy import render
 from services.kube_proxy.policy.plan import Plan, plan
 
-log = structlog.get_logger()
+log = logs.get("policy")
 RETRY_SECONDS_FIRST = 0.5
 RETRY_SECONDS_MAX = 30.0
 # Several pods start and end at once; what follows the first change within this time goes into the same transaction.
