@@ -36,6 +36,8 @@ from lab.nodes import Node
 from lab.pki import Pki
 
 HEALTHY_SECONDS = 60.0
+EXIT_FATAL = 2
+"""With which a component ends that says why it can't work: as in machinery.component.process."""
 # Processes answer within milliseconds of being ready; asking costs one TLS handshake each.
 ASK_PAUSE_SECONDS = 0.05
 
@@ -245,15 +247,29 @@ async def wait_healthy(cluster: Cluster, say: Say, names: Collection[str] | None
                 say(f"{spec.name} is ready ({time.monotonic() - began:.1f} s)")
                 return ""
             state = process_spec.read_state(cluster.components, spec.name)
-            if state.restarts >= restarts + 3 and not process_spec.is_alive(state):
-                answer = f"exits with code {state.last_exit}: {_last_line(Path(spec.log))}"
-                break
+            failures = 1 if state.last_exit == EXIT_FATAL else 3
+            if state.restarts >= restarts + failures and not process_spec.is_alive(state):
+                # It won't get better by waiting, and the others wait for it.
+                raise LabError(_why_it_ended(spec, state), f"the whole log: `cutaway logs {spec.name}`")
             await asyncio.sleep(ASK_PAUSE_SECONDS)
         return f"{spec.name}: {answer}"
 
-    unhealthy = [problem for problem in await asyncio.gather(*map(wait_one, specs)) if problem]
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            waiting = [tasks.create_task(wait_one(spec), name=f"wait for {spec.name}") for spec in specs]
+    except* LabError as group:
+        raise _first(group) from None
+    unhealthy = [problem for task in waiting if (problem := task.result())]
     if unhealthy:
         raise LabError("; ".join(unhealthy), "`cutaway logs NAME` shows its log")
+
+
+def _why_it_ended(spec: process_spec.ProcessSpec, state: process_spec.ProcessState) -> str:
+    """In one line. A component that can't work with what it was told says so itself, as its last word."""
+    line = _last_line(Path(spec.log))
+    if state.last_exit == EXIT_FATAL:
+        return line if line.startswith(spec.component) else f"{spec.name}: {line}"
+    return f"{spec.name} exits with code {state.last_exit}: {line}"
 
 
 def _last_line(log: Path) -> str:

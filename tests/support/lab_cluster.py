@@ -30,13 +30,15 @@ def why_not() -> str:
 class LabCluster:
     """Commands against one cluster."""
 
-    def __init__(self, home: Path, slot: int) -> None:
+    def __init__(self, home: Path, slot: int | None = None) -> None:
+        """`slot` None: the first free one."""
         self.home = home
         self.environment = dict(os.environ) | {
             "CUTAWAY_HOME": str(home),
-            "CUTAWAY_SLOT": str(slot),
             "KUBECONFIG": str(home / "admin.kubeconfig"),
         }
+        if slot is not None:
+            self.environment["CUTAWAY_SLOT"] = str(slot)
 
     def cutaway(self, *arguments: str, timeout: float = 180, check: bool = True) -> str:
         """Run the `cutaway` command; its output."""
@@ -93,7 +95,7 @@ def eventually(check: Callable[[], Any], *, seconds: float = 60, what: str = "")
 
 
 @contextmanager
-def running(home: Path, *, nodes: int, slot: int, keep_logs: Path | None = None) -> Iterator[LabCluster]:
+def running(home: Path, *, nodes: int, slot: int | None = None, keep_logs: Path | None = None) -> Iterator[LabCluster]:
     """A cluster with so many real nodes; gone afterwards, with all that it made on the machine."""
     cluster = LabCluster(home, slot)
     try:

@@ -117,7 +117,7 @@ async def check_restored(cluster: LabCluster, held: dict[str, int], seen: int) -
 
 async def test_a_cluster_lives_on_in_another_place(tmp_path: Path) -> None:
     file = tmp_path / "state.backup"
-    first, second = LabCluster(tmp_path / "first", 5), LabCluster(tmp_path / "second", 6)
+    first, second = LabCluster(tmp_path / "first"), LabCluster(tmp_path / "second")
     try:
         await run(first, "up", "--hollow", "--nodes", "1")
         await asyncio.to_thread(first.kubectl, *WEB)
@@ -145,7 +145,7 @@ async def test_a_cluster_lives_on_in_another_place(tmp_path: Path) -> None:
 @full_only
 @pytest.mark.skipif(find_binaries() is None, reason="needs PostgreSQL's server programs")
 async def test_from_sqlite_to_postgres_and_back(tmp_path: Path) -> None:
-    places = [LabCluster(tmp_path / name, slot) for name, slot in (("one", 5), ("two", 6), ("three", 8))]
+    places = [LabCluster(tmp_path / name) for name in ("one", "two", "three")]
     try:
         held: dict[str, int] = {}
         seen = 0

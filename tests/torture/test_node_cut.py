@@ -19,7 +19,7 @@ from tests.support.torture import FULL, figure, full_only
 
 pytestmark = [pytest.mark.root, full_only]
 
-SLOT, NODE = 4, "node2"
+NODE = "node2"
 SHORT_SECONDS = 10
 EVICTED_SECONDS_MAX = 75
 """The node lease's grace is 50 s, as upstream's, then come the taint and the pods' own toleration of 5 s."""
@@ -68,7 +68,7 @@ spec:
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabCluster]:
     if reason := FULL and lab_cluster.why_not():
         pytest.skip(f"no real nodes on this machine: {reason}")
-    with lab_cluster.running(tmp_path_factory.mktemp("c"), nodes=2, slot=SLOT) as running:
+    with lab_cluster.running(tmp_path_factory.mktemp("c"), nodes=2) as running:
         lab_cluster.load_web_image(running)
         running.kubectl("apply", "-f", "-", stdin=MANIFEST)
         for name in ("statefulset/db", "deployment/web"):
