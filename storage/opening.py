@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import secrets
 import time
@@ -12,12 +13,16 @@ from collections.abc import Callable
 from sqlalchemy import Connection, insert, inspect, make_url, select, update
 from sqlalchemy.engine import URL
 
-from storage import reads
 from storage.compactor import RetentionPolicy
 from storage.database import Database
 from storage.errors import StoreError, WrongDatabase
 from storage.schema import SCHEMA_VERSION, counter, meta, metadata
 from storage.sql_store import SqlStore
+
+CLOCK_SECONDS_MAX = 60.0
+"""More than clocks of one cluster differ by."""
+
+_log = logging.getLogger(__name__)
 
 
 async def open_store(
@@ -37,7 +42,7 @@ async def open_store(
     Corrupt, ReadOnly, StorageFull, Unavailable.
     """
     origin = origin or f"{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(4)}"
-    database, found, revision = await asyncio.to_thread(_open, url, cluster_id)
+    database, found, revision, written = await asyncio.to_thread(_open, url, cluster_id)
     try:
         store = SqlStore(
             database,
@@ -51,17 +56,25 @@ async def open_store(
         failure = database.translate(error) or error
         database.close()
         raise failure from error
+    _compare_clocks(written, clock())
     store.start()
     return store
 
 
-def _open(url: str, cluster_id: str | None) -> tuple[Database, str, int]:
+def _compare_clocks(written: float, now: float) -> None:
+    """Tell of a clock that was set back: until it has caught up, events bear the time of the last one before."""
+    if written - now > CLOCK_SECONDS_MAX:
+        _log.warning("the clock is %.0f s behind the last write: set it; until then times stand still", written - now)
+
+
+def _open(url: str, cluster_id: str | None) -> tuple[Database, str, int, float]:
     database = database_of(make_url(url))
     try:
         with database.writers.begin() as connection:
             database.lock_schema(connection)
             found = _prepare(connection, cluster_id)
-            return database, found, reads.revision(connection)
+            row = connection.execute(select(counter.c.revision, counter.c.time)).one()
+            return database, found, int(row.revision), float(row.time)
     except StoreError:
         database.close()
         raise

@@ -7,6 +7,7 @@ changes, so a renewal needs no restart.
 
 from __future__ import annotations
 
+import datetime
 import logging
 import os
 import ssl
@@ -73,6 +74,25 @@ def check(files: TlsFiles) -> None:
     """Raise TlsError unless the files exist, can be parsed, and the key belongs to the certificate."""
     _read_all(files)
     client_context(files)
+
+
+def check_validity(files: TlsFiles, now: datetime.datetime | None = None) -> None:
+    """Raise TlsError if the certificate's time has not come or is over: then no client would take it, and each would
+    say so in other words than that a clock is wrong."""
+    from cryptography import x509  # Large, and needed by few.
+
+    now = now or datetime.datetime.now(datetime.UTC)
+    certificate = x509.load_pem_x509_certificate(_read(files.cert_file, "certificate file"))
+    starts, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    said = f"this machine's clock says {now:%Y-%m-%d %H:%M:%S} UTC"
+    if now < starts:
+        raise TlsError(
+            f"{files.cert_file} is not valid before {starts:%Y-%m-%d %H:%M:%S} UTC, and {said}: set the clock"
+        )
+    if now > ends:
+        raise TlsError(
+            f"{files.cert_file} was valid until {ends:%Y-%m-%d %H:%M:%S} UTC, and {said}: renew it, or set the clock"
+        )
 
 
 # --- gRPC -------------------------------------------------------------------------------------------------------------

@@ -143,6 +143,10 @@ async def serve(ctx: Context[ApiServerConfig]) -> None:
     config = ctx.config
     if not config.serving.complete:
         raise Fatal("serving: ca_file, cert_file and key_file are needed: nothing is served without TLS")
+    try:
+        tls.check_validity(config.serving)
+    except (tls.TlsError, ValueError) as err:
+        raise Fatal(f"serving: {err}") from err
     store = await _open(config)
     ctx.on_stop(store.close)
     core = Core(config, store)
