@@ -148,7 +148,8 @@ def require(home: Path) -> Cluster:
 def create(home: Path, *, nodes: int, hollow: bool, masters: int = 1) -> Cluster:
     """A new cluster (not saved yet) on `$CUTAWAY_SLOT` or the first slot that no other cluster has.
 
-    Raises LabError if a program that is no cluster of ours listens on a port that it needs.
+    A slot whose addresses this host already reaches elsewhere is passed over. Raises LabError if there is no other, or
+    if a program that is no cluster of ours listens on a port that it needs.
     """
     chosen = os.environ.get("CUTAWAY_SLOT")
     slot = int(chosen) if chosen else 0
@@ -156,7 +157,13 @@ def create(home: Path, *, nodes: int, hollow: bool, masters: int = 1) -> Cluster
         cluster = Cluster(home, slot, (), hollow, masters=masters).with_nodes(nodes)
         busy = busy_ports(cluster)
         if not busy and not network.link_exists(Addresses(slot).bridge):
-            return cluster
+            overlap = "" if hollow else network.clash_here(cluster.addresses)
+            if not overlap:
+                return cluster
+            if chosen or slot == SLOT_MAX:
+                raise LabError(overlap, "choose other addresses with CUTAWAY_SLOT=1 (up to 9)")
+            slot += 1
+            continue
         another_cluster = network.link_exists(Addresses(slot).bridge) or any("python" in owner for _, owner in busy)
         if chosen or not another_cluster or slot == SLOT_MAX:
             port, owner = busy[0] if busy else (cluster.port(6443), "another cluster")

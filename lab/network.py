@@ -14,11 +14,14 @@ repeated: it makes what is missing.
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
 import shutil
 import subprocess
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lab.errors import LabError
 
@@ -89,6 +92,32 @@ def link_exists(name: str, namespace: Path | None = None) -> bool:
 def pin_path(slot: int, node: str) -> Path:
     """The file that keeps a node's network namespace."""
     return PIN_DIRECTORY / str(slot) / "netns" / node
+
+
+def clash(addresses: Addresses, routes: Iterable[Mapping[str, Any]]) -> str:
+    """How a range of this slot is in the way of a network that this host already reaches; empty if none is. Pure.
+
+    `routes` as `ip -j -4 route` tells them. A route to a larger network goes on working for all the rest of it.
+    """
+    ranges = {"nodes": addresses.node_network} | {
+        name: ipaddress.IPv4Network(cidr)
+        for name, cidr in (("pods", addresses.pod_cidr), ("Services", addresses.service_cidr))
+    }
+    for route in routes:
+        if route["dst"] == "default":
+            continue
+        reached = ipaddress.IPv4Network(route["dst"], strict=False)
+        for name, own in ranges.items():
+            if reached.subnet_of(own):
+                return (
+                    f"{own} (for {name}) overlaps {reached}, which this host reaches by {route.get('dev', 'a route')}"
+                )
+    return ""
+
+
+def clash_here(addresses: Addresses) -> str:
+    """`clash` with this host's routes."""
+    return clash(addresses, json.loads(run("ip", "-j", "-4", "route") or "[]"))
 
 
 def ensure_bridge(addresses: Addresses) -> None:

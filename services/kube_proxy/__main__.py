@@ -10,6 +10,7 @@ from machinery.api import kinds
 from machinery.api.kinds import Kind
 from machinery.api.service_views import EndpointSlice, Namespace, Service, slice_service
 from machinery.client.api_client import ApiClient
+from machinery.client.events import EventRecorder
 from machinery.client.informer import Informer
 from machinery.component import config, grpc_server, http_server, process
 from machinery.component.config import ComponentConfig
@@ -56,7 +57,14 @@ class _Parts:
 
     async def pod_network(self) -> None:
         """Routes to other nodes' pods."""
-        network = PodNetwork(self.settings.node_name, self.settings.cluster_cidr, self.nft)
+        events = EventRecorder(self.client, "kube-proxy", self.settings.node_name)
+        self.ctx.tasks.create_task(events.run(), name="events")
+
+        def tell(node: api.Node, why: str) -> None:
+            subject = {"kind": "Node", "name": node.metadata.name, "uid": node.metadata.uid}
+            events.record(subject, "Warning", "PodCIDRRefused", why)
+
+        network = PodNetwork(self.settings.node_name, self.settings.cluster_cidr, self.nft, tell)
         try:
             await network.start()
         except NftError as error:

@@ -9,7 +9,7 @@ With another CNI plugin that does this itself, switch it off (`pod_network: fals
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from machinery.component import logs
@@ -17,6 +17,7 @@ from services.kube_proxy import ip_program
 from services.kube_proxy.api import Node
 from services.kube_proxy.ip_program import IpError
 from services.kube_proxy.nft import Nft
+from services.kube_proxy.ranges import refused
 
 TABLE = "ip cutaway-pod-network"
 # Marks routes as ours (like `proto bird` for bird), so that we remove only our own.
@@ -37,10 +38,15 @@ class Hop(NamedTuple):
 
 
 def hops(nodes: Iterable[Node], own_name: str, segments: Sequence[ipaddress.IPv4Network]) -> dict[str, Hop]:
-    """Pod range -> way to it, for every other node. `segments` are the networks that this node is on."""
+    """Pod range -> way to it, for every other node whose range is in nobody's way.
+
+    `segments` are the networks that this node is on.
+    """
     found: dict[str, Hop] = {}
+    nodes = list(nodes)
+    left_out = refused(nodes)
     for node in nodes:
-        if node.metadata.name == own_name or node.spec is None or not node.spec.pod_cidr:
+        if node.metadata.name in (own_name, *left_out) or node.spec is None or not node.spec.pod_cidr:
             continue
         address = internal_ip(node)
         if address:
@@ -97,10 +103,17 @@ table {TABLE} {{
 
 
 class PodNetwork:
-    """Keeps this node's routes equal to the plan. `update` may be called for every change of any node."""
+    """Keeps this node's routes equal to the plan. `update` may be called for every change of any node.
 
-    def __init__(self, own_name: str, cluster_cidr: str, nft: Nft) -> None:
+    `tell` makes an event of what keeps this node's own pods from being reached.
+    """
+
+    def __init__(
+        self, own_name: str, cluster_cidr: str, nft: Nft, tell: Callable[[Node, str], None] = lambda _node, _why: None
+    ) -> None:
         self.own_name = own_name
+        self.tell = tell
+        self.told = ""
         self.cluster_cidr = cluster_cidr
         self.nft = nft
         self.installed: dict[str, Hop] | None = None
@@ -112,6 +125,7 @@ class PodNetwork:
     async def update(self, nodes: Iterable[Node]) -> None:
         """Make the routes follow the nodes; a route that can't be set is logged and tried again at the next change."""
         nodes = list(nodes)
+        self._tell_if_refused(nodes)
         try:
             links = await ip_program.show("-4", "address")
             wanted = hops(nodes, self.own_name, _segments(links))
@@ -130,6 +144,14 @@ class PodNetwork:
         for cidr, hop in wanted.items():
             if cidr not in self.installed and await _carry_out("replace", cidr, hop):
                 self.installed[cidr] = hop
+
+    def _tell_if_refused(self, nodes: Sequence[Node]) -> None:
+        """Each proxy tells of its own node, so that it is told once."""
+        why = refused(nodes).get(self.own_name, "")
+        if why and why != self.told:
+            log.error("this node's pods are not reached from other nodes", reason=why)
+            self.tell(next(n for n in nodes if n.metadata.name == self.own_name), why)
+        self.told = why
 
     async def _ensure_vxlan(self, nodes: Sequence[Node], links: Sequence[Mapping[str, object]]) -> None:
         own = next((n for n in nodes if n.metadata.name == self.own_name), None)

@@ -3,8 +3,9 @@
 import ipaddress
 
 import msgspec
+import pytest
 
-from services.kube_proxy import api, network
+from services.kube_proxy import api, network, ranges
 from services.kube_proxy.network import Hop
 
 SEGMENT = [ipaddress.IPv4Network("10.197.0.0/24")]
@@ -27,6 +28,33 @@ def test_neighbours_have_a_route_and_others_a_tunnel():
         "10.244.1.0/24": Hop("10.197.0.12"),
         "10.244.2.0/24": Hop("192.0.2.3", vxlan=True),
     }
+
+
+@pytest.mark.parametrize(
+    ("nodes", "expected"),
+    [
+        ([("n1", "10.197.0.11", "10.244.0.0/24"), ("n2", "10.197.0.12", "10.244.1.0/24")], {}),
+        (
+            [("n1", "10.197.0.11", "10.244.0.0/24"), ("n2", "10.197.0.12", "10.244.0.0/24")],
+            {"n2": "spec.podCIDR: 10.244.0.0/24 overlaps 10.244.0.0/24 of node n1"},
+        ),
+        (
+            [("n1", "10.197.0.11", "10.244.4.0/24"), ("n2", "10.197.0.12", "10.244.0.0/16"),
+             ("n3", "10.197.0.13", "10.244.0.0/24")],
+            {"n2": "spec.podCIDR: 10.244.0.0/16 overlaps 10.244.4.0/24 of node n1"},
+        ),
+        (
+            [("n1", "10.197.0.11", "10.244.0.0/24"), ("n2", "10.197.0.12", "10.197.0.0/28")],
+            {"n2": "spec.podCIDR: 10.197.0.0/28 holds 10.197.0.11, the address of n1"},
+        ),
+    ],
+)  # fmt: skip
+def test_a_range_that_is_in_anothers_way_is_refused(nodes, expected):
+    every = [node(*each) for each in nodes]
+    assert ranges.refused(every) == expected
+    assert ranges.refused(reversed(every)) == expected
+    routed = {name for name, _, cidr in nodes if cidr in network.hops(every, "other", SEGMENT)}
+    assert routed == {name for name, _, _ in nodes} - expected.keys() or len({c for _, _, c in nodes}) < len(nodes)
 
 
 def test_every_node_works_out_the_same_hardware_address():
