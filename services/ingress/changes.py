@@ -172,9 +172,9 @@ def slot_count(endpoints: int) -> int:
 
 
 def _slots(before: Servers, endpoints: tuple[Endpoint, ...]) -> Servers:
-    count = max(slot_count(len(endpoints)), 0)
-    kept = tuple(before[:count])
-    return _assign(kept + (None,) * (count - len(kept)), endpoints)
+    # Never fewer: a backend that was so large once can be again.
+    count = max(slot_count(len(endpoints)), len(before))
+    return _assign((*before, *(None,) * (count - len(before))), endpoints)
 
 
 def _assign(slots: Servers, endpoints: Iterable[Endpoint]) -> Servers:

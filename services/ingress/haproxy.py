@@ -133,7 +133,7 @@ class Haproxy:
     async def _check(self) -> None:
         """Ask HAProxy whether it would take the configuration. Raises ProxyError with its words."""
         process = await asyncio.create_subprocess_exec(
-            self.program, "-c", "-q", "-f", str(self.run_folder / "haproxy.cfg"),
+            self.program, "-c", "-f", str(self.run_folder / "haproxy.cfg"),
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
         try:

@@ -160,7 +160,8 @@ def frame(settings: Settings, client_seconds: int) -> str:
         "defaults",
         "    mode http",
         "    timeout http-request 10s",
-        "    timeout http-keep-alive 60s",
+        # Also how long a former worker may still hold an idle client, whose next request it forwards by what it knew.
+        "    timeout http-keep-alive 20s",
         f"    timeout client {client_seconds}s",
         # After a reload an idle client is told with its next answer to connect anew: closing would race with its
         # request.
@@ -267,7 +268,10 @@ def section(backend: Backend, settings: Settings) -> str:
         lines.append(f"    http-request deny deny_status 413 if {{ req.body_size gt {options.body_bytes_max} }}")
         if options.protocol in ("http", "https"):
             # A body of unsaid length can't be judged before it has been forwarded.
-            lines.append("    http-request deny deny_status 411 if { req.hdr(transfer-encoding) -m found }")
+            lines.append(
+                "    http-request return status 411 content-type text/plain string 'say the length of the body' "
+                "if { req.hdr(transfer-encoding) -m found }"
+            )
     if options.connect_seconds:
         lines.append(f"    timeout connect {options.connect_seconds}s")
     if options.read_seconds or options.send_seconds:

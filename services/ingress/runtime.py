@@ -40,7 +40,7 @@ _WELL = (
     "Success!",
     "Inserting certificate",
     "deleted in crtlist",
-    "deleted!",
+    "' deleted!",
 )
 
 
@@ -144,8 +144,8 @@ async def state(run: Path) -> ProxyState:
         if len(fields) < 19 or line.startswith("#"):
             continue
         endpoint = Endpoint(fields[4], int(fields[18]), int(fields[7]) == 0)
-        # 0x01 forced and 0x04 configured maintenance.
-        servers.setdefault(fields[1], []).append(None if int(fields[6]) & 0x05 else endpoint)
+        # 0x01 is maintenance; that the configuration began with it, 0x04, stays for the process' life.
+        servers.setdefault(fields[1], []).append(None if int(fields[6]) & 0x01 else endpoint)
     maps = {}
     for name in MAPS:
         lines = (await ask(admin, f"show map {run}/{name}.map")).splitlines()
