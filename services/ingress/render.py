@@ -265,13 +265,13 @@ def section(backend: Backend, settings: Settings) -> str:
         where = quoted(f"https://%[var(txn.host)]{port}%[pathq]")
         lines.append(f"    http-request redirect location {where} code 308 unless {{ ssl_fc }}")
     if options.body_bytes_max is not None:
-        lines.append(f"    http-request deny deny_status 413 if {{ req.body_size gt {options.body_bytes_max} }}")
         if options.protocol in ("http", "https"):
             # A body of unsaid length can't be judged before it has been forwarded.
             lines.append(
                 "    http-request return status 411 content-type text/plain string 'say the length of the body' "
                 "if { req.hdr(transfer-encoding) -m found }"
             )
+        lines.append(f"    http-request deny deny_status 413 if {{ req.body_size gt {options.body_bytes_max} }}")
     if options.connect_seconds:
         lines.append(f"    timeout connect {options.connect_seconds}s")
     if options.read_seconds or options.send_seconds:
