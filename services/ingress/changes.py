@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from services.ingress.render import Wanted
+from services.ingress.render import REGEX_HOSTS, UNAVAILABLE, Wanted
 from services.ingress.table import Endpoint
 
 SLOTS_MIN = 4
@@ -153,7 +153,7 @@ def plan(running: Running, wanted: Wanted) -> Plan:
     return Plan(", ".join(reasons), tuple(every), then)
 
 
-_FIXED = ("unavailable", "yes")
+_FIXED = (UNAVAILABLE,)
 
 
 def _section(wanted: Wanted, name: str) -> tuple[str | None, str | None]:
@@ -216,6 +216,8 @@ def _maps(
     drops: list[Command] = []
     waiting = False
     for name, keys in wanted.items():
+        if name == REGEX_HOSTS:
+            continue  # changes only with the expressions, which bring it by their reload
         for key, value in keys.items():
             if maps[name].get(key) == value or value not in known:
                 continue

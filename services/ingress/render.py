@@ -82,16 +82,17 @@ def render(
     """HAProxy's words for a table."""
     backends = table.backends
     longest_read = max((b.options.read_seconds or READ_SECONDS for b in backends.values()), default=READ_SECONDS)
+    regexes = _regexes(table.routes)
     sni: dict[str, list[str]] = {}
     for host, secret in sorted(table.tls.items()):
         sni.setdefault(certificate_file(secret), []).append(host)
     return Wanted(
-        frame(settings, max(READ_SECONDS, longest_read)),
+        frame(settings, max(READ_SECONDS, longest_read), has_regexes=bool(regexes)),
         {name: section(backend, settings) for name, backend in sorted(backends.items())},
         {name: server_options(backend.options) for name, backend in backends.items()},
         {name: endpoints.get(name, ()) for name in backends},
         _maps(table.routes),
-        _regexes(table.routes),
+        regexes,
         {DEFAULT_CERTIFICATE: default_certificate}
         | {certificate_file(secret): certificate.pem for secret, certificate in sorted(table.certificates.items())},
         {file: tuple(hosts) for file, hosts in sni.items()},
@@ -137,14 +138,14 @@ def _regexes(routes: Iterable[Route]) -> tuple[tuple[str, str], ...]:
 
 # What is logged of each request, as JSON; `json` escapes what clients send.
 _LOG = (
-    '{"log":"access","time":"%[date,utime(%Y-%m-%dT%H:%M:%SZ)]","client":"%ci","method":"%HM","host":"%[var(txn.host),'
-    'json(utf8s)]","path":"%[var(txn.path),json(utf8s)]","protocol":"%HV","tls":"%sslv","status":%ST,"bytes":%B,'
-    '"backend":"%b","server":"%si:%sp","wait_ms":%Tw,"connect_ms":%Tc,"response_ms":%Tr,"total_ms":%Ta,"end":"%tsc",'
-    '"request_id":"%[var(txn.id),json(utf8s)]"}'
+    '{"log":"access","time":"%[date,utime(%Y-%m-%dT%H:%M:%SZ)]","client":"%ci","method":"%HM","host":"%[var(txn.asked),'
+    'json(utf8s)]","uri":"%[capture.req.uri,json(utf8s)]","protocol":"%HV","tls":"%sslv","status":%ST,"bytes":%B,'
+    '"backend":"%b","server":"%si:%sp","wait_ms":%Tw,"connect_ms":%Tc,"response_ms":%Tr,"total_ms":%Ta,"end":"%tsc"}'
 )
+_MISSING = "!{ var(txn.route) -m found }"
 
 
-def frame(settings: Settings, client_seconds: int) -> str:
+def frame(settings: Settings, client_seconds: int, *, has_regexes: bool = False) -> str:
     """Everything but the backends of Services."""
     run = settings.run
     lines = [
@@ -163,8 +164,7 @@ def frame(settings: Settings, client_seconds: int) -> str:
         # Also how long a former worker may still hold an idle client, whose next request it forwards by what it knew.
         "    timeout http-keep-alive 20s",
         f"    timeout client {client_seconds}s",
-        # After a reload an idle client is told with its next answer to connect anew: closing would race with its
-        # request.
+        # After a reload an idle client is told with its next answer to connect anew: closing would race its request.
         "    option idle-close-on-response",
         "    http-reuse safe",
         # An endpoint that does not take the connection, or an idle one that it had closed: another one is asked.
@@ -176,25 +176,13 @@ def frame(settings: Settings, client_seconds: int) -> str:
         f"    timeout tunnel {TUNNEL_SECONDS}s",
         f"    timeout queue {CONNECT_SECONDS}s",
         "",
-        "frontend main",
-        *(f"    bind {address}" for address in settings.http),
-        *(f"    bind {address} ssl crt-list {run}/crt.list alpn h2,http/1.1" for address in settings.https),
-        # Here and not for the process: backends would tell of each reload.
-        *(
-            ["    log stdout len 8192 format raw local0", f"    log-format {quoted(_LOG)}"]
-            if settings.access_log
-            else []
+        *_frontend("http", settings, [f"bind {address}" for address in settings.http], has_regexes),
+        *_frontend(
+            "https",
+            settings,
+            [f"bind {address} ssl crt-list {run}/crt.list alpn h2,http/1.1" for address in settings.https],
+            has_regexes,
         ),
-        "    http-request set-var(txn.host) req.hdr(host),host_only,lower,rtrim(.)",
-        # "Host: a.test/admin" must not become a host and a path.
-        "    http-request deny deny_status 400 if { var(txn.host) -m sub / * }",
-        "    http-request set-var(txn.path) path",
-        *(_forwarded()),
-        "    http-request disable-l7-retry unless { method GET HEAD OPTIONS PUT DELETE TRACE }",
-        *_lookups(run),
-        "    use_backend %[var(txn.route)] if { var(txn.route) -m found }",
-        f"    default_backend {NOT_FOUND}",
-        "",
         f"backend {NOT_FOUND}",
         "    http-request return status 404 content-type text/plain string 'no Ingress serves this host and path'",
         "",
@@ -214,41 +202,66 @@ def frame(settings: Settings, client_seconds: int) -> str:
     return "\n".join(lines)
 
 
-def _forwarded() -> list[str]:
-    """What the backend is told about the client; what a client says about itself is not believed."""
-    return [
-        "    http-request set-var(txn.id) req.hdr(x-request-id)",
-        "    http-request set-var(txn.id) uuid() unless { var(txn.id) -m found }",
-        "    http-request set-header X-Request-ID %[var(txn.id)]",
-        "    http-request set-header X-Forwarded-For %[src]",
-        "    http-request set-header X-Real-IP %[src]",
-        "    http-request set-header X-Forwarded-Host %[req.hdr(host)]",
-        "    http-request set-header X-Forwarded-Port %[dst_port]",
-        "    http-request set-header X-Forwarded-Proto %[ssl_fc,iif(https,http)]",
-        "    http-request set-header X-Forwarded-Scheme %[ssl_fc,iif(https,http)]",
+def _frontend(scheme: str, settings: Settings, binds: list[str], has_regexes: bool) -> list[str]:
+    """One for each scheme: what is the same for all of its requests need not be worked out for each."""
+    if not binds:
+        return []
+    log = [
+        # Here and not for the process: backends would tell of each reload.
+        "log stdout len 8192 format raw local0",
+        f"log-format {quoted(_LOG)}",
+        "http-request set-var(txn.asked) req.hdr(host)",
     ]
+    rules = [
+        *binds,
+        *(log if settings.access_log else []),
+        # "Host: a.test/admin" must not become a host and a path.
+        "http-request deny deny_status 400 if { req.hdr(host) -m sub / * }",
+        # What a client says about itself is not believed.
+        "http-request set-header X-Forwarded-For %[src]",
+        "http-request set-header X-Real-IP %[src]",
+        "http-request set-header X-Forwarded-Host %[req.hdr(host)]",
+        "http-request set-header X-Forwarded-Port %[dst_port]",
+        f"http-request set-header X-Forwarded-Proto {scheme}",
+        "http-request disable-l7-retry unless { method GET HEAD OPTIONS PUT DELETE TRACE }",
+        *_lookups(settings.run, has_regexes),
+        "use_backend %[var(txn.route)] if { var(txn.route) -m found }",
+        f"default_backend {NOT_FOUND}",
+    ]
+    return [f"frontend {scheme}", *(f"    {rule}" for rule in rules), ""]
 
 
-def _lookups(run: Path) -> list[str]:
+def _lookups(run: Path, has_regexes: bool) -> list[str]:
     """Set txn.route: for the host, for its wildcard, for any host; then the defaults in the same order."""
-    missing = "if !{ var(txn.route) -m found }"
-    lines = []
-    for host, base in (("var(txn.host)", "txn.base"), ("var(txn.wild)", "txn.wildbase"), ("", "txn.path")):
-        if host == "var(txn.wild)":
-            # The first label, whatever it is: a wildcard stands for exactly one.
-            lines.append(f"    http-request set-var(txn.wild) var(txn.host),regsub(^[^.]*,*) {missing}")
-        if host:
-            name = host[4:-1]
-            lines.append(f"    http-request set-var({base}) var({name}),concat(,txn.path) {missing}")
-        any_regex = f"{host or 'str(*)'},map_str({run}/{REGEX_HOSTS}.map) -m found"
-        lines += [
-            f"    http-request set-var(txn.route) var({base}),map_str({run}/{EXACT}.map) {missing}",
-            f"    http-request set-var(txn.route) var({base}),map_reg({run}/regex.map) {missing} {{ {any_regex} }}",
-            f"    http-request set-var(txn.route) var({base}),concat(/),map_beg({run}/{PREFIX}.map) {missing}",
+
+    def tier(base: str, host: str) -> list[str]:
+        any_regex = f"{{ {host},map_str({run}/{REGEX_HOSTS}.map) -m found }}"
+        by_regex = f"http-request set-var(txn.route) {base},map_reg({run}/regex.map) if {_MISSING} {any_regex}"
+        return [
+            f"http-request set-var(txn.route) {base},map_str({run}/{EXACT}.map) if {_MISSING}",
+            *([by_regex] if has_regexes else []),
+            f"http-request set-var(txn.route) {base},concat(/),map_beg({run}/{PREFIX}.map) if {_MISSING}",
         ]
-    for host in ("var(txn.host)", "var(txn.wild)", "str(*)"):
-        lines.append(f"    http-request set-var(txn.route) {host},map_str({run}/{DEFAULT}.map) {missing}")
-    return lines
+
+    return [
+        # Most requests name their host as it is, in lower case and without a port, and are done here. Another spelling
+        # of it is no key of any map.
+        *tier("base", "req.hdr(host)"),
+        "http-request allow if { var(txn.route) -m found }",
+        "http-request set-var(txn.host) req.hdr(host),host_only,lower,rtrim(.)",
+        "http-request set-var(txn.path) path",
+        "http-request set-var(txn.base) var(txn.host),concat(,txn.path)",
+        *tier("var(txn.base)", "var(txn.host)"),
+        # The first label, whatever it is: a wildcard stands for exactly one.
+        "http-request set-var(txn.wild) var(txn.host),regsub(^[^.]*,*)",
+        "http-request set-var(txn.base) var(txn.wild),concat(,txn.path)",
+        *tier("var(txn.base)", "var(txn.wild)"),
+        *tier("path", "str(*)"),
+        *(
+            f"http-request set-var(txn.route) {host},map_str({run}/{DEFAULT}.map) if {_MISSING}"
+            for host in ("var(txn.host)", "var(txn.wild)", "str(*)")
+        ),
+    ]
 
 
 # --- backends ---------------------------------------------------------------------------------------------------------
@@ -262,7 +275,7 @@ def section(backend: Backend, settings: Settings) -> str:
         lines.append(f"    http-request deny deny_status 403 unless {{ src {' '.join(options.allow)} }}")
     if options.redirect_to_tls:
         port = _tls_port(settings)
-        where = quoted(f"https://%[var(txn.host)]{port}%[pathq]")
+        where = quoted(f"https://%[req.hdr(host),host_only]{port}%[pathq]")
         lines.append(f"    http-request redirect location {where} code 308 unless {{ ssl_fc }}")
     if options.body_bytes_max is not None:
         if options.protocol in ("http", "https"):
@@ -313,8 +326,8 @@ def server_options(options: Options) -> str:
         "http": "",
         "h2c": " proto h2",
         "grpc": " proto h2",
-        "https": " ssl verify none alpn http/1.1 sni var(txn.host)",
-        "grpcs": " ssl verify none alpn h2 sni var(txn.host)",
+        "https": " ssl verify none alpn http/1.1 sni req.hdr(host),host_only",
+        "grpcs": " ssl verify none alpn h2 sni req.hdr(host),host_only",
     }[options.protocol]
 
 

@@ -149,7 +149,8 @@ async def state(run: Path) -> ProxyState:
     maps = {}
     for name in MAPS:
         lines = (await ask(admin, f"show map {run}/{name}.map")).splitlines()
-        maps[name] = {line.split()[1]: line.split()[2] for line in lines if line.strip()}
+        # One that the configuration does not use is not loaded, and is answered for by a sentence.
+        maps[name] = {line.split()[1]: line.split()[2] for line in lines if line.startswith("0x")}
     sni: dict[str, set[str]] = {}
     for file, _, hosts in await _entries(run):
         if file != DEFAULT_CERTIFICATE:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from machinery.api import errors
 from services.apiserver.admission.chain import Plugin
 from services.apiserver.write_context import WriteContext
 
@@ -70,7 +69,7 @@ class DefaultStorageClass(Plugin):
 
 
 class DefaultIngressClass(Plugin):
-    """An Ingress that names no class gets the default one; several defaults are an error."""
+    """An Ingress that names no class gets the default one; of several the newest, then the first by name."""
 
     resources = frozenset(("ingresses.networking.k8s.io",))
     operations = frozenset(("CREATE",))
@@ -81,16 +80,9 @@ class DefaultIngressClass(Plugin):
             return
         if "kubernetes.io/ingress.class" in (ctx.metadata.get("annotations") or {}):
             return
-        marked = [
-            item
-            for item in ctx.lookup.list("ingressclasses.networking.k8s.io")
-            if (item["metadata"].get("annotations") or {}).get(DEFAULT_INGRESS_CLASS) == "true"
-        ]
-        if len(marked) > 1:
-            why = f"{len(marked)} default IngressClasses were found, only 1 allowed"
-            raise errors.forbidden("networking.k8s.io", "ingresses", ctx.name, why)
-        if marked:
-            spec["ingressClassName"] = marked[0]["metadata"]["name"]
+        name = _newest_default(ctx, "ingressclasses.networking.k8s.io", DEFAULT_INGRESS_CLASS)
+        if name:
+            spec["ingressClassName"] = name
 
 
 def _newest_default(ctx: WriteContext, storage: str, *annotations: str) -> str:
@@ -99,8 +91,8 @@ def _newest_default(ctx: WriteContext, storage: str, *annotations: str) -> str:
         for item in ctx.lookup.list(storage)
         if any((item["metadata"].get("annotations") or {}).get(name) == "true" for name in annotations)
     ]
-    newest = max(marked, key=lambda item: (item["creationTimestamp"], item["name"]), default=None)
-    return newest["name"] if newest else ""
+    latest = max((item["creationTimestamp"] for item in marked), default="")
+    return min((item["name"] for item in marked if item["creationTimestamp"] == latest), default="")
 
 
 class StorageObjectInUse(Plugin):

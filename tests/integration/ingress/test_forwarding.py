@@ -95,7 +95,6 @@ async def test_the_backend_is_told_who_asks_and_no_client_can_pretend(live, clie
         assert told["X-Forwarded-For"] == told["X-Real-IP"] == "127.0.0.1"
         assert (told["X-Forwarded-Proto"], told["X-Forwarded-Port"]) == ("http", str(live.http))
         assert told["X-Forwarded-Host"] == told["Host"] == "a.test"
-        assert len(told["X-Request-ID"]) == 36
 
 
 async def test_body_limit_time_limit_and_source_range(live, client):

@@ -30,11 +30,11 @@ ANNOTATIONS = [
 
 
 def files(built):
+    """(the frame, every file)."""
     wanted = render.render(built, endpoints(built), SETTINGS, "PEM")
-    return render.files(wanted, changes.fresh(wanted).servers, SETTINGS)
+    return wanted.frame, render.files(wanted, changes.fresh(wanted).servers, SETTINGS)
 
 
-BASE = files(table())
 DIRECTIVE = re.compile(
     r"(    (http-request (deny|return|redirect|set-path|replace-path)|timeout|cookie|dynamic-cookie-key|server s\d+) .*|"
     r"backend [a-z0-9.-]+:[a-z0-9.-]+:\d+:[0-9a-f]{12}|)"
@@ -43,10 +43,12 @@ DIRECTIVE = re.compile(
 
 def assert_only_known_words(built):
     """Every line beyond the frame is one that we write, whole; every map has two words a line."""
-    made = files(built)
-    frame = render.frame(SETTINGS, 60)
+    frame, made = files(built)
     config = made["haproxy.cfg"]
-    assert config.splitlines()[:20] == frame.splitlines()[:20]
+    seconds = max((b.options.read_seconds or 60 for b in built.backends.values()), default=60)
+    has_regexes = any(route.is_regex and route.claimed for route in built.routes)
+    assert frame == render.frame(SETTINGS, max(60, seconds), has_regexes=has_regexes), "nobody's words are in it"
+    assert config.startswith(frame)
     for line in config[len(frame) :].splitlines():
         assert DIRECTIVE.fullmatch(line) or line.startswith("    timeout"), line
         assert line.count("'") % 2 == 0
