@@ -1,10 +1,10 @@
 """What the ingress controller's HAProxy costs beside others: `python -m benchmarks.ingress [--seconds N] [--rounds N]`.
 
-The same backend (one more HAProxy that answers 1 KiB) and the same load (wrk), in turns through three proxies: `bare` has
-nothing but a frontend and a server; `by hand` also routes by host and path, tells the backend who asks, and tries again,
-for a single route, as somebody would write it; `ingress` is what the controller makes of a hundred Ingresses of ten paths.
-`--log` gives all an access log. Throughput, on a machine whose cores the load, the proxies and the backend share, is what
-a client sees; processor time a request is what the proxy costs.
+The same backend (one more HAProxy that answers 1 KiB) and the same load (wrk), in turns through three proxies. `bare`
+has nothing but a frontend and a server; `by hand` also routes by host and path, tells the backend who asks, and tries
+again, for a single route, as somebody would write it; `ingress` is what the controller makes of a hundred Ingresses of
+ten paths. `--log` gives all an access log. Throughput, on a machine whose cores the load, the proxies and the backend
+share, is what a client sees; processor time a request is what the proxy costs.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from services.ingress.table import Endpoint
 
 SLOTS_MIN = 4
 # Keys that are one word of the proxy's command line; one with other characters waits for a reload.
-_PLAIN_KEY = re.compile(r"[A-Za-z0-9\-._~/*:@+=,!&]+")
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9\-._~/*:@+=,!&|]+")
 
 Servers = tuple[Endpoint | None, ...]
 

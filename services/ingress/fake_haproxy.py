@@ -19,7 +19,7 @@ from services.ingress.changes import (
     SetServer,
 )
 from services.ingress.proxy import ProxyError, ProxyState
-from services.ingress.render import DEFAULT, DEFAULT_CERTIFICATE, EXACT, NOT_FOUND, PREFIX, REGEX_HOSTS
+from services.ingress.render import DEFAULT, DEFAULT_CERTIFICATE, NOT_FOUND, REGEX_HOSTS, ROUTES, WHOLE
 from services.ingress.table import Endpoint
 
 
@@ -40,14 +40,14 @@ class FakeHaproxy:
         """The backend that a request leads to, by the rules that `render` writes for the real one."""
         wild = f"*.{host.partition('.')[2]}" if "." in host else "*"
         for key in (host, wild, ""):
-            base = f"{key}{path}"
-            found = self.maps[EXACT].get(base)
-            if found is None and (key or "*") in self.maps[REGEX_HOSTS]:
+            base, found = f"{key}{path}", None
+            if (key or "*") in self.maps[REGEX_HOSTS]:
                 # Python wants flags at the start of an expression.
                 found = next((b for p, b in self.regexes if re.match("(?i)" + p.replace("(?i)", ""), base)), None)
             if found is None:
-                longest = max((p for p in self.maps[PREFIX] if f"{base}/".startswith(p)), key=len, default=None)
-                found = self.maps[PREFIX].get(longest) if longest is not None else None
+                text = f"{base}{WHOLE}"
+                longest = max((p for p in self.maps[ROUTES] if text.startswith(p)), key=len, default=None)
+                found = self.maps[ROUTES].get(longest) if longest is not None else None
             if found is not None:
                 return found
         defaults = self.maps[DEFAULT]

@@ -1,14 +1,18 @@
 """From the table to HAProxy's words: configuration, maps, certificates, list of SNI names. Pure.
 
-The frontend never changes: it looks the route up in maps, whose values are backends' names.
+The frontends never change: they look the route up in maps, whose values are backends' names.
 
-    exact    "host/path"             whole path                        before
-    regex    "^host(?:/path…)"       in this order                     before
-    prefix   "host/path/"            longest prefix of "host/path/"    before the same for "*.domain", then for no host
-    default  "host", "*.domain", "*" what no rule matches
+    regex    "^host(?:/path…)"        in this order, for hosts that have any
+    routes   "host/path/|"            Exact: the whole path
+             "host/path/"             Prefix: the longest
+    ... then both again for the host's "*.domain", and for no host
+    default  "host", "*.domain", "*"  what no rule matches
 
-With a slash behind both, "/foo/" is a prefix of "/foo/bar/" and "/foo/" but not of "/foobar/": element by element, as
-the API defines it. What an Ingress' annotations ask for is in its backend, so that a changed one touches nothing else.
+Routes are looked up by the longest prefix of "host/path/|". With the slash, "/foo/" is one of "/foo/bar/|" and "/foo/|"
+but not of "/foobar/|": element by element, as the API defines it. "|" is in no path, so that only a whole path reaches
+it, and then it is the longest: one look-up finds either.
+
+What an Ingress' annotations ask for is in its backend, so that a changed one touches nothing else.
 Reference: HAProxy 2.6 Configuration Manual, sections 4.2 (keywords), 5.1 (crt-list) and 7.3.1 (converters).
 """
 
@@ -22,8 +26,9 @@ from pathlib import Path
 from services.ingress.grammar import quoted
 from services.ingress.table import Backend, Endpoint, Options, Route, Table
 
-EXACT, PREFIX, DEFAULT, REGEX_HOSTS = "exact", "prefix", "default", "regex_hosts"
-MAPS = (EXACT, PREFIX, DEFAULT, REGEX_HOSTS)
+ROUTES, DEFAULT, REGEX_HOSTS = "routes", "default", "regex_hosts"
+MAPS = (ROUTES, DEFAULT, REGEX_HOSTS)
+WHOLE = "/|"
 UNAVAILABLE = "unavailable"
 NOT_FOUND = "not_found"
 DEFAULT_CERTIFICATE = "default.pem"
@@ -118,9 +123,9 @@ def _maps(routes: Iterable[Route]) -> dict[str, dict[str, str]]:
         elif route.is_regex:
             maps[REGEX_HOSTS][route.host or "*"] = "yes"
         elif route.path_type == "Exact":
-            maps[EXACT][f"{route.host}{route.path}"] = target
+            maps[ROUTES][f"{route.host}{route.path}{WHOLE}"] = target
         else:
-            maps[PREFIX][f"{route.host}{route.path.rstrip('/')}/"] = target
+            maps[ROUTES][f"{route.host}{route.path.rstrip('/')}/"] = target
     return maps
 
 
@@ -206,6 +211,7 @@ def _frontend(scheme: str, settings: Settings, binds: list[str], has_regexes: bo
     """One for each scheme: what is the same for all of its requests need not be worked out for each."""
     if not binds:
         return []
+    port = (settings.http if scheme == "http" else settings.https)[0].rpartition(":")[2]
     log = [
         # Here and not for the process: backends would tell of each reload.
         "log stdout len 8192 format raw local0",
@@ -221,11 +227,11 @@ def _frontend(scheme: str, settings: Settings, binds: list[str], has_regexes: bo
         "http-request set-header X-Forwarded-For %[src]",
         "http-request set-header X-Real-IP %[src]",
         "http-request set-header X-Forwarded-Host %[req.hdr(host)]",
-        "http-request set-header X-Forwarded-Port %[dst_port]",
+        f"http-request set-header X-Forwarded-Port {port}",
         f"http-request set-header X-Forwarded-Proto {scheme}",
         "http-request disable-l7-retry unless { method GET HEAD OPTIONS PUT DELETE TRACE }",
         *_lookups(settings.run, has_regexes),
-        "use_backend %[var(txn.route)] if { var(txn.route) -m found }",
+        "use_backend %[var(txn.route)]",
         f"default_backend {NOT_FOUND}",
     ]
     return [f"frontend {scheme}", *(f"    {rule}" for rule in rules), ""]
@@ -234,19 +240,16 @@ def _frontend(scheme: str, settings: Settings, binds: list[str], has_regexes: bo
 def _lookups(run: Path, has_regexes: bool) -> list[str]:
     """Set txn.route: for the host, for its wildcard, for any host; then the defaults in the same order."""
 
-    def tier(base: str, host: str) -> list[str]:
-        any_regex = f"{{ {host},map_str({run}/{REGEX_HOSTS}.map) -m found }}"
-        by_regex = f"http-request set-var(txn.route) {base},map_reg({run}/regex.map) if {_MISSING} {any_regex}"
-        return [
-            f"http-request set-var(txn.route) {base},map_str({run}/{EXACT}.map) if {_MISSING}",
-            *([by_regex] if has_regexes else []),
-            f"http-request set-var(txn.route) {base},concat(/),map_beg({run}/{PREFIX}.map) if {_MISSING}",
-        ]
+    def tier(base: str, host: str, condition: str = f" if {_MISSING}") -> list[str]:
+        has_any = f"{{ {host},map_str({run}/{REGEX_HOSTS}.map) -m found }}"
+        by_regex = f"http-request set-var(txn.route) {base},map_reg({run}/regex.map) if {_MISSING} {has_any}"
+        by_prefix = f"http-request set-var(txn.route) {base},concat({WHOLE}),map_beg({run}/{ROUTES}.map)"
+        return [by_regex, f"{by_prefix} if {_MISSING}"] if has_regexes else [f"{by_prefix}{condition}"]
 
     return [
         # Most requests name their host as it is, in lower case and without a port, and are done here. Another spelling
         # of it is no key of any map.
-        *tier("base", "req.hdr(host)"),
+        *tier("base", "req.hdr(host)", ""),
         "http-request allow if { var(txn.route) -m found }",
         "http-request set-var(txn.host) req.hdr(host),host_only,lower,rtrim(.)",
         "http-request set-var(txn.path) path",

@@ -102,7 +102,7 @@ async def test_commands_lead_to_the_same_as_a_load(proxy):
     [
         SetServer("nobody", 1, ENDS[0]),
         FreeServer("nobody", 1),
-        DropKey("exact", "a.test/missing"),
+        DropKey("routes", "a.test/missing"),
         DropCertificate("d_c.pem"),
         DropCertificate("missing.pem"),
         AddHosts("missing.pem", ("a.test",)),
@@ -131,8 +131,8 @@ async def test_many_commands_at_once_are_all_done(proxy):
     running = changes.fresh(wanted(proxy, world(), ENDS[0]))
     await proxy.load(running)
     (name,) = running.servers
-    await proxy.run([SetKey("prefix", f"h{n}.test/", name, True) for n in range(400)])
-    assert len((await proxy.state()).maps["prefix"]) == 401
+    await proxy.run([SetKey("routes", f"h{n}.test/", name, True) for n in range(400)])
+    assert len((await proxy.state()).maps["routes"]) == 401
 
 
 async def test_after_a_stop_it_has_ended(proxy):

@@ -85,7 +85,7 @@ def test_an_ingress_that_goes_needs_no_reload():
     running = changes.fresh(wanted(table(ingress(), ingress("b", "b.test", [path("/", "other")]))))
     plan = changes.plan(running, wanted(table(ingress())))
     assert plan.reload == ""
-    assert [tuple(command) for command in plan.commands] == [("prefix", "b.test/")]
+    assert [tuple(command) for command in plan.commands] == [("routes", "b.test/")]
 
 
 @pytest.mark.parametrize("text", ["/a;b", "/a$b", "/a(b)", "/it's"])

@@ -36,7 +36,8 @@ def files(built):
 
 
 DIRECTIVE = re.compile(
-    r"(    (http-request (deny|return|redirect|set-path|replace-path)|timeout|cookie|dynamic-cookie-key|server s\d+) .*|"
+    r"(    (http-request (deny|return|redirect|set-path|replace-path)|timeout|cookie|dynamic-cookie-key) .*|"
+    r"    server s\d+ .*|"
     r"backend [a-z0-9.-]+:[a-z0-9.-]+:\d+:[0-9a-f]{12}|)"
 )
 
