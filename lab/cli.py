@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import json
 import os
 import sys
@@ -291,6 +292,44 @@ def restore(
 
     revision, kept = copies.restore(clusters.require(home), file, _progress(), ahead=ahead)
     print(f"cutaway: {revision} is restored; what was there before is {kept}")
+
+
+@app.command()
+def compact(
+    home: Home,
+    before: Annotated[int, typer.Option("--before", min=0, help="Forget what was before this revision; 0: all.")] = 0,
+) -> None:
+    """Forget history now, and not when its time is over. Current objects stay."""
+    from lab import history as past
+
+    begins, removed = asyncio.run(past.compact(clusters.require(home), before))
+    print(f"cutaway: history begins at revision {begins}; {removed} log entries removed")
+
+
+@app.command()
+def certs(
+    home: Home,
+    renew: Annotated[bool, typer.Option("--renew", help="New ones; whoever has one is started anew.")] = False,
+    due: Annotated[
+        bool, typer.Option("--due", help="With --renew: only what is in the last third of its life.")
+    ] = False,
+) -> None:
+    """The cluster's certificates and when they end."""
+    from lab import certs as certificates
+
+    cluster = clusters.require(home)
+    if due and not renew:
+        raise LabError("--due says which ones to renew", "cutaway certs --renew --due")
+    if renew:
+        renewed = certificates.renew(cluster, _progress(), due_only=due)
+        print(f"cutaway: {len(renewed)} certificates renewed")
+    else:
+        now = datetime.datetime.now(datetime.UTC)
+        for found in certificates.listed(cluster, now):
+            note = "  due" if found.due else ""
+            left = f"{found.days_left(now):>5} days"
+            print(f"{left}  {found.ends:%Y-%m-%d}  {found.name:<32}  {found.subject}{note}")
+    certificates.ending_authority(cluster)
 
 
 @app.command()

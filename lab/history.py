@@ -21,6 +21,7 @@ from protos.cutaway.v1 import apiserver_pb2, apiserver_pb2_grpc, object_pb2
 
 ASK_SECONDS = 10.0
 ASK_VERSIONS_MAX = 1000
+COMPACT_SECONDS = 600.0
 # What changes with every write and says nothing about it.
 _SILENT = frozenset({"metadata.resourceVersion", "metadata.managedFields", "metadata.generation"})
 # A value longer than this is shortened on screen.
@@ -206,6 +207,14 @@ class Past:
         decoded: dict[str, Any] = json.loads(answer.json)
         return decoded
 
+    async def compact(self, revision: int) -> apiserver_pb2.CompactResponse:
+        """Forget history before a revision (0: the newest). Raises ApiError."""
+        request = apiserver_pb2.CompactRequest(revision=revision)
+        answer: apiserver_pb2.CompactResponse = await self._channels.call(
+            "Compact", request, COMPACT_SECONDS, safe=True
+        )
+        return answer
+
     async def versions(
         self, resource: object_pb2.ResourceRef, namespace: str, name: str, *, limit: int, before: int = 0
     ) -> list[apiserver_pb2.Version]:
@@ -255,6 +264,18 @@ async def history(cluster: Cluster, target: str, namespace: str, *, limit: int, 
     finally:
         await past.close()
     return versions(found)[:limit]
+
+
+async def compact(cluster: Cluster, before: int) -> tuple[int, int]:
+    """Forget history; where it begins now, and how many log entries went. Raises LabError."""
+    past = Past(cluster)
+    try:
+        answer = await past.compact(before)
+    except errors.ApiError as error:
+        raise LabError(error.message) from error
+    finally:
+        await past.close()
+    return answer.revision, answer.removed
 
 
 async def diff(cluster: Cluster, target: str, namespace: str, older: int, newer: int) -> tuple[Change, ...]:

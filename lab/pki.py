@@ -13,7 +13,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 CA_DAYS = 3650
 LEAF_DAYS = 365
+RENEW_SHARE = 3
+"""A certificate is renewed when less than one part in so many of its life is left."""
 # A clock that is a little behind must not refuse a certificate made a moment ago.
 BACKDATE = datetime.timedelta(minutes=5)
 
@@ -116,6 +118,47 @@ class Pki:
         _write_private(identity.key_file, _key_pem(key))
         identity.cert_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         return identity
+
+    def certificates(self) -> Iterator[tuple[str, x509.Certificate]]:
+        """Every certificate of the directory, by name."""
+        for path in sorted(self.directory.glob("*.crt")):
+            yield path.stem, x509.load_pem_x509_certificate(path.read_bytes())
+
+    def is_due(self, certificate: x509.Certificate, now: datetime.datetime) -> bool:
+        """Whether it should be renewed."""
+        starts, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        return ends - now < (ends - starts) / RENEW_SHARE
+
+    def renew_due(self, now: datetime.datetime) -> list[str]:
+        """Renew whatever is due, but the authorities; what was."""
+        due = [name for name, found in self.certificates() if found.issuer != found.subject and self.is_due(found, now)]
+        for name in due:
+            self.renew(name)
+        return due
+
+    def renew(self, name: str) -> None:
+        """A new key, and a certificate that says the same as the one that there is, from now on."""
+        path = self.directory / f"{name}.crt"
+        old = x509.load_pem_x509_certificate(path.read_bytes())
+        authority = next(
+            found for found in map(self.authority, ("ca", "front-proxy-ca")) if found.certificate.subject == old.issuer
+        )
+        key = ec.generate_private_key(ec.SECP256R1())
+        builder = _builder(old.subject, authority.certificate.subject, key.public_key(), LEAF_DAYS)
+        for extension in old.extensions:
+            if not isinstance(extension.value, x509.AuthorityKeyIdentifier):
+                builder = builder.add_extension(extension.value, critical=extension.critical)
+        builder = builder.add_extension(_authority_key_identifier(authority), critical=False)
+        certificate = builder.sign(authority.key, hashes.SHA256())
+        # Each file is whole at any time. Who reads between the two finds that they don't fit, and reads again later.
+        for target, content in (
+            (path.with_suffix(".key"), _key_pem(key)),
+            (path, certificate.public_bytes(serialization.Encoding.PEM)),
+        ):
+            fresh = target.with_name(f".{target.name}.{os.getpid()}")
+            _write_private(fresh, content)
+            fresh.chmod(target.stat().st_mode & 0o777)
+            fresh.replace(target)
 
     def authority(self, name: str = "ca") -> Authority:
         """The CA's certificate and key, to sign with."""

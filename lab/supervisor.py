@@ -28,6 +28,8 @@ from lab.process_spec import ProcessSpec
 
 BACKOFF_SECONDS_FIRST = 0.2
 BACKOFF_SECONDS_MAX = 30.0
+RENEWAL_SECONDS = 12 * 3600.0
+"""How often certificates are looked at."""
 # A process that ran this long has recovered: its next restart is prompt again.
 STABLE_SECONDS = 60.0
 
@@ -171,10 +173,24 @@ class Supervisor:
             await self.apply()
             if ready_descriptor is not None:
                 os.close(ready_descriptor)
+            renewal = self.tasks.create_task(self._renew_certificates(), name="renew certificates")
             await self.ended.wait()
+            renewal.cancel()
             for process in self.processes.values():
                 process.let_go()
         self.socket_path.unlink(missing_ok=True)
+
+    async def _renew_certificates(self) -> None:
+        """Twice a day, by a process of its own: what it needs would stay loaded here for a year."""
+        home = self.components.parent
+        while True:
+            await asyncio.sleep(RENEWAL_SECONDS)
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "lab.cli", "certs", "--renew", "--due", "--home", str(home),
+                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, start_new_session=True,
+            )  # fmt: skip
+            # What it says on stderr goes to our log.
+            await process.wait()
 
     async def apply(self) -> None:
         """Make what runs equal to the specs: start new ones, restart changed ones, stop what has no spec any more."""

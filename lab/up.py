@@ -4,6 +4,7 @@ repeated."""
 from __future__ import annotations
 
 import asyncio
+import datetime
 import hashlib
 import shutil
 import time
@@ -116,13 +117,11 @@ def _arrange(cluster: Cluster, say: Say) -> bool:
         say("certificates made")
     for folder in ("components", "config", "logs", "run"):
         (cluster.home / folder).mkdir(parents=True, exist_ok=True)
-    kubeconfig.write(
-        cluster.admin_kubeconfig,
-        cluster=cluster.name,
-        server=cluster.server,
-        user="kubernetes-admin",
-        identity=admin.identity(cluster),
-    )
+    # A running cluster's are renewed by its supervisor, which starts anew who has them.
+    if not fresh and not supervisor_client.is_running(cluster.home):
+        for name in pki.renew_due(datetime.datetime.now(datetime.UTC)):
+            say(f"certificate {name} is renewed")
+    _write_admin_kubeconfig(cluster)
     if not cluster.hollow:
         network.ensure_bridge(cluster.addresses)
     _arrange_foundation(cluster, pki, say)
@@ -137,6 +136,29 @@ def _arrange(cluster: Cluster, say: Say) -> bool:
     if node_changed or _revive(cluster):
         supervisor_client.call(cluster.home, "apply")
     return changed or node_changed or not was_running
+
+
+def _write_admin_kubeconfig(cluster: Cluster) -> None:
+    kubeconfig.write(
+        cluster.admin_kubeconfig,
+        cluster=cluster.name,
+        server=cluster.server,
+        user="kubernetes-admin",
+        identity=admin.identity(cluster),
+    )
+
+
+def write_kubeconfigs(cluster: Cluster, pki: Pki) -> None:
+    """Those that hold certificates: the administrator's, and one for each component that could be another program."""
+    _write_admin_kubeconfig(cluster)
+    parts = components.control_plane(cluster, pki)
+    if cluster.hollow:
+        parts += hollow.nodes(cluster, pki)
+    else:
+        for node in cluster.nodes:
+            namespace = network.ensure_node(cluster.addresses, node.name, node.index)
+            parts += components.node(cluster, node, pki, str(namespace))
+    write(cluster, parts)
 
 
 def _arrange_foundation(cluster: Cluster, pki: Pki, say: Say) -> None:

@@ -20,6 +20,7 @@ from services.apiserver.request import (
     DeleteResult,
     ListOptions,
     Request,
+    User,
     WatchOptions,
     WriteOptions,
     WriteResult,
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from services.apiserver.registry.resource import Registry
     from services.apiserver.writes import Writer
     from storage.store import Event
+
+COMPACT_PATH = "/compact"
+"""What RBAC grants the right to forget history by: no REST endpoint serves it."""
 
 PatchType = Literal["json", "merge", "strategic", "apply"]
 
@@ -96,6 +100,16 @@ class Handlers:
         self.authorize(req)
         await self.freshness.confirm()
         return await self._reader.history(req, limit, at_revision)
+
+    async def compact(self, user: User, revision: int) -> tuple[int, int]:
+        """Forget history before a revision (0: the newest); where it begins now, and how many log entries went.
+
+        Raises Forbidden, BadRequest (a revision that has not happened).
+        """
+        decision = self.authorizer.authorize(Attributes(user=user, verb="post", path=COMPACT_PATH))
+        if not decision.allowed:
+            raise errors.Forbidden(f'User "{user.name}" cannot post path "{COMPACT_PATH}"')
+        return await self._reader.compact(revision)
 
     async def list(self, req: Request, options: ListOptions) -> ListResult:
         """The objects that the selectors choose, as of one revision; the transport splices their JSON. Raises

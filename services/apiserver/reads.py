@@ -104,6 +104,15 @@ class Reader:
             raise req.resource.not_found(req.name)
         return events
 
+    async def compact(self, revision: int) -> tuple[int, int]:
+        """Forget history; where it begins now, and how many log entries went."""
+        revision = revision or self.cache.revision
+        try:
+            removed = await self.cache.store.compact(revision)
+        except FutureRevision as err:
+            raise errors.BadRequest(f"revision {revision} has not happened: the newest is {err.newest}") from err
+        return await self.cache.store.compacted_revision(), removed
+
     # --- many
 
     async def list(self, req: Request, options: ListOptions) -> ListResult:

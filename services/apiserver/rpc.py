@@ -112,6 +112,11 @@ class ApiServerService(apiserver_pb2_grpc.ApiServerServicer):
             answer.versions.add(object=envelope(event.value), kind=kind, user=event.author, time=event.time)
         return answer
 
+    async def Compact(self, request: pb.CompactRequest, context: Any) -> pb.CompactResponse:
+        """Forget history."""
+        begins, removed = await self._handlers.compact(await self._user(context), request.revision)
+        return pb.CompactResponse(revision=begins, removed=removed)
+
     async def List(self, request: pb.ListRequest, context: Any) -> AsyncIterator[pb.ListChunk]:
         """Objects in chunks."""
         name = name_selected(request.field_selector)

@@ -79,3 +79,24 @@ class TestRealApiServer(ApiServerContract):
             await ask(at_revision=found[-1].object.revision - 1)
         with pytest.raises(errors.BadRequest, match="at most 1000"):
             await ask(limit=1001)
+
+    async def test_history_can_be_forgotten_by_who_may_and_objects_stay(
+        self, server: ApiServerProcess, client: ApiClient, namespace: str
+    ) -> None:
+        body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"k": "1"}}
+        await client.create(kinds.CONFIG_MAP, body, namespace)
+        made = await client.patch(kinds.CONFIG_MAP, "a", namespace, {"data": {"k": "2"}})
+        revision = int(made.metadata.resourceVersion)
+        nobody = await ApiClient.connect(server.grpc, files(server.pki.client("joe", "joe")), user_agent="contract")
+        with pytest.raises(errors.Forbidden, match='cannot post path "/compact"'):
+            await nobody._channels.call("Compact", apiserver_pb2.CompactRequest(), 5, safe=True)
+        await nobody.close()
+        with pytest.raises(errors.BadRequest, match="has not happened"):
+            await client._channels.call("Compact", apiserver_pb2.CompactRequest(revision=10**9), 5, safe=True)
+        answer = await client._channels.call("Compact", apiserver_pb2.CompactRequest(revision=revision), 30, safe=True)
+        assert answer.revision == revision
+        assert answer.removed
+        request = apiserver_pb2.HistoryRequest(resource=kinds.CONFIG_MAP.ref, namespace=namespace, name="a")
+        found = (await client._channels.call("History", request, 5, safe=True)).versions
+        assert [version.object.revision for version in found] == [revision]
+        assert (await client.get(kinds.CONFIG_MAP, "a", namespace)).data == {"k": "2"}

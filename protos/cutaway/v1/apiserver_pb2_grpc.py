@@ -86,6 +86,11 @@ class ApiServerStub:
                 request_serializer=protos_dot_cutaway_dot_v1_dot_apiserver__pb2.HistoryRequest.SerializeToString,
                 response_deserializer=protos_dot_cutaway_dot_v1_dot_apiserver__pb2.HistoryResponse.FromString,
                 _registered_method=True)
+        self.Compact = channel.unary_unary(
+                '/cutaway.v1.ApiServer/Compact',
+                request_serializer=protos_dot_cutaway_dot_v1_dot_apiserver__pb2.CompactRequest.SerializeToString,
+                response_deserializer=protos_dot_cutaway_dot_v1_dot_apiserver__pb2.CompactResponse.FromString,
+                _registered_method=True)
         self.Discover = channel.unary_unary(
                 '/cutaway.v1.ApiServer/Discover',
                 request_serializer=protos_dot_cutaway_dot_v1_dot_apiserver__pb2.DiscoverRequest.SerializeToString,
@@ -187,6 +192,13 @@ class ApiServerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Compact(self, request, context):
+        """Forget history before a revision, now and not when its time is over. Current objects stay. Needs the verb "post" on the path "/compact".
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Discover(self, request, context):
         """What is served: groups, versions, resources, verbs.
         """
@@ -274,6 +286,11 @@ def add_ApiServerServicer_to_server(servicer, server):
                     servicer.History,
                     request_deserializer=protos_dot_cutaway_dot_v1_dot_apiserver__pb2.HistoryRequest.FromString,
                     response_serializer=protos_dot_cutaway_dot_v1_dot_apiserver__pb2.HistoryResponse.SerializeToString,
+            ),
+            'Compact': grpc.unary_unary_rpc_method_handler(
+                    servicer.Compact,
+                    request_deserializer=protos_dot_cutaway_dot_v1_dot_apiserver__pb2.CompactRequest.FromString,
+                    response_serializer=protos_dot_cutaway_dot_v1_dot_apiserver__pb2.CompactResponse.SerializeToString,
             ),
             'Discover': grpc.unary_unary_rpc_method_handler(
                     servicer.Discover,
@@ -571,6 +588,33 @@ class ApiServer:
             '/cutaway.v1.ApiServer/History',
             protos_dot_cutaway_dot_v1_dot_apiserver__pb2.HistoryRequest.SerializeToString,
             protos_dot_cutaway_dot_v1_dot_apiserver__pb2.HistoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Compact(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cutaway.v1.ApiServer/Compact',
+            protos_dot_cutaway_dot_v1_dot_apiserver__pb2.CompactRequest.SerializeToString,
+            protos_dot_cutaway_dot_v1_dot_apiserver__pb2.CompactResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,7 +1,9 @@
+import datetime
 import stat
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from lab.pki import Identity, Pki
@@ -60,3 +62,32 @@ def test_leaves_are_signed_by_the_authority_and_the_authority_signs_no_further_a
     authority = pki.authority().certificate
     leaf.verify_directly_issued_by(authority)
     assert authority.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length == 0
+
+
+def test_a_certificate_is_renewed_in_the_last_third_of_its_life_and_says_the_same(pki):
+    client = pki.client("n1", "system:node:n1", ["system:nodes"])
+    server = pki.server("n1", "system:node:n1", ["localhost", "10.0.0.1"], ["system:nodes"])
+    before = {identity: _certificate(identity) for identity in (client, server)}
+    now = datetime.datetime.now(datetime.UTC)
+    assert pki.renew_due(now + datetime.timedelta(days=240)) == []
+    later = now + datetime.timedelta(days=250)
+    assert sorted(pki.renew_due(later)) == ["n1", "n1-server"]
+    for identity, old in before.items():
+        new = _certificate(identity)
+        assert new.serial_number != old.serial_number
+        assert new.public_key() != old.public_key()
+        assert (new.subject, new.issuer) == (old.subject, old.issuer)
+        for extension in old.extensions:
+            assert new.extensions.get_extension_for_oid(extension.oid) == extension
+        new.verify_directly_issued_by(pki.authority().certificate)
+        key = serialization.load_pem_private_key(identity.key_file.read_bytes(), password=None)
+        assert key.public_key() == new.public_key()
+        assert stat.S_IMODE(identity.key_file.stat().st_mode) == 0o600
+
+
+def test_the_authorities_are_not_renewed_under_a_cluster(pki):
+    before = (pki.directory / "ca.crt").read_bytes()
+    pki.client("a", "a")
+    far = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=3500)
+    assert "ca" not in pki.renew_due(far)
+    assert (pki.directory / "ca.crt").read_bytes() == before
