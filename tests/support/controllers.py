@@ -117,7 +117,8 @@ class ControllerLab:
             if (error := fault(method, request)) is not None:
                 return error
         # Users and kubelets here change the state itself: every call that writes is a controller's.
-        write = method.rpartition(".")[2].capitalize()
+        name = method.rpartition(".")[2]
+        write = name[0].upper() + name[1:]
         if self.crash_at is None or write not in _WRITES or _is_event(request):
             return None
         self.writes += 1
