@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
@@ -18,7 +19,7 @@ from protos.cutaway.v1 import kube_proxy_pb2, kube_proxy_pb2_grpc
 from services.kube_proxy import api, conntrack, ip_program, node_watch
 from services.kube_proxy.announce import Announcer
 from services.kube_proxy.health_check import HealthChecks
-from services.kube_proxy.network import PodNetwork
+from services.kube_proxy.network import Hop, PodNetwork
 from services.kube_proxy.nft import NftCommand, NftError
 from services.kube_proxy.policy.agent import PolicyAgent, leave
 from services.kube_proxy.proxy import Proxy
@@ -47,6 +48,7 @@ class _Parts:
         self.settings = ctx.config
         self.client = client
         self.nft = NftCommand()
+        self.network: PodNetwork | None = None
         self.nodes = self.informer(kinds.NODE, api.Node)
 
     def informer(self, kind: Kind, model: type, **options: Any) -> Informer[Any]:
@@ -69,7 +71,12 @@ class _Parts:
             await network.start()
         except NftError as error:
             raise process.Fatal(str(error)) from error
+        self.network = network
         self.ctx.tasks.create_task(node_watch.follow(self.nodes, network.update), name="pod routes")
+
+    def routes(self) -> Mapping[str, Hop]:
+        """The routes to other nodes' pods that are set."""
+        return (self.network.installed if self.network else None) or {}
 
     def policies(self) -> PolicyAgent:
         """Rules of NetworkPolicies."""
@@ -174,7 +181,7 @@ async def serve(ctx: process.Context[KubeProxyConfig]) -> None:
             server = await grpc_server.serve(
                 settings,
                 lambda server: kube_proxy_pb2_grpc.add_KubeProxyServicer_to_server(  # type: ignore[no-untyped-call]
-                    KubeProxyService(proxy, policies), server
+                    KubeProxyService(proxy, policies, parts.routes), server
                 ),
                 service_names=[kube_proxy_pb2.DESCRIPTOR.services_by_name["KubeProxy"].full_name],
             )

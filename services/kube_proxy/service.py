@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from machinery.api import errors
 from protos.cutaway.v1 import kube_proxy_pb2 as pb
 from protos.cutaway.v1 import kube_proxy_pb2_grpc
 from services.kube_proxy import ip_program
+from services.kube_proxy.network import Hop
 from services.kube_proxy.policy.agent import PolicyAgent
 from services.kube_proxy.policy.plan import judge
 from services.kube_proxy.proxy import Proxy
 from services.kube_proxy.render import TABLE, entry
 from services.kube_proxy.ruleset import Endpoint, Ruleset, ServicePort
-from services.kube_proxy.trace import trace
+from services.kube_proxy.trace import route_steps, trace
 
 
 class KubeProxyService(kube_proxy_pb2_grpc.KubeProxyServicer):
     """Answers from the ruleset that nft has accepted."""
 
-    def __init__(self, proxy: Proxy, policies: PolicyAgent | None = None) -> None:
+    def __init__(
+        self, proxy: Proxy, policies: PolicyAgent | None = None, routes: Callable[[], Mapping[str, Hop]] = dict
+    ) -> None:
         self.proxy = proxy
+        self.routes = routes
         self.policies = policies
 
     async def GetRuleset(self, request: pb.GetRulesetRequest, context: Any) -> pb.Ruleset:
@@ -45,9 +50,11 @@ class KubeProxyService(kube_proxy_pb2_grpc.KubeProxyServicer):
         addresses = await ip_program.node_addresses()
         protocol = request.protocol.upper() or "TCP"
         found = trace(ruleset, request.source_ip, request.destination_ip, request.port, protocol, addresses)
+        arrives = [end.ip for end in found.endpoints] or ([request.destination_ip] if found.verdict == "pass" else [])
+        steps = [*found.steps, *route_steps(arrives, self.routes())]
         return pb.TraceResponse(
             verdict=found.verdict,
-            steps=[pb.TraceStep(at=step.at, action=step.action, rule=step.rule) for step in found.steps],
+            steps=[pb.TraceStep(at=step.at, action=step.action, rule=step.rule) for step in steps],
             endpoints=[_endpoint_message(end, ruleset.settings.node) for end in found.endpoints],
             masqueraded=found.masqueraded,
             namespace=found.service.namespace if found.service else "",

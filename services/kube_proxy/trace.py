@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from services.kube_proxy.network import ROUTE_PROTOCOL, Hop
 from services.kube_proxy.render import TABLE, entry
 from services.kube_proxy.ruleset import Endpoint, Frontend, Ruleset, ServicePort
 
@@ -57,6 +59,19 @@ def trace(
     result.steps.append(Step(where, subject, f"goto {entry(service, frontend)}"))
     _through(ruleset, service, frontend, source, result, node_addresses)
     return result
+
+
+def route_steps(addresses: Iterable[str], routes: Mapping[str, Hop]) -> list[Step]:
+    """The hops to other nodes that packets to these addresses take; none for an address of this node."""
+    found: dict[Step, None] = {}
+    for address in addresses:
+        for cidr, hop in routes.items():
+            if _is_inside(address, cidr):
+                how = "in a VXLAN tunnel to" if hop.vxlan else "on the same segment by"
+                found[
+                    Step("route", f"{cidr} is reached {how} {hop.node_ip}", f"route {cidr} proto {ROUTE_PROTOCOL}")
+                ] = None
+    return list(found)
 
 
 def _find(

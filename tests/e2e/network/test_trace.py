@@ -18,6 +18,8 @@ def test_a_packet_is_followed_from_its_name_to_its_endpoint_and_its_policies(net
     lines = eventually(lambda: (text := trace()) and "to " in text and text, seconds=10)
     assert f"traced.{net.namespace}.svc.cluster.local is {net.cluster_ip('traced')}" in lines
     assert f"{net.ip('a')}:8080, pod {net.namespace}/a, on node1" in lines
+    hop = net.cluster.node_ip("node2")
+    assert f"is reached on the same segment by {hop}" in lines
     assert "policy none" in lines
     closed = {
         "apiVersion": "networking.k8s.io/v1",

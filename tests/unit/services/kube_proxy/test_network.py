@@ -7,6 +7,7 @@ import pytest
 
 from services.kube_proxy import api, network, ranges
 from services.kube_proxy.network import Hop
+from services.kube_proxy.trace import route_steps
 
 SEGMENT = [ipaddress.IPv4Network("10.197.0.0/24")]
 
@@ -68,4 +69,13 @@ def test_every_node_works_out_the_same_hardware_address():
 def test_a_neighbours_route_is_removed_as_it_was_set():
     assert network.commands("delete", "10.244.1.0/24", Hop("10.197.0.12"))[0] == [
         "route delete 10.244.1.0/24 via 10.197.0.12 proto 99"
+    ]
+
+
+def test_a_trace_tells_the_hop_to_each_other_node_once():
+    routes = {"10.244.1.0/24": Hop("10.197.0.12"), "10.244.2.0/24": Hop("192.0.2.3", vxlan=True)}
+    steps = route_steps(["10.244.0.7", "10.244.1.4", "10.244.1.5", "10.244.2.9", "192.0.2.9"], routes)
+    assert [step.action for step in steps] == [
+        "10.244.1.0/24 is reached on the same segment by 10.197.0.12",
+        "10.244.2.0/24 is reached in a VXLAN tunnel to 192.0.2.3",
     ]
