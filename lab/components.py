@@ -270,6 +270,8 @@ def _kube_proxy(cluster: Cluster, node: Node, pki: Pki, network_namespace: str) 
         "serving": tls(pki.server(f"kube-proxy-{node.name}", "system:kube-proxy", ["localhost", "127.0.0.1", ip])),
         "grpc_address": f"{ip}:10349",
         "http_address": f"{ip}:10249",
+        # The ports that balancers and tests know from upstream.
+        "healthz_addresses": ["0.0.0.0:10256", "127.0.0.1:10249"],
         "node_name": node.name,
         "cluster_cidr": cluster.addresses.pod_cidr,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -19,6 +20,7 @@ from protos.cutaway.v1 import kube_proxy_pb2, kube_proxy_pb2_grpc
 from services.kube_proxy import api, conntrack, ip_program, node_watch
 from services.kube_proxy.announce import Announcer
 from services.kube_proxy.health_check import HealthChecks
+from services.kube_proxy.health_http import Health, serve_health
 from services.kube_proxy.network import Hop, PodNetwork
 from services.kube_proxy.nft import NftCommand, NftError
 from services.kube_proxy.policy.agent import PolicyAgent, leave
@@ -34,6 +36,9 @@ class KubeProxyConfig(ComponentConfig):
     cluster_cidr: Annotated[str, msgspec.Meta(description="Range of all pod addresses")] = "10.244.0.0/16"
     node_port_addresses: Annotated[list[str], msgspec.Meta(description="Where node ports are served; empty: all")] = []
     masquerade_all: Annotated[bool, msgspec.Meta(description="Replace every packet's source")] = False
+    healthz_addresses: Annotated[
+        list[str], msgspec.Meta(description="Answer balancers' plain HTTP health checks here, 0.0.0.0:10256 by custom")
+    ] = []
     services: Annotated[bool, msgspec.Meta(description="Serve Services; off where another proxy does")] = True
     network_policy: Annotated[bool, msgspec.Meta(description="Enforce NetworkPolicies; off where another does")] = True
     announce: Annotated[bool, msgspec.Meta(description="Answer ARP for load balancers' addresses")] = True
@@ -143,6 +148,19 @@ class _Parts:
             tasks.create_task(loop, name=name)
         return proxy
 
+    async def health(self, proxy: Proxy) -> None:
+        """Answers for balancers in front."""
+
+        def health() -> Health:
+            return Health(proxy.is_written, proxy.pending_since, self.nodes.lister.by_key(self.settings.node_name))
+
+        for server in await serve_health(self.settings.healthz_addresses, health):
+
+            async def close(server: asyncio.Server = server) -> None:
+                server.close()
+
+            self.ctx.on_stop(close)
+
     def _announcer(self, proxy: Proxy) -> Announcer:
         announcer = Announcer(
             self.settings.node_name,
@@ -177,6 +195,7 @@ async def serve(ctx: process.Context[KubeProxyConfig]) -> None:
         await parts.no_policies()
     if settings.services:
         proxy = parts.service_rules()
+        await parts.health(proxy)
         if settings.grpc_address:
             server = await grpc_server.serve(
                 settings,

@@ -16,10 +16,17 @@ class NodeAddress(View):
     address: str = ""
 
 
+class Taint(View):
+    """A mark that keeps pods, and balancers' traffic, away."""
+
+    key: str = ""
+
+
 class NodeSpec(View):
     """What was given to a node."""
 
     pod_cidr: str | None = msgspec.field(default=None, name="podCIDR")
+    taints: list[Taint] | None = None
 
 
 class Condition(View):

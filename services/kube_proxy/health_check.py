@@ -6,15 +6,14 @@ A balancer in front asks every node which of them has endpoints: 200 if this one
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 import msgspec
 
 from machinery.component import logs
+from services.kube_proxy import health_http
 from services.kube_proxy.ruleset import ServicePort
 
 log = logs.get("health_check")
-REQUEST_SECONDS = 5.0
 
 
 class HealthChecks:
@@ -55,18 +54,8 @@ class HealthChecks:
                 server.close()
 
     async def _open(self, number: int) -> None:
-        async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            with contextlib.suppress(
-                TimeoutError, ConnectionError, asyncio.LimitOverrunError, asyncio.IncompleteReadError
-            ):
-                async with asyncio.timeout(REQUEST_SECONDS):
-                    await reader.readuntil(b"\r\n\r\n")
-                    writer.write(self.answer(number))
-                    await writer.drain()
-            writer.close()
-
         try:
-            self.servers[number] = await asyncio.start_server(converse, "0.0.0.0", number)
+            self.servers[number] = await health_http.serve("0.0.0.0", number, lambda _path: self.answer(number))
         except OSError as error:
             log.error("health check port not opened", port=number, error=str(error))
 
@@ -81,9 +70,5 @@ class HealthChecks:
                 "serviceProxyHealthy": True,
             }
         )
-        status = "200 OK" if local else "503 Service Unavailable"
-        head = (
-            f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nX-Content-Type-Options: nosniff\r\n"
-            f"X-Load-Balancing-Endpoint-Weight: {local}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-        )
-        return head.encode() + body
+        weight = f"X-Load-Balancing-Endpoint-Weight: {local}\r\n"
+        return health_http.response(200 if local else 503, body, weight)

@@ -57,6 +57,8 @@ class Proxy:
         # Whether the last attempt to fill the table failed.
         self.refused = False
         self.dirty: set[str] = set()
+        # Since when there is something that the rules do not have yet; monotonic.
+        self.pending_since: float | None = None
         self.wake = asyncio.Event()
         self.keys_of_service: dict[str, tuple[str, ...]] = {}
         self.listeners: list[Listener] = []
@@ -126,6 +128,7 @@ class Proxy:
             await self.nft.apply(transaction)
             sync_seconds.observe(time.monotonic() - began)
         self.is_written, self.refused = True, False
+        self.pending_since = time.monotonic() if self.dirty else None
         synced_at.set_to_current_time()
         if after:
             for listener in self.listeners:
@@ -150,4 +153,6 @@ class Proxy:
 
     def _mark(self, services: Iterable[str]) -> None:
         self.dirty.update(services)
+        if self.dirty and self.pending_since is None:
+            self.pending_since = time.monotonic()
         self.wake.set()
