@@ -98,6 +98,14 @@ class Database(Protocol):
         """What brings other processes' commits to the hub; None where there are no other processes."""
         ...
 
+    def begin_erasing(self, connection: Connection) -> None:
+        """From now on what this connection removes is overwritten, where the database can do that."""
+        ...
+
+    def end_erasing(self, connection: Connection) -> None:
+        """As before again; nothing of what was removed is left in a log beside the database."""
+        ...
+
     def translate(self, error: Exception) -> StoreError | None:
         """The store's error for a driver's, or None if it isn't one."""
         ...

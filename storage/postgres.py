@@ -75,6 +75,12 @@ class PostgresDatabase:
         """Listens for the commits of other processes."""
         return Tail(self.listen, self._connect, hub, read, origin)
 
+    def begin_erasing(self, connection: Connection) -> None:
+        """Nothing to do: what its pages and its own log keep for a while is the server's to protect."""
+
+    def end_erasing(self, connection: Connection) -> None:
+        """Nothing to do."""
+
     def translate(self, error: Exception) -> StoreError | None:
         return translate(error, self.name)
 

@@ -138,6 +138,13 @@ class SqlStore:
     async def compact(self, revision: int) -> int:
         return await self._compact("", revision)
 
+    async def erase(self, resource: str) -> int:
+        await self._aside(self._database.begin_erasing)
+        try:
+            return await self._compact(resource, await self.revision())
+        finally:
+            await self._aside(self._database.end_erasing)
+
     async def close(self) -> None:
         if self._closed:
             return

@@ -73,6 +73,15 @@ class SqliteDatabase:
         """None: this process is the only one."""
         return None
 
+    def begin_erasing(self, connection: Connection) -> None:
+        cast(sqlite3.Connection, connection.connection.driver_connection).execute("PRAGMA secure_delete=ON").fetchall()
+
+    def end_erasing(self, connection: Connection) -> None:
+        driver = cast(sqlite3.Connection, connection.connection.driver_connection)
+        # The write-ahead log still has the pages as they were: it begins anew, empty, unless a reader needs it now.
+        driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        driver.execute("PRAGMA secure_delete=OFF").fetchall()
+
     def translate(self, error: Exception) -> StoreError | None:
         return translate(error, self.path)
 

@@ -236,6 +236,12 @@ class Store(Protocol):
         """
         ...
 
+    async def erase(self, resource: str) -> int:
+        """Forget all history of one resource, and leave no trace of it in the database's files, as far as the database
+        can do that; the number of log entries removed.
+        """
+        ...
+
     async def close(self) -> None:
         """Finish what is queued and let go of the database. Idempotent."""
         ...

@@ -7,7 +7,8 @@ sealed.
 The revision stays readable because the store splices it in; the object's place (resource, namespace, name) is
 authenticated with the ciphertext, so that a sealed value can't be moved to another name. The first key of the file
 seals, every key opens: to rotate, put a new key first and start again; what an older key has sealed is then written
-anew.
+anew, and the history of what it had sealed is erased: so a key may be taken out of the file once every apiserver has
+started with the new one.
 """
 
 from __future__ import annotations
@@ -148,6 +149,7 @@ class SealedStore:
         already."""
         count = 0
         for resource in SEALED_RESOURCES:
+            before = count
             page = await self._store.list(resource)
             for entry in page.entries:
                 if self._sealer.is_current(entry.value):
@@ -160,6 +162,9 @@ class SealedStore:
                 except PreconditionFailed:
                     continue
                 count += 1
+            if count > before:
+                # The past is sealed with a key that is to go, or not at all.
+                await self._store.erase(resource)
         return count
 
     def _sealed(self, mutation: Mutation) -> Mutation:
