@@ -72,9 +72,11 @@ def resolve(context: cri.LinuxContainerSecurityContext, image_user: str, account
     _check(gid, "group")
     for number in context.supplemental_groups:
         _check(number, "supplemental group")
-    groups = list(context.supplemental_groups)
+    # Those of the image come first, as containerd has them.
+    groups = []
     if context.supplemental_groups_policy == cri.Merge and name:
-        groups += [number for number, members in accounts.groups.values() if name in members]
+        groups = [number for number, members in accounts.groups.values() if name in members]
+    groups += context.supplemental_groups
     # The primary group is among a process's groups, as login(1) would have it.
     return User(uid, gid, tuple(dict.fromkeys((gid, *groups))))
 

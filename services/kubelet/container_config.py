@@ -319,7 +319,7 @@ def linux_resources(
     pod: core_v1.Pod, container: pod_spec.AnyContainer, node: NodeSettings
 ) -> cri.LinuxContainerResources:
     """cpu and memory of one container as the runtime takes them."""
-    wanted = qos.container_resources(container)
+    wanted = qos.container_resources(container, pod)
     resources = cri.LinuxContainerResources(
         cpu_period=qos.CPU_PERIOD_US,
         cpu_quota=wanted.cpu_quota_us,

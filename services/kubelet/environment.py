@@ -215,7 +215,7 @@ def resource_value(
     if target is None:
         raise MissingReference(f"container {ref.containerName} not found")
     side, _, name = ref.resource.partition(".")
-    limits, requests = qos.limits(target), qos.requests(target)
+    limits, requests = qos.effective_limits(pod, target), qos.requests(target)
     limit = limits.get(name) or node.allocatable.get(name, "0")
     value = limit if side == "limits" else requests.get(name, "0")
     divisor = parse_quantity(str(ref.divisor)) if ref.divisor not in (None, "", "0") else parse_quantity("1")

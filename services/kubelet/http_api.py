@@ -21,10 +21,11 @@ from machinery.component.config import ComponentConfig
 from machinery.component.health import Health
 from machinery.component.tls_listener import IDLE_SECONDS_MAX, TlsListener
 from protos.cutaway.v1 import stream_pb2
-from services.kubelet import node_info, summary
+from services.kubelet import cadvisor, node_info, own_metrics, summary
 from services.kubelet.access import Access
 from services.kubelet.node import Node
 from services.kubelet.pods import Pods
+from services.kubelet.runtime import Unsupported
 from services.kubelet.service import KubeletService
 from services.kubelet.stats import StatsCollector
 
@@ -62,7 +63,7 @@ class HttpApi(TlsListener):
         self._paths: dict[str, tuple[str, Callable[[Query], Awaitable[Answer]]]] = {
             "/metrics": ("metrics", self._metrics),
             "/metrics/resource": ("metrics", self._resource_metrics),
-            "/metrics/cadvisor": ("metrics", self._resource_metrics),
+            "/metrics/cadvisor": ("metrics", self._cadvisor_metrics),
             "/stats/summary": ("stats", self._summary),
             "/pods": ("pods", self._pod_list),
             "/runningpods": ("pods", self._pod_list),
@@ -125,7 +126,16 @@ class HttpApi(TlsListener):
     # --- paths
 
     async def _metrics(self, _query: Query) -> Answer:
+        own_metrics.observe(self._node.name, self._pods.workers.values())
         return 200, metrics.CONTENT_TYPE, metrics.exposition()
+
+    async def _cadvisor_metrics(self, _query: Query) -> Answer:
+        try:
+            descriptors, found = await self._node.runtime.metrics()
+        except Unsupported:
+            return 200, metrics.CONTENT_TYPE, cadvisor.plain(await self._stats.response()).encode()
+        usage = self._stats.node_usage()
+        return 200, metrics.CONTENT_TYPE, cadvisor.exposition(descriptors, found, usage).encode()
 
     async def _configz(self, _query: Query) -> Answer:
         return 200, "application/json", msgspec.json.encode({"kubeletconfig": msgspec.to_builtins(self._config)})

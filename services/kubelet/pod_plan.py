@@ -53,7 +53,14 @@ class StartContainer:
     is_restart: bool = False
 
 
-Action = CreateSandbox | StopSandboxes | KillContainer | StartContainer
+@dataclass(frozen=True, slots=True)
+class RemoveContainers:
+    """Have the runtime forget these runs, so that the pod begins anew in its sandbox."""
+
+    ids: tuple[str, ...]
+
+
+Action = CreateSandbox | StopSandboxes | KillContainer | StartContainer | RemoveContainers
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +115,8 @@ class Inputs:
     now: float
     back_off: BackOff
     probes: ProbeView = field(default_factory=ProbeView)
+    # The last runs of containers that were removed for the pod to begin anew, by name.
+    removed: Mapping[str, ContainerRecord] = field(default_factory=dict)
 
 
 def plan_pod(inputs: Inputs) -> Plan:
@@ -120,6 +129,8 @@ def plan_pod(inputs: Inputs) -> Plan:
     sandbox = runtime.ready_sandbox
     if sandbox is None or sandbox.host_network != bool(pod.spec.hostNetwork):
         return _plan_sandbox(inputs, plan)
+    if restarting_all(pod, runtime):
+        return _plan_reset(inputs, plan)
     _plan_ephemeral(inputs, plan, sandbox.id)
     if not _plan_init(inputs, plan, sandbox.id):
         return plan
@@ -161,6 +172,42 @@ def _anything_left_to_run(pod: core_v1.Pod, runtime: PodRuntime) -> bool:
         elif pod_spec.should_restart(pod, container, latest.exit_code):
             return True
     return False
+
+
+def restarting_all(pod: core_v1.Pod, runtime: PodRuntime) -> bool:
+    """Whether a container ended in a way that starts all of them anew (KEP-5532)."""
+    sandbox = runtime.ready_sandbox
+    if sandbox is None or not pod_spec.can_restart_all(pod):
+        return False
+    for container in [*pod_spec.init_containers(pod), *pod.spec.containers]:
+        latest = runtime.latest(container.name, sandbox.id)
+        ended = latest is not None and latest.state is State.EXITED
+        if ended and pod_spec.matching_action(container, latest.exit_code) == pod_spec.RESTART_ALL:
+            return True
+    return False
+
+
+def _plan_reset(inputs: Inputs, plan: Plan) -> Plan:
+    """End what runs, at once; when nothing runs any more, remove every run. The sandbox and the volumes stay.
+
+    The run that caused it goes last, so that a kubelet that is killed in between still sees why.
+    """
+    pod, runtime = inputs.pod, inputs.runtime
+    names = {c.name: c for c in [*pod_spec.init_containers(pod), *pod.spec.containers]}
+    running = [c for c in runtime.running if c.name in names]
+    if running:
+        plan.actions.extend(
+            KillContainer(c.id, c.name, "Restarting all containers of the pod", 0, pod_spec.RESTART_ALL)
+            for c in running
+        )
+        return plan
+
+    def caused(run: ContainerRecord) -> bool:
+        return pod_spec.matching_action(names[run.name], run.exit_code) == pod_spec.RESTART_ALL
+
+    runs = [c for c in runtime.containers if c.name in names]
+    plan.actions.append(RemoveContainers(tuple(run.id for run in sorted(runs, key=caused))))
+    return plan
 
 
 def _plan_ephemeral(inputs: Inputs, plan: Plan, sandbox_id: str) -> None:
@@ -270,7 +317,9 @@ def _start(inputs: Inputs, plan: Plan, container: pod_spec.AnyContainer) -> None
     runs = inputs.runtime.runs_of(container.name)
     unstarted = tuple(c.id for c in runs if c.state in (State.CREATED, State.UNKNOWN))
     ended = [c for c in runs if c.state is State.EXITED]
-    count = max((c.restart_count for c in ended), default=-1) + 1 or known_restarts(inputs.pod, container.name)
+    removed = inputs.removed.get(container.name)
+    before = [*ended, removed] if removed is not None else ended
+    count = max((c.restart_count for c in before), default=-1) + 1 or known_restarts(inputs.pod, container.name)
     plan.actions.append(StartContainer(container.name, count, unstarted, is_restart=bool(ended)))
 
 

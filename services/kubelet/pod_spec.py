@@ -9,6 +9,7 @@ from lightkube.models import core_v1
 
 MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
 SOURCE_ANNOTATION = "kubernetes.io/config.source"
+RESTART_ALL = "RestartAllContainers"
 HASH_ANNOTATION = "kubernetes.io/config.hash"
 
 AnyContainer = core_v1.Container | core_v1.EphemeralContainer
@@ -60,15 +61,31 @@ def should_restart(pod: core_v1.Pod, container: AnyContainer, exit_code: int) ->
 
     The container's own `restartPolicyRules` come first, then its own `restartPolicy`, then the pod's (KEP-5307).
     """
+    if matching_action(container, exit_code) == "Restart":
+        return True
+    policy = getattr(container, "restartPolicy", None) or restart_policy(pod)
+    return policy == "Always" or (policy == "OnFailure" and exit_code != 0)
+
+
+def matching_action(container: AnyContainer, exit_code: int) -> str | None:
+    """What the first of the container's `restartPolicyRules` that this code matches asks for."""
     for rule in getattr(container, "restartPolicyRules", None) or []:
         codes = rule.exitCodes
-        if codes is None or rule.action != "Restart":
+        if codes is None:
             continue
         listed = exit_code in (codes.values or [])
         if listed if codes.operator == "In" else not listed:
-            return True
-    policy = getattr(container, "restartPolicy", None) or restart_policy(pod)
-    return policy == "Always" or (policy == "OnFailure" and exit_code != 0)
+            return str(rule.action)
+    return None
+
+
+def can_restart_all(pod: core_v1.Pod) -> bool:
+    """Whether some container's end may start the whole pod anew in place (KEP-5532)."""
+    return any(
+        rule.action == RESTART_ALL
+        for container in [*init_containers(pod), *pod.spec.containers]
+        for rule in container.restartPolicyRules or []
+    )
 
 
 def spec_hash(container: AnyContainer) -> str:

@@ -21,7 +21,7 @@ from lightkube.models import core_v1
 from machinery.api import errors, kinds
 from machinery.api.objects import parse_time
 from machinery.component import logs
-from services.kubelet import container_config, pod_spec, resize
+from services.kubelet import pod_spec
 from services.kubelet.back_off import BackOff
 from services.kubelet.node import Node
 from services.kubelet.pod_cleanup import PodCleanup
@@ -30,6 +30,7 @@ from services.kubelet.pod_plan import (
     Inputs,
     KillContainer,
     Plan,
+    RemoveContainers,
     StartContainer,
     StopSandboxes,
     Waiting,
@@ -37,10 +38,11 @@ from services.kubelet.pod_plan import (
     plan_pod,
     termination_order,
 )
+from services.kubelet.pod_resize import PodResizer
 from services.kubelet.pod_starter import PodStarter, StartFailed
 from services.kubelet.probes import PodProbes
 from services.kubelet.runtime import RuntimeFailure
-from services.kubelet.runtime_state import PodRuntime, State
+from services.kubelet.runtime_state import ContainerRecord, PodRuntime, State
 from services.kubelet.status import OWNED_CONDITIONS, Observed, Verdict, compute_status
 from services.kubelet.status_manager import without_none
 from services.kubelet.volumes.context import VolumeError
@@ -52,6 +54,7 @@ _ROUNDS_MAX = 64  # passes of plan and act without a pause; a pod has fewer step
 _RETRY_SECONDS = 2.0
 _RESYNC_SECONDS = 60.0  # volumes are brought up to date this often even if no watch said so, as upstream's sync period
 _FLUSH_SECONDS = 30.0
+_RESIZE_RETRY_SECONDS = 5.0  # how often a resize that has no room yet, or can't shrink yet, is looked at
 _DRAIN_GRACE_MIN = 2  # seconds; a shorter grace period is all the container's
 
 
@@ -84,8 +87,9 @@ class PodWorker:
         self._verdict: Verdict | None = None
         self._verdict_grace: int | None = None
         self._gone_from_api = False
-        self._applied: dict[str, Json] = {}
-        self._resize: resize.Pending | None = None
+        self._resizer = PodResizer(node, self._starter)
+        # The last run of each container that was removed for the pod to begin anew.
+        self._removed: dict[str, ContainerRecord] = {}
         # Set when the pod is over and has given back what it held.
         self.settled = asyncio.Event()
         self._drained = False
@@ -240,7 +244,8 @@ class PodWorker:
         if plan.over:
             await self._settle()
         else:
-            await self._resize_containers()
+            if await self._resizer.resize(self.pod, self.runtime, self.status):
+                self.refresh()
             await self._maintain()
         self._report()
         return self._next_look(plan)
@@ -256,7 +261,7 @@ class PodWorker:
         return any(not (isinstance(a, StartContainer) and self._held_back(a)) for a in plan.actions)
 
     def _inputs(self) -> Inputs:
-        return Inputs(self.pod, self.runtime, self._node.clock(), self._back_off, self.probes.view())
+        return Inputs(self.pod, self.runtime, self._node.clock(), self._back_off, self.probes.view(), self._removed)
 
     def _merge_waiting(self, plan: Plan) -> None:
         """Reasons of this pass replace older ones; a container that runs waits for nothing."""
@@ -270,6 +275,8 @@ class PodWorker:
         delays = [plan.requeue_after_seconds] if plan.requeue_after_seconds is not None else []
         now = self._node.clock()
         delays.extend(max(0.05, until - now) for until in self._held_until.values())
+        if self._resizer.waits:
+            delays.append(_RESIZE_RETRY_SECONDS)
         deadline = self._deadline_left()
         if deadline is not None:
             delays.append(max(0.0, deadline))
@@ -288,6 +295,8 @@ class PodWorker:
                     await self._node.runtime.stop_sandbox(sandbox_id)
             elif isinstance(action, KillContainer):
                 await self._kill(action, ips)
+            elif isinstance(action, RemoveContainers):
+                await self._remove(action)
             else:
                 await self._start(action)
 
@@ -308,6 +317,16 @@ class PodWorker:
         grace = pod_spec.grace_period_seconds(self.pod) if action.grace_seconds is None else action.grace_seconds
         await self._starter.kill(self.pod, record, grace, action.message, ips)
 
+    async def _remove(self, action: RemoveContainers) -> None:
+        """Runs go, their logs stay until the pod is deleted."""
+        records = {record.id: record for record in self.runtime.containers}
+        for container_id in action.ids:
+            await self._node.runtime.remove_container(container_id)
+            record = records[container_id]
+            known = self._removed.get(record.name)
+            if known is None or known.restart_count <= record.restart_count:
+                self._removed[record.name] = record
+
     async def _start(self, action: StartContainer) -> None:
         """Start a container. A failure is noted and holds the container back; the pod's others go on."""
         if self._held_back(action):
@@ -324,7 +343,7 @@ class PodWorker:
         self._held_until.pop(action.name, None)
         started = pod_spec.find_container(self.pod, action.name)
         if started is not None:
-            self._applied[action.name] = resize.resources_of(started)
+            self._resizer.started(started)
 
     def _held_back(self, action: StartContainer) -> bool:
         """A container whose start has just failed is not tried again in the same moment."""
@@ -351,50 +370,6 @@ class PodWorker:
             self.pod, running, self._node.ips if self.pod.spec.hostNetwork else self.runtime.ips, adopted=self._adopted
         )
         self._adopted = False
-
-    # --- resizing in place
-
-    async def _resize_containers(self) -> None:
-        """Give running containers what their spec now asks for, the pod's own cgroup growing before them and
-        shrinking after.
-        """
-        due = []
-        for container in [*self.pod.spec.containers, *pod_spec.sidecars(self.pod)]:
-            record = self.runtime.latest(container.name)
-            if record is None or not record.running:
-                continue
-            applied = self._applied.setdefault(container.name, self._known_resources(container, record.id))
-            names = resize.changed(container, applied)
-            if names:
-                due.append((container, record, names))
-        if not due:
-            self._resize = None
-            return
-        self._resize = resize.obstacle(self.pod, self._node.active_pods(), self._node.allocatable)
-        if self._resize is not None:
-            return
-        node = self._node
-        node.cgroups.set_up_pod(self.pod, quiet=True)
-        for container, record, names in due:
-            if resize.needs_restart(container, names):
-                message = f"Container {container.name} resize requires restart"
-                await self._starter.kill(
-                    self.pod, record, pod_spec.grace_period_seconds(self.pod), message, self.runtime.ips
-                )
-                self.refresh()
-            else:
-                resources = container_config.linux_resources(self.pod, container, node.settings)
-                await node.runtime.update_resources(record.id, resources)
-                self._applied[container.name] = resize.resources_of(container)
-        node.cgroups.set_up_pod(self.pod)
-
-    def _known_resources(self, container: core_v1.Container, container_id: str) -> Json:
-        """What an adopted container was given, as the status that an earlier kubelet wrote says."""
-        for group in ("containerStatuses", "initContainerStatuses"):
-            for entry in self.status.get(group) or ():
-                if entry["name"] == container.name and entry.get("containerID") == f"containerd://{container_id}":
-                    return entry.get("resources") or resize.resources_of(container)
-        return resize.resources_of(container)
 
     async def _maintain(self) -> None:
         """What a running pod needs besides: fresh volumes, and no more dead containers than one a name."""
@@ -428,8 +403,10 @@ class PodWorker:
             host_ips=self._node.ips,
             verdict=self._verdict,
             terminated=terminated,
-            applied=self._applied,
-            resize=self._resize,
+            applied=self._resizer.applied,
+            applied_pod=self._resizer.applied_pod,
+            removed=self._removed,
+            resize=self._resizer.pending,
         )
         self.status = without_none(compute_status(observed))
         return self._node.statuses.submit(self.pod, self.status, api_status=api_status, lazy=lazy)

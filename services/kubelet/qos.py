@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from lightkube.models import core_v1
 
-from machinery.api.quantity import parse_quantity
+from machinery.api.quantity import Format, Quantity, parse_quantity
 from services.kubelet import pod_spec
 
 CPU_PERIOD_US = 100_000
@@ -36,6 +36,17 @@ def requests(container: pod_spec.AnyContainer) -> dict[str, str]:
     """The requests, each limit standing in for a request that is not given."""
     given = (container.resources.requests if container.resources else None) or {}
     return {**limits(container), **given}
+
+
+def pod_level(pod: core_v1.Pod, side: str) -> dict[str, str]:
+    """The `limits` or `requests` that the pod itself has (KEP-2837)."""
+    return (getattr(pod.spec.resources, side) if pod.spec.resources else None) or {}
+
+
+def effective_limits(pod: core_v1.Pod, container: pod_spec.AnyContainer) -> dict[str, str]:
+    """The limits that hold for a container: where it has none of its own for cpu or memory, the pod's."""
+    shared = {name: value for name, value in pod_level(pod, "limits").items() if name in _COMPUTE}
+    return {**shared, **limits(container)}
 
 
 def qos_class(pod: core_v1.Pod) -> str:
@@ -92,8 +103,10 @@ def weight_of_shares(shares: int) -> int:
     return 1 + (shares - 2) * 9999 // 262_142
 
 
-def container_resources(container: pod_spec.AnyContainer) -> CpuMemory:
-    wanted, limit = requests(container), limits(container)
+def container_resources(container: pod_spec.AnyContainer, pod: core_v1.Pod | None = None) -> CpuMemory:
+    """What a container's cgroup gets, with the pod's own limits where they stand in for the container's."""
+    limit = limits(container) if pod is None else effective_limits(pod, container)
+    wanted = {**limit, **requests(container)}
     return CpuMemory(
         _milli(wanted.get("cpu", 0)),
         _milli(limit["cpu"]) if "cpu" in limit else None,
@@ -141,6 +154,26 @@ def pod_resources(pod: core_v1.Pod) -> CpuMemory:
         wanted.get("memory", 0) // 1000,
         None if memory_limit is None else memory_limit // 1000,
     )
+
+
+def pod_resources_shown(pod: core_v1.Pod) -> dict[str, dict[str, str]]:
+    """The pod's resources as its status shows them: its own, else the sum of its containers'."""
+    summed: dict[str, int] = {}
+    for container in [*pod.spec.containers, *pod_spec.sidecars(pod)]:
+        _add(summed, limits(container))
+    for container in pod_spec.init_containers(pod):
+        if not pod_spec.is_sidecar(container):
+            _raise(summed, {name: _milli(value) for name, value in limits(container).items()})
+    sides = {"requests": _texts(pod_requests(pod)), "limits": {**_texts(summed), **pod_level(pod, "limits")}}
+    sides["requests"].update(pod_level(pod, "requests"))
+    return {side: amounts for side, amounts in sides.items() if amounts}
+
+
+def _texts(milli: dict[str, int]) -> dict[str, str]:
+    return {
+        name: str(Quantity(amount * 1_000_000, Format.DECIMAL_SI if name == "cpu" else Format.BINARY_SI))
+        for name, amount in milli.items()
+    }
 
 
 def _pod_limit(pod: core_v1.Pod, name: str) -> int | None:

@@ -5,6 +5,7 @@ What changed, whether it fits, and whether the container has to restart. Pure.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ class Pending:
 
     reason: str
     message: str
+    condition: str = "PodResizePending"
 
 
 def resources_of(container: pod_spec.AnyContainer) -> Json:
@@ -46,6 +48,23 @@ def changed(container: pod_spec.AnyContainer, applied: Json) -> set[str]:
         for side in ("limits", "requests")
         if _value(wanted, side, name) != _value(applied, side, name)
     }
+
+
+def pod_level_changed(pod: core_v1.Pod, applied: Json) -> set[str]:
+    """Which of the pod's own cpu and memory differ from what was applied. `applied` is `qos.pod_resources_shown`."""
+    wanted = qos.pod_resources_shown(pod)
+    named = {*qos.pod_level(pod, "limits"), *qos.pod_level(pod, "requests")}
+    return {
+        name
+        for name in _RESIZABLE
+        for side in ("limits", "requests")
+        if name in named and _value(wanted, side, name) != _value(applied, side, name)
+    }
+
+
+def inherits(container: pod_spec.AnyContainer, names: Iterable[str]) -> bool:
+    """Whether the container has the pod's limit in place of its own for one of these."""
+    return any(name not in qos.limits(container) for name in names)
 
 
 def _value(resources: Json, side: str, name: str) -> int | None:
@@ -83,3 +102,49 @@ def obstacle(pod: core_v1.Pod, running: Iterable[core_v1.Pod], allocatable: Mapp
             )
             return Pending("Deferred", text)
     return None
+
+
+def memory_obstacle(pod: core_v1.Pod, usage: Mapping[str, int]) -> Pending | None:
+    """Why limits can't shrink now: something uses more than its new limit (`usage` in bytes by running container).
+
+    cgroup v1 refuses such a limit; v2 would kill for it.
+    """
+    for container in [*pod.spec.containers, *pod_spec.sidecars(pod)]:
+        limit = qos.container_resources(container, pod).memory_limit_bytes
+        used = usage.get(container.name, 0)
+        if limit and used >= limit:
+            return _too_small(f"container {container.name}", limit, used)
+    limit, used = qos.pod_resources(pod).memory_limit_bytes, sum(usage.values())
+    return _too_small("pod", limit, used) if limit and used >= limit else None
+
+
+def _too_small(what: str, limit: int, used: int) -> Pending:
+    text = f"{what}: attempting to set memory limit ({limit}) below current usage ({used})"
+    return Pending("Error", text, "PodResizeInProgress")
+
+
+def error_message(pod: core_v1.Pod, problem: str) -> str:
+    return f"Pod resize error: {_told(pod, problem)}"
+
+
+def completed_message(pod: core_v1.Pod) -> str:
+    """The words of a resize's last event: what every container and the pod have now, as upstream tells it."""
+    return f"Pod resize completed: {_told(pod)}"
+
+
+def started_message(pod: core_v1.Pod) -> str:
+    return f"Pod resize started: {_told(pod)}"
+
+
+def _told(pod: core_v1.Pod, problem: str = "") -> str:
+    def entry(container: pod_spec.AnyContainer) -> Json:
+        return {"name": container.name, "resources": resources_of(container)}
+
+    sidecars = [entry(c) for c in pod_spec.init_containers(pod)]
+    told: Json = {"initContainers": sidecars} if sidecars else {}
+    told["containers"] = [entry(c) for c in pod.spec.containers]
+    if pod.metadata.generation:
+        told["generation"] = pod.metadata.generation
+    if problem:
+        told["error"] = problem
+    return json.dumps(told, separators=(",", ":"))

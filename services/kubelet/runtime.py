@@ -15,7 +15,7 @@ import grpc.aio
 from cri_api.v1 import api_pb2 as cri
 from cri_api.v1 import api_pb2_grpc as cri_grpc
 
-from services.kubelet import termination_message
+from services.kubelet import runtime_metrics, termination_message
 from services.kubelet.container_config import (
     ANNOTATION_HASH,
     ANNOTATION_RESTARTS,
@@ -93,10 +93,15 @@ class Runtime:
 
     async def _call(self, method: str, request: Any, *, timeout: float = _DEADLINE, images: bool = False) -> Any:
         stub = self._images if images else self._runtime
+        began, failed = time.monotonic(), True
         try:
-            return await getattr(stub, method)(request, timeout=timeout)
+            answer = await getattr(stub, method)(request, timeout=timeout)
+            failed = False
         except grpc.aio.AioRpcError as error:
             raise _translate(error) from error
+        finally:
+            runtime_metrics.observe(method, time.monotonic() - began, failed=failed)
+        return answer
 
     # --- the runtime itself
 
@@ -275,6 +280,16 @@ class Runtime:
 
     async def container_stats(self) -> list[cri.ContainerStats]:
         return list((await self._call("ListContainerStats", cri.ListContainerStatsRequest())).stats)
+
+    async def metrics(self) -> tuple[list[cri.MetricDescriptor], list[cri.PodSandboxMetrics]]:
+        """What there is to know of containers by cAdvisor's names. Raises Unsupported."""
+        described = await self._call("ListMetricDescriptors", cri.ListMetricDescriptorsRequest())
+        found = await self._call("ListPodSandboxMetrics", cri.ListPodSandboxMetricsRequest())
+        return list(described.descriptors), list(found.pod_metrics)
+
+    async def sandbox_stats(self) -> list[cri.PodSandboxStats]:
+        """Usage of pods as a whole, with their network. Raises Unsupported."""
+        return list((await self._call("ListPodSandboxStats", cri.ListPodSandboxStatsRequest())).stats)
 
     # --- images
 

@@ -11,9 +11,7 @@ import contextlib
 import time
 from collections.abc import Callable
 
-from prometheus_client import Gauge
-
-from machinery.component import logs
+from machinery.component import logs, metrics
 from services.kubelet import pod_spec, shutdown_plan
 from services.kubelet.admission import Refusal
 from services.kubelet.config import KubeletConfig
@@ -23,8 +21,12 @@ from services.kubelet.node import Node
 from services.kubelet.pods import Pods
 
 log = logs.get("kubelet")
-_START = Gauge("kubelet_graceful_shutdown_start_time_seconds", "When the last graceful shutdown began, unix seconds")
-_END = Gauge("kubelet_graceful_shutdown_end_time_seconds", "When the last graceful shutdown ended, unix seconds")
+_START = metrics.gauge(
+    "kubelet_graceful_shutdown_start_time_seconds", "When the last graceful shutdown began, unix seconds"
+)
+_END = metrics.gauge(
+    "kubelet_graceful_shutdown_end_time_seconds", "When the last graceful shutdown ended, unix seconds"
+)
 
 
 class NodeShutdown:

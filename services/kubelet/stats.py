@@ -44,7 +44,7 @@ class StatsCollector:
 
     async def response(self) -> kubelet_pb2.StatsResponse:
         """Usage of the node, its pods and their containers."""
-        out = kubelet_pb2.StatsResponse(node=self._node.name, usage=self._node_usage())
+        out = kubelet_pb2.StatsResponse(node=self._node.name, usage=self.node_usage())
         try:
             stats = await self._node.runtime.container_stats()
         except RuntimeFailure:
@@ -78,7 +78,8 @@ class StatsCollector:
             del self._rates.seen[gone]
         return out
 
-    def _node_usage(self) -> kubelet_pb2.Usage:
+    def node_usage(self) -> kubelet_pb2.Usage:
+        """Use of the whole machine."""
         now = time.monotonic()
         with open("/proc/stat", encoding="ascii") as file:
             fields = [int(word) for word in file.readline().split()[1:9]]

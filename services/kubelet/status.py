@@ -15,7 +15,7 @@ from typing import Any
 from lightkube.models import core_v1
 
 from services.kubelet import pod_spec, qos
-from services.kubelet.pod_plan import ProbeView, Waiting
+from services.kubelet.pod_plan import ProbeView, Waiting, restarting_all
 from services.kubelet.resize import Pending, resources_of
 from services.kubelet.runtime_state import ContainerRecord, PodRuntime, State
 
@@ -23,7 +23,7 @@ Json = dict[str, Any]
 
 OWNED_CONDITIONS = (
     "PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled", "PodResizePending",
-    "PodResizeInProgress",
+    "PodResizeInProgress", "AllContainersRestarting",
 )  # fmt: skip
 _UNKNOWN_MESSAGE = "The container could not be located when the pod was terminated"
 
@@ -52,7 +52,11 @@ class Observed:
     verdict: Verdict | None = None
     # What each running container was given, by name; what is not listed has what its spec says.
     applied: Mapping[str, Json] = field(default_factory=dict)
+    # What the pod as a whole was given; None while that is what its spec says.
+    applied_pod: Json | None = None
     resize: Pending | None = None
+    # The last run of each container that was removed for the pod to begin anew, by name.
+    removed: Mapping[str, ContainerRecord] = field(default_factory=dict)
     # Containers will not run again: the worker has ended them all.
     terminated: bool = False
 
@@ -66,6 +70,11 @@ def compute_status(observed: Observed) -> Json:
     pod = observed.pod
     status: Json = {"observedGeneration": pod.metadata.generation} if pod.metadata.generation else {}
     status["qosClass"] = observed.previous.get("qosClass") or qos.qos_class(pod)
+    shown = qos.pod_resources_shown(pod) if observed.applied_pod is None else observed.applied_pod
+    if shown:
+        status["resources"] = shown
+    if shown.get("requests"):
+        status["allocatedResources"] = shown["requests"]
     status["startTime"] = observed.previous.get("startTime") or rfc3339(observed.now)
     if observed.host_ips:
         status["hostIP"] = observed.host_ips[0]
@@ -157,7 +166,7 @@ def _container_status(observed: Observed, container: pod_spec.AnyContainer, defa
         "containerID": f"containerd://{latest.id}",
         "started": observed.probes.started(container, latest),
     }
-    before = next((r for r in runs[1:] if r.state is State.EXITED), None)
+    before = next((r for r in runs[1:] if r.state is State.EXITED), observed.removed.get(container.name))
     if before is not None:
         status["lastState"] = _state(before)
     elif previous and latest.restart_count > 0 and (previous.get("lastState") or {}).get("terminated"):
@@ -212,6 +221,11 @@ def _status_without_runs(
             status["state" if observed.terminated else "lastState"] = {"terminated": lost}
         ordinary_init = container in pod_spec.init_containers(observed.pod) and not pod_spec.is_sidecar(container)
         status["ready"] = bool(ordinary_init and previous.get("ready"))
+    removed = observed.removed.get(container.name)
+    if removed is not None and not observed.terminated:
+        status["state"] = {"waiting": {"reason": "RestartingAllContainers"}}
+        status["lastState"] = _state(removed)
+        status["restartCount"] = removed.restart_count
     waiting = observed.waiting.get(container.name)
     if waiting is not None and "waiting" in status["state"]:
         status["state"] = _waiting(waiting)
@@ -303,7 +317,11 @@ def _phase(observed: Observed, status: Json) -> str:
             ended = ended or entry["lastState"]["terminated"]
             stopped += 1
             succeeded += ended["exitCode"] == 0
-            restartable_left = restartable_left or pod_spec.should_restart(pod, container, ended["exitCode"])
+            restartable_left = (
+                restartable_left
+                or pod_spec.should_restart(pod, container, ended["exitCode"])
+                or ("waiting" in entry["state"] and container.name in observed.removed)
+            )
     over = observed.terminated
     if (pending_init or failed_init) and not over and not running:
         return "Pending"
@@ -341,9 +359,11 @@ def _conditions(observed: Observed, status: Json) -> list[Json]:
         {**containers_ready, "type": "ContainersReady"},
         {"type": "PodScheduled", "status": "True"},
     ]
+    if pod_spec.can_restart_all(pod):
+        fresh.append(_all_restarting(observed))
     if observed.resize:
         pending = {"reason": observed.resize.reason, "message": observed.resize.message}
-        fresh.append({"type": "PodResizePending", "status": "True", **pending})
+        fresh.append({"type": observed.resize.condition, "status": "True", **pending})
     if observed.verdict and observed.verdict.condition:
         fresh.append(dict(observed.verdict.condition))
     old = {entry["type"]: entry for entry in observed.previous.get("conditions") or ()}
@@ -358,6 +378,14 @@ def _conditions(observed: Observed, status: Json) -> list[Json]:
             condition["observedGeneration"] = pod.metadata.generation
         out.append(condition)
     return [*(c for kind, c in old.items() if kind not in OWNED_CONDITIONS), *out]
+
+
+def _all_restarting(observed: Observed) -> Json:
+    condition = {"type": "AllContainersRestarting", "status": "False"}
+    if observed.terminated or not restarting_all(observed.pod, observed.runtime):
+        return condition
+    message = "container exited with restart policy rule"
+    return {**condition, "status": "True", "reason": "RestartAllContainersStarted", "message": message}
 
 
 def _initialized(observed: Observed, status: Json) -> Json:

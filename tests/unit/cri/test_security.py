@@ -140,7 +140,7 @@ def test_the_request_goes_before_the_image() -> None:
     context = cri.LinuxContainerSecurityContext(
         run_as_user=cri.Int64Value(value=1000), run_as_group=cri.Int64Value(value=7), supplemental_groups=[8]
     )
-    assert accounts.resolve(context, "root", ACCOUNTS).groups == (7, 8, 50)
+    assert accounts.resolve(context, "root", ACCOUNTS).groups == (7, 50, 8)
     context.supplemental_groups_policy = cri.Strict
     assert accounts.resolve(context, "root", ACCOUNTS).groups == (7, 8)
 

@@ -12,6 +12,7 @@ from services.kubelet.pod_plan import (
     KillContainer,
     Plan,
     ProbeView,
+    RemoveContainers,
     StartContainer,
     StopSandboxes,
     back_off_key,
@@ -199,3 +200,25 @@ def test_no_plan_starts_what_runs_or_starts_anything_twice(found: list, ready: b
         assert latest is None or not latest.running
     if result.over:
         assert names == []
+
+
+RULE = [{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [42]}}]
+
+
+def test_a_container_can_end_so_that_all_begin_anew_in_the_same_sandbox() -> None:
+    source = {"name": "a", "image": "i", "restartPolicy": "Never", "restartPolicyRules": RULE}
+    spec = pod(source, {"name": "b", "image": "i"}, restartPolicy="Never", initContainers=INIT[:1])
+    first = state(exited("i1"), exited("a", code=42), running("b"))
+    assert plan(spec, first).actions == [
+        KillContainer("b0", "b", "Restarting all containers of the pod", 0, "RestartAllContainers")
+    ]
+    second = state(exited("i1"), exited("a", code=42), exited("b", code=137))
+    (action,) = plan(spec, second).actions
+    assert isinstance(action, RemoveContainers)
+    assert set(action.ids) == {"i10", "a0", "b0"}
+    assert action.ids[-1] == "a0"  # what caused it is seen until the end
+    removed = {"i1": exited("i1"), "a": exited("a", code=42), "b": exited("b", code=137)}
+    third = plan_pod(Inputs(spec, state(), 200.0, BackOff(), ProbeView(), removed))
+    assert third.actions == [StartContainer("i1", 1)]
+    other = plan(spec, state(exited("i1"), exited("a", code=1), running("b")))
+    assert other.actions == []

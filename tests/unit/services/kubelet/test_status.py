@@ -147,3 +147,21 @@ def test_a_patch_holds_only_what_changed_and_names_what_went() -> None:
         "ContainersReady",
     ]
     assert patch_for("u1", after, after) is None
+
+
+def test_what_was_removed_for_a_restart_of_all_is_its_last_state() -> None:
+    rule = [{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [42]}}]
+    spec = pod({"name": "c", "image": "i", "restartPolicy": "Never", "restartPolicyRules": rule}, restartPolicy="Never")
+    removed = {"c": exited(code=42)}
+    between = compute_status(Observed(spec, state(), 300.0, {}, removed=removed))
+    entry = between["containerStatuses"][0]
+    assert between["phase"] == "Running"
+    assert entry["state"] == {"waiting": {"reason": "RestartingAllContainers"}}
+    assert entry["lastState"]["terminated"]["exitCode"] == 42
+    after = compute_status(Observed(spec, state(running(number=1)), 301.0, between, removed=removed))
+    entry = after["containerStatuses"][0]
+    assert (entry["restartCount"], entry["lastState"]["terminated"]["exitCode"]) == (1, 42)
+    seen = compute_status(Observed(spec, state(exited(code=42)), 299.0, {}))
+    condition = next(c for c in seen["conditions"] if c["type"] == "AllContainersRestarting")
+    assert condition["status"] == "True"
+    assert after["phase"] == "Running"
