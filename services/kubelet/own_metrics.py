@@ -1,4 +1,7 @@
-"""The kubelet's own metrics, by upstream's names. Counters are counted where things happen; gauges when they are read."""
+"""The kubelet's own metrics, by upstream's names.
+
+Counters are counted where things happen; gauges when they are read.
+"""
 
 from __future__ import annotations
 

@@ -101,8 +101,10 @@ def _amount(text: Any) -> Any:
 
 
 def with_resources(old: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
-    """The old spec with the resources and resize policies of the wanted one's containers."""
+    """The old spec with the wanted one's resources of the pod, and resources and resize policies of its containers."""
     out = dict(old)
+    if "resources" in wanted:
+        out["resources"] = wanted["resources"]
     for field in ("containers", "initContainers"):
         by_name = {container.get("name"): container for container in wanted.get(field) or ()}
         if field not in old:

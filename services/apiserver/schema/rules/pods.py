@@ -13,6 +13,7 @@ from services.apiserver.schema.rules import containers, selectors, volumes
 Obj = dict[str, Any]
 
 TOLERATION_LABEL_OPERATORS = ("Equal", "Exists")
+_HOSTNAME_MAX = 64  # sethostname(2) on Linux
 _MUTABLE = (
     "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,"
     "`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),"
@@ -63,6 +64,7 @@ def pod_spec(spec: Obj, path: str) -> list[Cause]:
         found += _security(spec, f"{path}.securityContext")
     if spec.get("dnsPolicy") == "None" or spec.get("dnsConfig"):
         found += _dns(spec, path)
+    found += _hostname(spec, path)
     for index, alias in enumerate(spec.get("hostAliases") or ()):
         found += _ip(alias.get("ip") or "", f"{path}.hostAliases[{index}].ip")
         for hostname in alias.get("hostnames") or ():
@@ -285,6 +287,20 @@ def _security(spec: Obj, path: str) -> list[Cause]:
         detail = "ShareProcessNamespace and HostPID cannot both be enabled"
         found.append(causes.invalid(path.removesuffix(".securityContext") + ".shareProcessNamespace", True, detail))
     return found
+
+
+def _hostname(spec: Obj, path: str) -> list[Cause]:
+    """`hostnameOverride` stands alone and is a name (KEP-4762)."""
+    override, at = spec.get("hostnameOverride"), f"{path}.hostnameOverride"
+    if override is None:
+        return []
+    found = []
+    for other in ("setHostnameAsFQDN", "hostNetwork"):
+        if spec.get(other):
+            found.append(causes.forbidden(at, f"may not be specified when {other} is true"))
+    if len(override) > _HOSTNAME_MAX:
+        found.append(causes.too_long(at, _HOSTNAME_MAX))
+    return [*found, *(causes.invalid(at, override, why) for why in names.dns_subdomain(override))]
 
 
 def _dns(spec: Obj, path: str) -> list[Cause]:

@@ -38,6 +38,12 @@ C0 = "spec|containers|0|"
 P = "spec.containers[0]"
 
 REFUSED = [
+    (
+        "pod",
+        "spec|hostnameOverride",
+        "Not_A_Name",
+        'spec.hostnameOverride: Invalid value: "Not_A_Name": a lowercase RFC 1123 subdomain must consist of',
+    ),
     # Metadata.
     (
         "pod",
