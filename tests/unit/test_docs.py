@@ -41,13 +41,13 @@ def test_every_link_leads_somewhere(page):
     assert not missing
 
 
-TESTS = re.compile(r"`((?:unit|contract|integration|e2e)/[\w./-]*)`")
+TESTS = re.compile(r"`((?:unit|contract|integration|e2e|torture)/[\w./-]*)`")
 
 
-def test_every_test_that_the_feature_table_names_exists():
-    missing = [
-        path for path in TESTS.findall((ROOT / "docs/features.md").read_text()) if not (ROOT / "tests" / path).exists()
-    ]
+@pytest.mark.parametrize("page", ["features", "reliability"])
+def test_every_test_that_a_table_names_exists(page):
+    text = (ROOT / f"docs/{page}.md").read_text()
+    missing = [path for path in TESTS.findall(text) if not (ROOT / "tests" / path).exists()]
     assert not missing
 
 
