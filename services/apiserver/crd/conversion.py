@@ -1,4 +1,4 @@
-"""Versions of a custom resource that a webhook converts into each other: `conversion.k8s.io` ConversionReview.
+"""Versions of a custom resource that a webhook converts into each other: `apiextensions.k8s.io` ConversionReview.
 
     stored bytes ──served_all──> the version that a client asks for        (get, list, watch, the answer to a write)
     written object ──stored────> the storage version                        (the last step before a commit)
@@ -102,7 +102,7 @@ class WebhookConversion:
         request = {"uid": uid, "desiredAPIVersion": api_version, "objects": due}
         review = {
             "kind": "ConversionReview",
-            "apiVersion": f"conversion.k8s.io/{self._review_version}",
+            "apiVersion": f"apiextensions.k8s.io/{self._review_version}",
             "request": request,
         }
         try:
