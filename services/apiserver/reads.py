@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from machinery.api import errors
 from services.apiserver import codec, conversion, scale
 from services.apiserver.continuation import Continuation, Snapshots
+from services.apiserver.late_selection import LateSelection, split
 from services.apiserver.registry.resource import Resource
 from services.apiserver.request import ListOptions, Request, WatchOptions
 from services.apiserver.selection import Selection, select
@@ -120,6 +121,7 @@ class Reader:
         resource = req.resource
         check_list_options(options)
         selection = select(resource, req.namespace, req.name, options.label_selector, options.field_selector)
+        selection, late = split(resource, selection)
         if options.continue_token:
             page = await self._continued(resource, selection, options)
         elif options.resource_version_match == "Exact":
@@ -136,13 +138,17 @@ class Reader:
                 page = ListResult(cache.select(selection), revision)
             else:
                 page = self._page(resource, selection, cache.listed(selection.namespace), revision, limit, "")
+        if late is not None:
+            chosen = await late.chosen(page.entries)
+            page.entries, page.converted = [entry for entry, _ in chosen], [value for _, value in chosen]
+            page.remaining = None
         return page
 
     async def convert(self, resource: Resource, page: ListResult) -> ListResult:
         """The same page with its items as the version that `resource` serves. Raises InternalError if a webhook
         fails.
         """
-        if not resource.as_stored:
+        if not resource.as_stored and page.converted is None:
             page.converted = await conversion.served_all(resource, [entry.value for entry in page.entries])
         return page
 
@@ -184,6 +190,7 @@ class Reader:
         """A stream of events. Judges the options at once."""
         resource = req.resource
         selection = select(resource, req.namespace, req.name, options.label_selector, options.field_selector)
+        selection, late = split(resource, selection)
         check_watch_options(options)
         cache = self.cache.of(resource.storage)
         initial: list[Entry] = []
@@ -202,11 +209,13 @@ class Reader:
                 # The cache has not seen it: this process was started since, or much has happened.
                 seconds = options.timeout_seconds or WATCH_SECONDS_MIN
                 watcher = cache.watch(selection, self.cache.revision)
-                return WatchStream(self.cache, resource, watcher, initial, seconds, options, catch_up_after=after)
+                return WatchStream(
+                    self.cache, resource, watcher, initial, seconds, options, late=late, catch_up_after=after
+                )
             watcher = cache.watch(selection, after)
             ahead = after if after > self.cache.revision else 0
         seconds = options.timeout_seconds or random.uniform(WATCH_SECONDS_MIN, 2 * WATCH_SECONDS_MIN)  # noqa: S311
-        return WatchStream(self.cache, resource, watcher, initial, seconds, options, ahead=ahead)
+        return WatchStream(self.cache, resource, watcher, initial, seconds, options, late=late, ahead=ahead)
 
 
 class WatchStream:
@@ -222,6 +231,7 @@ class WatchStream:
         seconds: float,
         options: WatchOptions,
         *,
+        late: LateSelection | None = None,
         catch_up_after: int | None = None,
         ahead: int = 0,
     ) -> None:
@@ -239,7 +249,8 @@ class WatchStream:
         now = asyncio.get_running_loop().time()
         self._end = now + seconds
         self._next_bookmark = now + BOOKMARK_SECONDS if self._bookmarks else self._end
-        self._convert = not resource.as_stored
+        self._late = late
+        self._convert = not resource.as_stored and late is None
         # Changes that were taken and not handed out yet.
         self._backlog: Sequence[Change] = ()
         # The client has seen up to here, at another apiserver; this one's cache has yet to get there.
@@ -264,9 +275,13 @@ class WatchStream:
                 self._cache, self._resource.storage, self._catch_up_after, self.revision
             )
             self._catch_up_after = None
-        if self._initial:
+        while self._initial:
             part, self._initial = self._initial[:EVENTS_PER_BATCH], self._initial[EVENTS_PER_BATCH:]
-            return [WatchEvent("ADDED", entry.value, entry.revision, entry) for entry in part]
+            if self._late is None:
+                return [WatchEvent("ADDED", entry.value, entry.revision, entry) for entry in part]
+            events = await self._late.initial(part)
+            if events:
+                return events
         if self._announce_end:
             self._announce_end = False
             return [self._bookmark(self.revision, initial_events_end=True)]
@@ -274,10 +289,13 @@ class WatchStream:
         while True:
             changes = await self._taken()
             if changes:
-                if self._everything and not self._selection.namespace:
+                if self._everything and not self._selection.namespace and self._late is None:
                     return [change.event for change in changes]
                 selection, resource = self._selection, self._resource
-                events = [event for change in changes if (event := change.seen_by(selection, resource)) is not None]
+                if self._late is not None:
+                    events = await self._late.events(changes, selection)
+                else:
+                    events = [event for change in changes if (event := change.seen_by(selection, resource)) is not None]
                 if events:
                     return events
             now = loop.time()

@@ -51,6 +51,7 @@ def version(name: str, properties: dict[str, Any], *, storage: bool) -> dict[str
         "storage": storage,
         "schema": {"openAPIV3Schema": schema},
         "subresources": {"status": {}},
+        "selectableFields": [{"jsonPath": f".spec.{next(iter(properties))}"}],
     }
 
 
@@ -160,6 +161,29 @@ async def test_a_watch_sees_its_version(rest: Rest, namespace: str, webhook: Web
             events = [await stream.next(), await stream.next()]
             seen = [(e["type"], e["object"]["apiVersion"], e["object"]["spec"]["address"]) for e in events if e]
             assert seen == [("MODIFIED", f"{GROUP}/v2", "h:90"), ("DELETED", f"{GROUP}/v2", "h:90")]
+
+
+async def test_fields_are_selected_as_the_version_has_them(rest: Rest, namespace: str) -> None:
+    await rest.post(path(namespace, "v1"), v1("a", 80))
+    selector = "spec.address=h:80"
+    async with rest.watch(path(namespace, "v2"), fieldSelector=selector) as watch:
+        assert await watch.take(1) == [("ADDED", "a")]
+        await rest.post(path(namespace, "v1"), v1("b", 81))
+        for name, port in (("b", 80), ("a", 81), ("b", 80)):
+            await rest.patch(path(namespace, "v1", name), {"spec": {"port": port}, "metadata": {"labels": {"x": "y"}}})
+        await rest.delete(path(namespace, "v1", "b"))
+        # b moves in, a moves out, a change of b that is none, and its end.
+        assert await watch.take(3) == [("ADDED", "b"), ("DELETED", "a"), ("DELETED", "b")]
+    await rest.post(path(namespace, "v2"), v2("c", "h:80"))
+    _, listed = await rest.get(path(namespace, "v2"), fieldSelector=selector)
+    assert [item["metadata"]["name"] for item in listed["items"]] == ["c"]
+    _, listed = await rest.get(path(namespace, "v1"), fieldSelector="spec.host=h")
+    assert [item["metadata"]["name"] for item in listed["items"]] == ["a", "c"]
+    status, refused = await rest.get(path(namespace, "v1"), fieldSelector=selector)
+    assert (status, refused["reason"]) == (400, "BadRequest")
+    await rest.delete(path(namespace, "v2"), fieldSelector=selector)
+    _, left = await rest.get(path(namespace, "v2"))
+    assert [item["spec"]["address"] for item in left["items"]] == ["h:81"]
 
 
 async def test_lists_of_mixed_storage_versions_are_of_one(
