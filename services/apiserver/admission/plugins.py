@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from services.apiserver.admission.chain import Chain
 from services.apiserver.admission.limit_ranger import LimitRanger
+from services.apiserver.admission.mutations import MutatingPolicies
 from services.apiserver.admission.namespace_lifecycle import NamespaceLifecycle
 from services.apiserver.admission.node_restriction import NodeRestriction
 from services.apiserver.admission.owner_references import OwnerReferences
@@ -46,6 +47,7 @@ def build_chain(authorizer: Authorizer, registry: Registry, cache: WatchCache, w
             DefaultIngressClass(),
             OwnerReferences(authorizer, registry),
             RbacEscalation(authorizer),
+            MutatingPolicies(registry, cache),
             MutatingWebhooks(registry, cache, webhooks),
             ValidatingPolicies(registry, cache),
             ValidatingWebhooks(registry, cache, webhooks),

@@ -26,8 +26,6 @@ from services.apiserver.write_context import WriteContext
 
 log = logs.get("policies")
 
-POLICIES = f"validatingadmissionpolicies.{rules.GROUP}"
-BINDINGS = f"validatingadmissionpolicybindings.{rules.GROUP}"
 _ERRORS: dict[str, type[errors.ApiError]] = {
     "Unauthorized": errors.Unauthorized,
     "Forbidden": errors.Forbidden,
@@ -35,10 +33,11 @@ _ERRORS: dict[str, type[errors.ApiError]] = {
 }
 
 
-class ValidatingPolicies(AsyncPlugin):
-    """Judges writes by the policies that are bound to them."""
+class Policies(AsyncPlugin):
+    """What both kinds share: which policies there are, and which are bound to a write."""
 
-    operations = frozenset(("CREATE", "UPDATE", "DELETE", "CONNECT"))
+    policies = ""
+    bindings = ""
 
     def __init__(self, registry: Registry, cache: WatchCache) -> None:
         self._registry = registry
@@ -50,24 +49,26 @@ class ValidatingPolicies(AsyncPlugin):
     def cares(self, ctx: WriteContext) -> bool:
         return ctx.resource.storage not in rules.EXEMPT
 
-    async def validate_async(self, ctx: WriteContext) -> None:
+    def bound_to(self, ctx: WriteContext) -> list[tuple[Resource, dict[str, Any], dict[str, Any]]]:
+        """(the row as which the write matches, policy, binding), by names."""
+        found = []
         for policy, bindings in self._policies():
-            spec = policy["spec"]
-            row = rules.resources_match(spec.get("matchConstraints") or {}, ctx, self._registry)
+            row = rules.resources_match(policy["spec"].get("matchConstraints") or {}, ctx, self._registry)
             if row is None:
                 continue
             for binding in bindings:
                 if rules.resources_match(binding["spec"].get("matchResources"), ctx, self._registry) is not None:
-                    self._judge(ctx, row, await seen_as(ctx, row), policy, binding)
+                    found.append((row, policy, binding))
+        return found
 
     def _policies(self) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
         if not self._following:
-            for storage in (POLICIES, BINDINGS):
+            for storage in (self.policies, self.bindings):
                 self._cache.of(storage).listeners.append(self._forget)
             self._following = True
         if self._bound is None:
-            bindings = [codec.decode(entry.value) for entry in self._cache.of(BINDINGS).listed("")]
-            policies = (codec.decode(entry.value) for entry in self._cache.of(POLICIES).listed(""))
+            bindings = [codec.decode(entry.value) for entry in self._cache.of(self.bindings).listed("")]
+            policies = (codec.decode(entry.value) for entry in self._cache.of(self.policies).listed(""))
             pairs = (
                 (policy, [item for item in bindings if item["spec"].get("policyName") == policy["metadata"]["name"]])
                 for policy in policies
@@ -78,14 +79,52 @@ class ValidatingPolicies(AsyncPlugin):
     def _forget(self, _old: Any, _new: Any) -> None:
         self._bound = None
 
+    def parameters(self, ctx: WriteContext, policy: dict[str, Any], binding: dict[str, Any]) -> Iterator[Any]:
+        """The parameter objects that a binding names; one None if the policy takes none. Raises NoParameters."""
+        kind, ref = policy["spec"].get("paramKind"), binding["spec"].get("paramRef")
+        if not kind or not ref:
+            yield None
+            return
+        row = self._registry.by_kind(kind.get("apiVersion", ""), kind.get("kind", ""))
+        if row is None:
+            raise NoParameters(
+                f"failed to find resource referenced by paramKind: '{kind.get('apiVersion')}, Kind={kind.get('kind')}'"
+            )
+        namespace = (ref.get("namespace") or ctx.namespace) if row.namespaced else ""
+        if ref.get("name"):
+            found = ctx.lookup.get(row.storage, namespace, ref["name"])
+            objects = [found] if found is not None else []
+        else:
+            selector = from_label_selector(ref.get("selector") or {})
+            objects = [
+                item
+                for item in ctx.lookup.list(row.storage, namespace)
+                if selector.matches(item["metadata"].get("labels") or {})
+            ]
+        if not objects and ref.get("parameterNotFoundAction", "Deny") == "Deny":
+            raise NoParameters("no params found for policy binding with `Deny` parameterNotFoundAction")
+        yield from objects
+
+
+class ValidatingPolicies(Policies):
+    """Judges writes by the policies that are bound to them."""
+
+    operations = frozenset(("CREATE", "UPDATE", "DELETE", "CONNECT"))
+    policies = f"validatingadmissionpolicies.{rules.GROUP}"
+    bindings = f"validatingadmissionpolicybindings.{rules.GROUP}"
+
+    async def validate_async(self, ctx: WriteContext) -> None:
+        for row, policy, binding in self.bound_to(ctx):
+            self._judge(ctx, row, await seen_as(ctx, row), policy, binding)
+
     def _judge(
         self, ctx: WriteContext, row: Resource, seen: Seen, policy: dict[str, Any], binding: dict[str, Any]
     ) -> None:
         closed = policy["spec"].get("failurePolicy", "Fail") == "Fail"
         name, bound_by = policy["metadata"]["name"], binding["metadata"]["name"]
         try:
-            parameters = list(self._parameters(ctx, policy, binding))
-        except _NoParameters as err:
+            parameters = list(self.parameters(ctx, policy, binding))
+        except NoParameters as err:
             if closed:
                 raise _denied(name, bound_by, f"failed to configure binding: {err}", "Invalid") from err
             return
@@ -110,34 +149,8 @@ class ValidatingPolicies(AsyncPlugin):
                 why=problem,
             )
 
-    def _parameters(self, ctx: WriteContext, policy: dict[str, Any], binding: dict[str, Any]) -> Iterator[Any]:
-        """The parameter objects that a binding names; one None if the policy takes none. Raises _NoParameters."""
-        kind, ref = policy["spec"].get("paramKind"), binding["spec"].get("paramRef")
-        if not kind or not ref:
-            yield None
-            return
-        row = self._registry.by_kind(kind.get("apiVersion", ""), kind.get("kind", ""))
-        if row is None:
-            raise _NoParameters(
-                f"failed to find resource referenced by paramKind: '{kind.get('apiVersion')}, Kind={kind.get('kind')}'"
-            )
-        namespace = (ref.get("namespace") or ctx.namespace) if row.namespaced else ""
-        if ref.get("name"):
-            found = ctx.lookup.get(row.storage, namespace, ref["name"])
-            objects = [found] if found is not None else []
-        else:
-            selector = from_label_selector(ref.get("selector") or {})
-            objects = [
-                item
-                for item in ctx.lookup.list(row.storage, namespace)
-                if selector.matches(item["metadata"].get("labels") or {})
-            ]
-        if not objects and ref.get("parameterNotFoundAction", "Deny") == "Deny":
-            raise _NoParameters("no params found for policy binding with `Deny` parameterNotFoundAction")
-        yield from objects
 
-
-class _NoParameters(Exception):
+class NoParameters(Exception):
     """The binding's parameters do not exist."""
 
 
@@ -150,13 +163,7 @@ def violations(spec: Mapping[str, Any], bound: Bound, *, closed: bool) -> Iterat
         if problem and closed:
             yield problem, "Invalid"
         return
-    broken: dict[str, str] = {}
-    for variable in spec.get("variables") or ():
-        try:
-            bound.values["variables"][variable["name"]] = bound.evaluate(variable["expression"])
-        except cel.CelError as err:
-            # It counts only where a validation uses it: evaluation is lazy upstream.
-            broken[variable["name"]] = str(err)
+    broken = bind_variables(spec, bound)
     for validation in spec.get("validations") or ():
         expression = validation["expression"]
         reason = validation.get("reason") or "Invalid"
@@ -169,6 +176,21 @@ def violations(spec: Mapping[str, Any], bound: Bound, *, closed: bool) -> Iterat
             continue
         if not holds:
             yield _message(validation, bound, expression), reason
+
+
+def bind_variables(spec: Mapping[str, Any], bound: Bound) -> dict[str, str]:
+    """Evaluate a policy's variables; those that can't be, with why. That counts only where one is used: evaluation is
+    lazy upstream.
+    """
+    from services.apiserver.schema import cel, cel_objects
+
+    broken: dict[str, str] = {}
+    for variable in spec.get("variables") or ():
+        try:
+            bound.values["variables"][variable["name"]] = bound.evaluate(cel_objects.as_maps(variable["expression"]))
+        except cel.CelError as err:
+            broken[variable["name"]] = str(err)
+    return broken
 
 
 def _message(validation: Mapping[str, Any], bound: Bound, expression: str) -> str:

@@ -47,6 +47,16 @@ def _shape(node: Node, value: Any) -> str:
     return "leaf"
 
 
+def is_atomic(node: Node, value: Any) -> bool:
+    """Whether a list or mapping can only be replaced whole."""
+    return _shape(node, value) == "leaf"
+
+
+def child(node: Node, name: str) -> Node:
+    """The node of a field."""
+    return _child(node, name)
+
+
 def _child(node: Node, name: str) -> Node:
     if node.type == "object":
         return node.fields.get(name, ANY)

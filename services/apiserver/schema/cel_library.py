@@ -81,6 +81,11 @@ def _find(text: str, pattern: str) -> str:
     return found[0] if found else ""
 
 
+def _escape_key(key: str) -> str:
+    """A key as one step of a JSON pointer (RFC 6901)."""
+    return key.replace("~", "~0").replace("/", "~1")
+
+
 def _find_all(text: str, pattern: str, limit: int = -1) -> list[str]:
     out: list[str] = []
     for found in _regex(pattern).finditer(text[:_REGEX_SUBJECT_MAX]):
@@ -281,6 +286,7 @@ def declarations() -> list[Any]:
         plain("sets.intersects", (yes, [items, items], _intersects)),
     ]
     strings = [
+        plain("jsonpatch.escapeKey", (text, [text], _escape_key)),
         function("find", (text, [text, text], _find)),
         function("findAll", (texts, [text, text], _find_all), (texts, [text, text, whole], _find_all)),
     ]
