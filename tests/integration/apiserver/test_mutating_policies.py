@@ -59,7 +59,8 @@ def create(server: ApiServerProcess, objects: list[dict[str, Any]]) -> None:
 
 def test_policies_change_what_is_written(server: ApiServerProcess, namespace: str, clean: None) -> None:
     labels = 'Object{metadata: Object.metadata{labels: {"team": variables.team}}}'
-    operations = '[JSONPatch{op: "add", path: "/metadata/labels/" + jsonpatch.escapeKey("example.com/b"), value: object.metadata.labels.team}]'
+    where = '"/metadata/labels/" + jsonpatch.escapeKey("example.com/b")'
+    operations = f'[JSONPatch{{op: "add", path: {where}, value: object.metadata.labels.team}}]'
     team = {"name": "team", "expression": "namespaceObject.metadata.name + '-team'"}
     conditions = [{"name": "not-skipped", "expression": "!has(object.data.skip)"}]
     spec: dict[str, Any] = {"variables": [team], "matchConditions": conditions}
