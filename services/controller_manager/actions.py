@@ -194,3 +194,12 @@ def with_condition(
 def without_condition(conditions: Sequence[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
     """The conditions without that type."""
     return [entry for entry in conditions if entry.get("type") != kind]
+
+
+def mismatched(kind: Kind, owner: Any, why: str, now: datetime) -> Plan:
+    """An owner whose pods would never be its own: say so, and make none."""
+    conditions = with_condition(
+        owner.status.get("conditions") or [], "ReplicaFailure", "True", "SelectorMismatch", why, now
+    )
+    status = {**owner.status, "conditions": conditions}
+    return Plan([Emit(WARNING, "SelectorMismatch", why), *status_patch(kind, owner, status)])

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from machinery.api.kinds import Kind
+from services.controller_manager.views.meta import LabelSelector
 
 POD_TEMPLATE_HASH = "pod-template-hash"
 
@@ -85,6 +86,17 @@ def content_hash(value: Any, collisions: int | None = None) -> str:
 def template_hash(template: dict[str, Any], collisions: int | None = None) -> str:
     """The value of `pod-template-hash`."""
     return content_hash(without_hash(template), collisions)
+
+
+def mismatch(selector: LabelSelector, template: msgspec.Raw) -> str:
+    """Why pods of this template would not be their owner's; empty if they would.
+
+    The apiserver refuses such owners. One that got past it would make pods for ever, since none of them counts.
+    """
+    labels = decode(template).get("metadata", {}).get("labels") or {}
+    if selector.matches(labels):
+        return ""
+    return f"spec.template.metadata.labels: {labels} are not what spec.selector selects: no pod would be its own"
 
 
 def owner_reference(kind: Kind, meta: Any) -> dict[str, Any]:

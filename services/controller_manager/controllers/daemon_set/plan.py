@@ -19,6 +19,7 @@ from services.controller_manager.actions import (
     Emit,
     Note,
     Plan,
+    mismatched,
     status_patch,
 )
 from services.controller_manager.controllers.daemon_set.pods import Placement, new_pod, target
@@ -64,6 +65,8 @@ def plan(
     if daemon_set.spec.selector.empty:
         message = "This daemon set is selecting all pods. A non-empty selector is required."
         return Plan([Emit(WARNING, "SelectingAll", message)])
+    if wrong := templates.mismatch(daemon_set.spec.selector, daemon_set.spec.template):
+        return mismatched(kinds.DAEMON_SET, daemon_set, wrong, now)
     history = revisions.sync(kinds.DAEMON_SET, daemon_set, known)
     out.actions += history.actions
     current = revisions.hash_of(history.update)

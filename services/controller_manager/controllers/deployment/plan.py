@@ -27,6 +27,7 @@ from services.controller_manager.actions import (
     Patch,
     Plan,
     merge_diff,
+    mismatched,
     status_patch,
 )
 from services.controller_manager.controllers.deployment import history, rollout, status
@@ -75,6 +76,8 @@ def plan(observed: Observed, now: datetime) -> Plan:
             new_status = {**deployment.status, "observedGeneration": deployment.metadata.generation}
             out.actions += status_patch(kinds.DEPLOYMENT, deployment, new_status)
         return out
+    if wrong := templates.mismatch(deployment.spec.selector, deployment.spec.template):
+        return mismatched(kinds.DEPLOYMENT, deployment, wrong, now)
     sets = split(deployment, observed.replica_sets)
     if deployment.metadata.deletionTimestamp is not None:
         new_status = status.counted(deployment, sets.new, sets.all, now)

@@ -6,7 +6,8 @@ from typing import ClassVar
 
 from machinery.api import errors, kinds
 from machinery.api.kinds import Kind
-from services.controller_manager.actions import Create, Plan, status_patch
+from services.controller_manager import templates
+from services.controller_manager.actions import WARNING, Create, Emit, Plan, status_patch
 from services.controller_manager.controllers.replicaset import plan as planner
 from services.controller_manager.informers import OWNER, orphans_of
 from services.controller_manager.ownership import claim
@@ -49,6 +50,10 @@ class ReplicaSetController(OfKind):
             return None
         pods = await self._owned(key, owner)
         now = self.env.now()
+        wrong = templates.mismatch(self.selector(owner), owner.spec.template)
+        if wrong:
+            status = planner.status(owner, pods, ("SelectorMismatch", wrong), now)
+            return Plan([Emit(WARNING, "SelectorMismatch", wrong), *status_patch(self.kind, owner, status)])
         actions = planner.scale(self.kind, owner, pods, self._siblings(owner, pods), now)
         outcome = await self.apply(key, self.subject(key), actions)
         failure = None

@@ -14,7 +14,7 @@ from typing import Any
 
 from machinery.api import kinds
 from services.controller_manager import pods as podlib
-from services.controller_manager import revisions
+from services.controller_manager import revisions, templates
 from services.controller_manager.actions import (
     NORMAL,
     WARNING,
@@ -25,6 +25,7 @@ from services.controller_manager.actions import (
     Note,
     Patch,
     Plan,
+    mismatched,
     status_patch,
 )
 from services.controller_manager.controllers.stateful_set import identity
@@ -45,6 +46,8 @@ def plan(
     if owner.spec.selector.empty:
         message = "This StatefulSet is selecting all pods. A non-empty selector is required."
         return Plan([Emit(WARNING, "SelectingAll", message)])
+    if wrong := templates.mismatch(owner.spec.selector, owner.spec.template):
+        return mismatched(kinds.STATEFUL_SET, owner, wrong, now)
     history = revisions.sync(kinds.STATEFUL_SET, owner, known, label="controller.kubernetes.io/hash")
     if not history.is_stored:
         return Plan(history.actions)
