@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import stat
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +22,12 @@ from machinery.api import kinds
 from services.kubelet.volumes import host_path, mounting, san
 from services.kubelet.volumes.context import VolumeContext, VolumeError, VolumePath
 from services.kubelet.volumes.ownership import give_to_group
+from services.kubelet.volumes.payload import secret_data
 
 _DETACH = "detach.json"
+# Held while it is decided whether anybody else needs a disk and it is detached, and while a need is written down:
+# whoever comes later attaches again.
+_detaching = threading.Lock()
 
 
 async def set_up_claim(context: VolumeContext, volume: core_v1.Volume) -> VolumePath:
@@ -66,7 +73,7 @@ async def _source(
 ) -> VolumePath:
     """Any source that a volume or a PersistentVolume can have."""
     if getattr(source, "local", None) is not None:
-        return _local(context, name, source.local.path, read_only=read_only, block=block)
+        return await _local(context, name, source.local, read_only=read_only, block=block, options=options)
     if getattr(source, "hostPath", None) is not None:
         path = host_path.check(source.hostPath)
         return VolumePath(path, read_only, is_device=block)
@@ -85,11 +92,28 @@ async def _source(
     raise VolumeError(f"volume type of {name} is not supported on this node (it has {', '.join(named)})")
 
 
-def _local(context: VolumeContext, name: str, path: str, *, read_only: bool, block: bool) -> VolumePath:
-    if not Path(path).exists():
-        raise VolumeError(f"local volume: {path} does not exist")
-    if block or not Path(path).is_dir():
+async def _local(
+    context: VolumeContext, name: str, source: core_v1.LocalVolumeSource, *, read_only: bool, block: bool,
+    options: list[str],
+) -> VolumePath:  # fmt: skip
+    """A directory, or a device: as it is, or, where a file system is asked for, with one on it."""
+    path = source.path
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError as error:
+        raise VolumeError(f"local volume: {path} does not exist") from error
+    if block:
         return VolumePath(path, read_only, is_device=True)
+    if stat.S_ISBLK(mode):
+        target = context.volume_dir("local-volume", name)
+        if not mounting.is_mount_point(str(target)):
+            kind = source.fsType or "ext4"
+            await san.format_and_mount(run, path, str(target), kind, read_only=read_only, options=options)
+            if not read_only:
+                give_to_group(target, context.fs_group)
+        return VolumePath(str(target), read_only)
+    if not stat.S_ISDIR(mode):
+        raise VolumeError(f"local volume: {path} is neither a directory nor a block device")
     target = context.volume_dir("local-volume", name)
     if not mounting.is_mount_point(str(target)):
         mounting.bind(path, str(target), read_only=read_only)
@@ -107,11 +131,13 @@ async def _san(
     read_only = read_only or bool(source.readOnly)
     if not block and mounting.is_mount_point(str(target)):
         return VolumePath(str(target), read_only)
-    attach = san.iscsi_attach(source) if kind == "iscsi" else san.fc_attach(source)
-    _remember(context.directory.parent, name, attach.detach)
-    for command in attach.commands:
-        await run(command)
+    attach = san.fc_attach(source) if kind == "fc" else san.iscsi_attach(source, await _chap(context, source))
+    pod_dir = context.directory.parent
+    await asyncio.to_thread(_remember, pod_dir, name, attach.detach)
+    await _attach(attach)
     device = await san.wait_for_device(attach.devices)
+    if kind == "fc":
+        await asyncio.to_thread(_remember, pod_dir, name, san.fc_detach(device))
     if block:
         return VolumePath(device, read_only, is_device=True)
     await san.format_and_mount(run, device, str(target), source.fsType or "ext4", read_only=read_only, options=options)
@@ -120,32 +146,81 @@ async def _san(
     return VolumePath(str(target), read_only)
 
 
+async def _chap(context: VolumeContext, source: core_v1.ISCSIVolumeSource) -> dict[str, str]:
+    """The secret's parameters, if the volume asks for authentication."""
+    if not (source.chapAuthDiscovery or source.chapAuthSession):
+        return {}
+    reference = source.secretRef
+    if reference is None or not reference.name:
+        raise VolumeError("iscsi: chapAuthSession and chapAuthDiscovery need a secretRef")
+    namespace = getattr(reference, "namespace", None) or context.namespace
+    secret = await context.objects.secret(namespace, reference.name, context.uid)
+    if secret is None:
+        raise VolumeError(f'iscsi: secret "{reference.name}" not found')
+    return {key: value.decode("utf-8", "replace") for key, value in secret_data(secret).items()}
+
+
+async def _attach(attach: san.Attachment) -> None:
+    """Try every path; one is enough. Raises VolumeError with what each of them said."""
+    failures = []
+    for commands in attach.paths:
+        try:
+            for command in commands:
+                await run(command)
+        except VolumeError as error:
+            failures.append(str(error))
+    if len(failures) == len(attach.paths):
+        raise VolumeError("; ".join(failures))
+
+
 def _remember(pod_dir: Path, name: str, commands: list[list[str]]) -> None:
+    """Write down how to undo what is about to be done. Waits while something is being detached."""
     record = pod_dir / _DETACH
-    known = json.loads(record.read_text()) if record.exists() else {}
-    known[name] = commands
-    record.write_text(json.dumps(known))
+    with _detaching:
+        known = json.loads(record.read_text()) if record.exists() else {}
+        known[name] = commands
+        temporary = record.with_suffix(".new")
+        temporary.write_text(json.dumps(known))
+        temporary.replace(record)
 
 
 def detach_all(pod_dir: Path) -> None:
-    """Undo every attachment that was noted for the pod. Raises OSError when a tool fails, so that it is tried again."""
+    """Undo every attachment that was noted for the pod, but for those that another pod of this node has too.
+
+    Raises OSError when a tool fails, so that it is tried again.
+    """
     record = pod_dir / _DETACH
     if not record.exists():
         return
-    for commands in json.loads(record.read_text()).values():
-        for command in commands:
-            try:
-                done = subprocess.run(command, capture_output=True, timeout=60, check=False)
-            except FileNotFoundError:
-                continue  # without the tool nothing was ever attached
-            # 21: iscsiadm has no such session; it is gone already.
-            if done.returncode not in (0, 21):
-                raise OSError(f"{' '.join(command)}: {done.stderr.decode(errors='replace').strip()}")
-    record.unlink()
+    with _detaching:
+        shared = [c for other in pod_dir.parent.glob(f"*/{_DETACH}") if other != record for c in _recorded(other)]
+        for command in _recorded(record):
+            if command not in shared:
+                _detach(command)
+        record.unlink()
 
 
-async def run(command: list[str]) -> str:
-    """Run one of the node's tools to its end. Raises VolumeError with its own words."""
+def _recorded(record: Path) -> list[list[str]]:
+    try:
+        return [command for commands in json.loads(record.read_text()).values() for command in commands]
+    except FileNotFoundError:  # that pod has just gone
+        return []
+
+
+def _detach(command: list[str]) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    except FileNotFoundError:
+        return  # without the tool nothing was ever attached
+    except subprocess.TimeoutExpired as error:
+        raise OSError(f"{san.shown(command)}: no end after 60 s") from error
+    # 21: iscsiadm has no such session; it is gone already.
+    if done.returncode not in (0, 21):
+        raise OSError(f"{san.shown(command)}: {done.stderr.decode(errors='replace').strip()}")
+
+
+async def run(command: list[str], *, accept: tuple[int, ...] = (0,)) -> str:
+    """Run one of the node's tools to its end; its output. Raises VolumeError with its own words."""
     try:
         process = await asyncio.create_subprocess_exec(
             *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
@@ -153,6 +228,6 @@ async def run(command: list[str]) -> str:
     except FileNotFoundError as error:
         raise VolumeError(f"{command[0]} is not installed on this node") from error
     out, err = await process.communicate()
-    if process.returncode != 0:
-        raise VolumeError(f"{' '.join(command)} failed ({process.returncode}): {err.decode(errors='replace').strip()}")
+    if process.returncode not in accept:
+        raise VolumeError(f"{san.shown(command)} failed ({process.returncode}): {err.decode(errors='replace').strip()}")
     return out.decode(errors="replace")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import glob
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from lightkube.models import core_v1
@@ -16,14 +16,15 @@ from lightkube.models import core_v1
 from services.kubelet.volumes.context import VolumeError
 
 _DEVICE_SECONDS = 30
-Run = Callable[[list[str]], Awaitable[str]]
+Run = Callable[..., Awaitable[str]]  # (command, *, accept: exit codes that are no failure) -> its output
 
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """How to attach a disk, where it will show up (glob patterns, best first), and how to detach it."""
+    """How to attach a disk by each of its paths (one has to work), where it will show up (glob patterns, best first),
+    and how to detach it."""
 
-    commands: list[list[str]]
+    paths: list[list[list[str]]]
     devices: list[str]
     detach: list[list[str]] = field(default_factory=list)
 
@@ -36,25 +37,57 @@ def nfs_mount(server: str, path: str, target: str, *, read_only: bool, options: 
     return ["mount", "-t", "nfs", *flags, f"{host}:{path}", target]
 
 
-def iscsi_attach(source: core_v1.ISCSIVolumeSource) -> Attachment:
-    """Log in to every portal of the target. Multipath's device is preferred where it exists."""
-    interface = source.iscsiInterface or "default"
+def iscsi_attach(source: core_v1.ISCSIVolumeSource, chap: Mapping[str, str] | None = None) -> Attachment:
+    """Log in to every portal of the target. Multipath's device is preferred where it exists.
+
+    `chap` has the parameters of the volume's secret by open-iscsi's own names (`node.session.auth.username` …).
+    """
     portals = [_portal(p) for p in [source.targetPortal, *(source.portals or [])]]
-    commands: list[list[str]] = []
+    paths: list[list[list[str]]] = []
     detach: list[list[str]] = []
     devices: list[str] = []
     for portal in portals:
+        interface = f"{portal}:{source.iqn}" if source.initiatorName else source.iscsiInterface or "default"
         node = ["iscsiadm", "-m", "node", "-p", portal, "-T", source.iqn, "-I", interface]
-        commands.append(
-            ["iscsiadm", "-m", "discoverydb", "-t", "sendtargets", "-p", portal, "-I", interface, "--discover"]
-        )
+        discovery = ["iscsiadm", "-m", "discoverydb", "-t", "sendtargets", "-p", portal, "-I", interface]
+        commands = _interface(interface, source.initiatorName) if source.initiatorName else []
+        if source.chapAuthDiscovery:
+            commands.append([*discovery, "-o", "new"])
+            commands += _authentication(discovery, "discovery.sendtargets.auth", chap or {})
+        commands.append([*discovery, "--discover"])
+        if source.chapAuthSession:
+            commands += _authentication(node, "node.session.auth", chap or {})
         commands.append([*node, "--op", "update", "-n", "node.session.scan", "-v", "manual"])
         commands.append([*node, "--login"])
         commands.append([*node, "--rescan"])
+        paths.append(commands)
         detach.append([*node, "--logout"])
         detach.append([*node, "-o", "delete"])
+        if source.initiatorName:
+            detach.append(["iscsiadm", "-m", "iface", "-I", interface, "-o", "delete"])
         devices.append(f"/dev/disk/by-path/*ip-{portal}-iscsi-{source.iqn}-lun-{source.lun}")
-    return Attachment(commands, devices, detach)
+    return Attachment(paths, devices, detach)
+
+
+def _interface(name: str, initiator: str) -> list[list[str]]:
+    """An interface of the volume's own, which speaks as another initiator."""
+    iface = ["iscsiadm", "-m", "iface", "-I", name]
+    return [[*iface, "-o", "new"], [*iface, "-o", "update", "-n", "iface.initiatorname", "-v", initiator]]
+
+
+def _authentication(command: list[str], prefix: str, chap: Mapping[str, str]) -> list[list[str]]:
+    """Set the parameters of the secret that are about this. Raises VolumeError where there are none."""
+    found = {name: value for name, value in sorted(chap.items()) if name.startswith(f"{prefix}.")}
+    if not found:
+        raise VolumeError(f"iscsi: the secret has no {prefix}.username and {prefix}.password")
+    settings = {f"{prefix}.authmethod": "CHAP", **found}
+    return [[*command, "-o", "update", "-n", name, "-v", value] for name, value in settings.items()]
+
+
+def shown(command: list[str]) -> str:
+    """The command for a message, without passwords."""
+    hidden = {i + 2 for i, word in enumerate(command) if ".password" in word}
+    return " ".join("***" if i in hidden else word for i, word in enumerate(command))
 
 
 def _portal(portal: str) -> str:
@@ -73,7 +106,16 @@ def fc_attach(source: core_v1.FCVolumeSource) -> Attachment:
     ]
     if not devices:
         raise VolumeError("fc: neither targetWWNs with lun nor wwids are given")
-    return Attachment([["sh", "-c", "for h in /sys/class/scsi_host/host*/scan; do echo '- - -' > $h; done"]], devices)
+    rescan = "for h in /sys/class/scsi_host/host*/scan; do echo '- - -' > $h; done"
+    return Attachment([[["sh", "-c", rescan]]], devices)
+
+
+def fc_detach(device: str) -> list[list[str]]:
+    """Give up a multipath device, then every disk below it, so that the kernel forgets what may vanish."""
+    name = os.path.basename(os.path.realpath(device))
+    disks = [os.path.basename(found) for found in sorted(glob.glob(f"/sys/block/{name}/slaves/*"))] or [name]
+    flush = [["multipath", "-f", name]] if name.startswith("dm-") else []
+    return [*flush, *(["sh", "-c", f"echo 1 > /sys/block/{disk}/device/delete"] for disk in disks)]
 
 
 async def wait_for_device(patterns: list[str], seconds: float = _DEVICE_SECONDS) -> str:
@@ -95,12 +137,20 @@ def multipath_of(device: str) -> str:
     return f"/dev/{os.path.basename(holders[0])}" if holders else device
 
 
+def held(export: str) -> str:
+    """What `blkid -o export` found: a file system's type, else a partition table's; empty for nothing."""
+    found = dict(line.split("=", 1) for line in export.splitlines() if "=" in line)
+    return found.get("TYPE") or (f"a {found['PTTYPE']} partition table" if found.get("PTTYPE") else "")
+
+
 async def format_and_mount(
     run: Run, device: str, target: str, fs_type: str, *, read_only: bool, options: list[str]
 ) -> None:
     """Mount a disk; one that holds nothing gets a file system first. What holds anything else is never overwritten."""
     wanted = [*(["ro"] if read_only else []), *options]
-    present = (await run(["lsblk", "-n", "-o", "FSTYPE", device])).strip()
+    # Straight from the disk (-p): what udev knows may be nothing. 2 is blkid's word for a disk that holds nothing.
+    probe = ["blkid", "-p", "-s", "TYPE", "-s", "PTTYPE", "-o", "export", device]
+    present = held(await run(probe, accept=(0, 2)))
     if not present and not read_only:
         force = ["-F"] if fs_type.startswith("ext") else []
         await run([f"mkfs.{fs_type}", *force, device])
