@@ -70,6 +70,10 @@ class Haproxy:
         return self.run_folder / "haproxy.pid"
 
     @property
+    def _messages(self) -> Path:
+        return self.run_folder / "haproxy.messages"
+
+    @property
     def is_running(self) -> bool:
         """Whether we hold on to a process that lives."""
         return self._pidfd is not None and not self._ended.is_set()
@@ -183,23 +187,24 @@ class Haproxy:
         loop.add_reader(pidfd, ended)
 
     async def _start(self) -> None:
-        for name in ("admin.sock", "master.sock"):
+        for name in ("admin.sock", "master.sock", self._messages.name):
             (self.run_folder / name).unlink(missing_ok=True)
         run = self.run_folder
-        # Its output, the access log, goes where ours goes.
-        self._process = subprocess.Popen(  # noqa: ASYNC220 - asyncio's would end the proxy together with us
-            [
-                self.program, "-W", "-q", "-S", f"{run}/master.sock,mode,600", "-p", str(self._pid_file),
-                "-f", str(run / "haproxy.cfg"),
-            ],
-            stdin=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
+        argv = [self.program, "-W", "-S", f"{run}/master.sock,mode,600", "-p", str(self._pid_file)]
+        # Its output, the access log, goes where ours goes. What else it says is many lines a reload: a file of its own.
+        with self._messages.open("ab") as messages:
+            self._process = subprocess.Popen(  # noqa: ASYNC220 - asyncio's would end the proxy together with us
+                [*argv, "-f", str(run / "haproxy.cfg")],
+                stdin=subprocess.DEVNULL, stderr=messages, start_new_session=True,
+            )  # fmt: skip
         self._follow(os.pidfd_open(self._process.pid))
         await self._wait_worker(0)
         log.info("proxy started", pid=self._process.pid if self._process else 0)
 
     async def _reload(self) -> None:
         before = await runtime.worker_pid(self.run_folder)
+        with contextlib.suppress(OSError):
+            os.truncate(self._messages, 0)  # it is appended to: what comes is about this reload
         await runtime.ask(self.run_folder / "master.sock", "reload")
         await self._wait_worker(before)
         self.reloads += 1
@@ -214,5 +219,10 @@ class Haproxy:
                             return
                     await asyncio.sleep(ASK_PAUSE_SECONDS)
         except TimeoutError as error:
-            raise ProxyError(f"no new worker answers after {START_SECONDS:.0f} s; its log says why") from error
-        raise ProxyError("HAProxy ended at once; its log says why: is the port taken?")
+            raise ProxyError(f"no new worker answers after {START_SECONDS:.0f} s: {self._last_alert()}") from error
+        raise ProxyError(f"HAProxy ended at once: {self._last_alert()}")
+
+    def _last_alert(self) -> str:
+        lines = self._messages.read_text(errors="replace").splitlines() if self._messages.exists() else []
+        alerts = [line.partition(" : ")[2] for line in lines if "[ALERT]" in line]
+        return next((alert for alert in alerts if "bind" in alert), "; ".join(alerts))[:500] or "it did not say why"

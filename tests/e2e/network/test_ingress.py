@@ -1,5 +1,6 @@
 """Ingress on real nodes with real pods: who asks a node's address by a host's name reaches the pods."""
 
+import json
 import os
 import signal
 import subprocess
@@ -64,6 +65,9 @@ def test_the_notes_ingress_with_a_host_answers_on_every_node_and_says_where(clus
         servers = {ask(address, "www.mywebpage.com")[0] for _ in range(6)}
         assert servers == {"e1", "e2"}, "both nodes' pods answer, whichever node is asked"
         assert ask(address, "another.test") == 404
+    lines = (Path(cluster.home) / "logs" / "ingress-node1.log").read_text().splitlines()
+    access = [json.loads(line) for line in lines if '"log":"access"' in line]
+    assert [each["status"] for each in access if each["host"] == "www.mywebpage.com"][-1] == 200
 
     def status():
         found = cluster.get("ingress", wanted["metadata"]["name"], "-n", echo)["status"]["loadBalancer"].get("ingress")

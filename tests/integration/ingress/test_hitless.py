@@ -194,6 +194,7 @@ async def test_a_taken_port_is_told_and_served_once_it_is_free(live, monkeypatch
     await live.proxy.stop()
     blocker = await asyncio.start_server(lambda *_: None, "127.0.0.1", live.http)
     await until(lambda: "ended at once" in live.sync.error)
+    assert f"127.0.0.1:{live.http}" in live.sync.error, "which port it is"
     blocker.close()
     await blocker.wait_closed()
     await until(lambda: not live.sync.error)
