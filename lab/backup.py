@@ -4,12 +4,14 @@ asked for, and the apiservers are stopped while their database is exchanged."""
 from __future__ import annotations
 
 import asyncio
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from lab import cluster as clusters
 from lab import components, process_spec, supervisor_client
 from lab import up as upping
 from lab.cluster import PROJECT_ROOT, Cluster
@@ -18,9 +20,29 @@ from lab.errors import LabError
 COPY_SECONDS = 3600
 
 
-def backup(cluster: Cluster, file: Path) -> str:
-    """Write the state of a live cluster to a file; its revision, in words. Raises LabError."""
-    return _run("backup", components.storage_url(cluster), str(file.absolute()))
+def backup(cluster: Cluster, file: Path, at_revision: int = 0) -> str:
+    """Write the state of a live cluster, now or as of a retained revision, to a file; its revision, in words. Raises
+    LabError."""
+    return _run("backup", components.storage_url(cluster), str(file.absolute()), str(at_revision))
+
+
+def fork(cluster: Cluster, revision: int, home: Path, say: Callable[[str], None]) -> Cluster:
+    """Another cluster, as large as this one and with one master, that begins with this one's state as of a retained
+    revision. Raises LabError; then there is nothing in `home`."""
+    if clusters.load(home) is not None or (home.exists() and any(home.iterdir())):
+        raise LabError(f"{home} is not empty", "name a folder that does not exist")
+    home.mkdir(parents=True, exist_ok=True)
+    try:
+        copy = home / "fork.backup"
+        backup(cluster, copy, revision)
+        _run("restore", str(copy), f"sqlite:///{home / 'state.db'}", _run("revision", components.storage_url(cluster)))
+        copy.unlink()
+        say(f"state as of revision {revision} taken")
+    except LabError:
+        shutil.rmtree(home)
+        raise
+    forked, _ = upping.up(home, node_count=len(cluster.nodes), hollow_nodes=cluster.hollow, say=say)
+    return forked
 
 
 def verify(cluster: Cluster) -> str:

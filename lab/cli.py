@@ -271,11 +271,25 @@ def diff(
 def backup(
     file: Annotated[Path, typer.Argument(help="The file to write; it holds every Secret.")],
     home: Home,
+    at: Annotated[int, typer.Option("--at", metavar="REVISION", min=0, help="As it was then; 0: as it is.")] = 0,
 ) -> None:
     """Copy the cluster's whole state to a file, while it runs."""
     from lab import backup as copies
 
-    print(f"cutaway: {copies.backup(clusters.require(home), file)} is in {file}")
+    print(f"cutaway: {copies.backup(clusters.require(home), file, at)} is in {file}")
+
+
+@app.command()
+def fork(
+    revision: Annotated[int, typer.Argument(min=1, help="As `cutaway history` lists it.")],
+    folder: Annotated[Path, typer.Argument(help="The new cluster's folder.")],
+    home: Home,
+) -> None:
+    """Another cluster beside this one, with its state as of a revision. This one goes on."""
+    from lab import backup as copies
+
+    forked = copies.fork(clusters.require(home), revision, folder.absolute(), _progress())
+    print(f"cutaway: {forked.name} is up, as of revision {revision}: `cutaway --help`, with CUTAWAY_HOME={forked.home}")
 
 
 @app.command()

@@ -1,6 +1,8 @@
 """Back-up, restore and check of a store, also one that an apiserver is using: `python -m storage.backup`.
 
-    python -m storage.backup backup  URL FILE     a consistent copy of a live store, as one file
+    python -m storage.backup backup  URL FILE [REVISION]
+                                                  a consistent copy of a live store, as one file; as of a retained
+                                                  revision
     python -m storage.backup restore FILE URL [SEEN [AHEAD]]
                                                   into an empty store; history and the cluster's id stay, the revision
                                                   goes on far ahead of the back-up's
@@ -36,6 +38,7 @@ from sqlalchemy import Connection, Table, create_engine, func, insert, inspect, 
 from sqlalchemy.engine import URL, Engine
 
 from storage.errors import Corrupt, StoreError, WrongDatabase
+from storage.rewind import rewind
 from storage.schema import APPLICATION_ID, SCHEMA_VERSION, counter, event_log, gap, meta, metadata
 
 # Rows read and written at a time: a few megabytes of objects.
@@ -47,10 +50,10 @@ REVISIONS_PER_SECOND = 50_000
 """More than any store of ours writes: SQLite and Postgres reach half of it on the machines that we know."""
 
 
-def backup(url: str, file: Path) -> int:
-    """Copy the store at `url` to `file`, which must not exist; the revision that it holds.
+def backup(url: str, file: Path, *, at_revision: int = 0) -> int:
+    """Copy the store at `url`, now or at a retained revision, to `file`, which must not exist; the revision it has.
 
-    Readers and writers of the store go on. Raises StoreError; then there is no file.
+    Readers and writers of the store go on. Raises StoreError (also Compacted, FutureRevision); then there is no file.
     """
     if file.exists():
         raise WrongDatabase(f"{file} exists already")
@@ -72,6 +75,10 @@ def backup(url: str, file: Path) -> int:
                 _create_file(partial)
                 with _engine_of(partial) as target, target.begin() as writing:
                     _copy_tables(connection, writing)
+        if at_revision:
+            with _engine_of(partial) as engine, engine.begin() as connection:
+                _migrate(connection)
+                rewind(connection, at_revision)
         revision = _revision_of(partial)
         _flush(partial)
         partial.replace(file)
@@ -309,7 +316,7 @@ def _revision_of(file: Path) -> int:
 def main(arguments: list[str]) -> int:
     """Exit code: 0 done, 1 refused or wrong, 2 misused. What went wrong is one line on stderr."""
     commands: dict[str, tuple[Callable[..., int], range]] = {
-        "backup": (_backup, range(2, 3)),
+        "backup": (_backup, range(2, 4)),
         "restore": (_restore, range(2, 5)),
         "verify": (_verify, range(1, 2)),
         "revision": (_newest, range(1, 2)),
@@ -327,8 +334,8 @@ def main(arguments: list[str]) -> int:
     return 1
 
 
-def _backup(url: str, file: str) -> int:
-    print(f"revision {backup(url, Path(file).absolute())}")
+def _backup(url: str, file: str, at_revision: str = "0") -> int:
+    print(f"revision {backup(url, Path(file).absolute(), at_revision=int(at_revision))}")
     return 0
 
 

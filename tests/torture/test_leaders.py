@@ -129,7 +129,9 @@ FAKETIME = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1
 
 
 @pytest.mark.skipif(FAKETIME is None, reason="needs libfaketime (Debian: faketime)")
-@pytest.mark.parametrize("wrong", ["an hour ahead", pytest.param("an hour behind", marks=full_only), "twice as fast"])
+@pytest.mark.parametrize(
+    "wrong", ["an hour ahead", *(pytest.param(how, marks=full_only) for how in ("an hour behind", "twice as fast"))]
+)
 async def test_a_wrong_clock_makes_nobody_take_over(server: ApiServerProcess, tmp_path: Path, wrong: str) -> None:
     rate = tmp_path / "clock"
     rate.write_text("+0")

@@ -8,7 +8,7 @@ from sqlalchemy import create_engine
 
 from storage import ABSENT, ANY, Delete, Key, Put, migrations, open_store
 from storage.backup import AHEAD, REVISIONS_PER_SECOND, backup, main, newest_seen, restore, verify
-from storage.errors import Compacted, WrongDatabase
+from storage.errors import Compacted, FutureRevision, WrongDatabase
 from storage.schema import APPLICATION_ID
 from tests.support.postgres import find_binaries, run_postgres
 
@@ -197,3 +197,38 @@ async def test_a_back_up_of_a_newer_version_or_a_cut_off_one_changes_nothing(tmp
         [line] = capsys.readouterr().err.strip().splitlines()
         assert why in line
         assert not target.exists()
+
+
+async def test_a_copy_as_of_a_revision_is_what_the_store_was_then(tmp_path, postgres):
+    url = postgres.url()
+    store = await open_store(url)
+    pods = [Key("pods", "n", f"p{number}") for number in range(5)]
+    for turn in range(60):
+        pod = pods[turn % 5]
+        await store.commit(
+            Delete(pod, ANY, b"", b"") if turn % 11 == 10 else Put(pod, ANY, b"%d:" % turn, b"", epoch=turn)
+        )
+        await store.commit(Put(Key("leases", "n", "l"), ANY, b"", b""))
+    await store.compact(20)
+    # Leases are kept for less: as of 50 nothing is known of them.
+    await store._compact("leases", 100)
+    for revision in (20, 50, 77, 119, 120):
+        file = tmp_path / f"{revision}.backup"
+        assert backup(url, file, at_revision=revision) == revision
+        target = f"sqlite:///{tmp_path}/{revision}.db"
+        _, until = restore(file, target)
+        assert verify(target) == (until, [])
+        forked = await open_store(target)
+        assert (await forked.list("pods")).entries == (await store.list("pods", at_revision=revision)).entries
+        assert len((await forked.list("leases")).entries) == (revision >= 100)
+        for pod in pods:
+            then = [event for event in await store.history(pod) if event.revision <= revision]
+            assert list(await forked.history(pod)) == then
+        [event] = await forked.commit(Put(pods[0], ANY, b"", b""))
+        assert event.revision == until + 1 > 120
+        await forked.close()
+    for revision, error in ((19, Compacted), (121, FutureRevision)):
+        with pytest.raises(error):
+            backup(url, tmp_path / "no.backup", at_revision=revision)
+    assert not (tmp_path / "no.backup").exists()
+    await store.close()
