@@ -25,21 +25,30 @@ if TYPE_CHECKING:
     from services.apiserver.watch_cache import Entry, WatchCache
 
 KEEP_SECONDS = 300.0
-"""As long as upstream keeps the revision of a list before it may be compacted."""
+"""As long as upstream keeps the revision of a list before it may be compacted. Our history is longer, but a list that
+was begun so long ago ends with Expired all the same: clients are used to it, and old states need not be read.
+"""
+TOO_OLD = (
+    "The provided continue parameter is too old to display a consistent list result. You can start a new list without "
+    "the continue parameter, or use the continue token in this response to retrieve the remainder of the results. "
+    "Continuing with the provided token results in an inconsistent list - objects that were created, modified, or "
+    "deleted between the time the first chunk was returned and now may show up in the list."
+)
 SNAPSHOTS_MAX = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Continuation:
     """Continue after the key `after` ("namespace/name") in the state at `revision`; -1: in whatever state is the
-    newest."""
+    newest. `began` is when the list's first chunk was given (Unix time); 0: not known."""
 
     revision: int
     after: str
+    began: int = 0
 
     def text(self) -> str:
         """As clients carry it; they may not look inside."""
-        raw = orjson.dumps({"v": "meta.k8s.io/v1", "rv": self.revision, "start": self.after})
+        raw = orjson.dumps({"v": "meta.k8s.io/v1", "rv": self.revision, "start": self.after, "at": self.began})
         return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
     @staticmethod
@@ -48,11 +57,18 @@ class Continuation:
         try:
             fields = orjson.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
             revision, start = fields["rv"], fields["start"]
-            if fields["v"] != "meta.k8s.io/v1" or not isinstance(revision, int) or not isinstance(start, str):
+            began = fields.get("at", 0)
+            sound = isinstance(revision, int) and isinstance(start, str) and isinstance(began, int)
+            if fields["v"] != "meta.k8s.io/v1" or not sound:
                 raise ValueError(text)
         except (ValueError, KeyError, TypeError) as err:
             raise errors.BadRequest("continue key is not valid: it is not one that this server gave out") from err
-        return Continuation(revision, start)
+        return Continuation(revision, start, began)
+
+    @property
+    def expired(self) -> bool:
+        """Whether the list was begun too long ago to go on consistently."""
+        return 0 < self.began < time.time() - KEEP_SECONDS
 
 
 class Snapshots:
@@ -85,13 +101,7 @@ class Snapshots:
         try:
             page = await self._store.list(resource.storage, namespace or None, at_revision=revision)
         except (Compacted, FutureRevision) as err:
-            raise errors.Expired(
-                "The provided continue parameter is too old to display a consistent list result. You can start a new "
-                "list without the continue parameter, or use the continue token in this response to retrieve the "
-                "remainder of the results. Continuing with the provided token results in an inconsistent list - "
-                "objects that were created, modified, or "
-                "deleted between the time the first chunk was returned and now may show up in the list."
-            ) from err
+            raise errors.Expired(TOO_OLD) from err
         events = (
             Event(EventType.PUT, stored.key, stored.revision, stored.create_revision, stored.value)
             for stored in page.entries

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from machinery.api import errors
 from services.apiserver import codec, conversion, scale
-from services.apiserver.continuation import Continuation, Snapshots
+from services.apiserver.continuation import TOO_OLD, Continuation, Snapshots
 from services.apiserver.late_selection import LateSelection, split
 from services.apiserver.registry.resource import Resource
 from services.apiserver.request import ListOptions, Request, WatchOptions
@@ -161,15 +162,19 @@ class Reader:
         else:
             revision = token.revision
             try:
+                if token.expired:
+                    raise errors.Expired(TOO_OLD)
                 entries = await self._snapshots.at(self.cache, resource, selection.namespace, revision)
             except errors.Expired as err:
                 err.continue_token = Continuation(-1, token.after).text()
                 raise
-        return self._page(resource, selection, entries, revision, options.limit, token.after)
+        began = token.began if token.revision >= 0 else 0
+        return self._page(resource, selection, entries, revision, options.limit, token.after, began)
 
     def _page(
-        self, resource: Resource, selection: Selection, entries: Sequence[Entry], revision: int, limit: int, after: str
-    ) -> ListResult:
+        self, resource: Resource, selection: Selection, entries: Sequence[Entry], revision: int, limit: int, after: str,
+        began: int = 0,
+    ) -> ListResult:  # fmt: skip
         """At most `limit` selected entries after a key. Remembers the snapshot if more remain."""
         start = _position_after(entries, after) if after else 0
         chosen: Entries = []
@@ -178,7 +183,7 @@ class Reader:
             if selection.everything or selection.matches(entry.namespace, entry.name, entry.labels, entry.fields):
                 if limit and len(chosen) == limit:
                     self._snapshots.keep(resource.storage, selection.namespace, revision, entries)
-                    token = Continuation(revision, _key_text(chosen[-1])).text()
+                    token = Continuation(revision, _key_text(chosen[-1]), began or int(time.time())).text()
                     remaining = len(entries) - index if selection.everything else None
                     return ListResult(chosen, revision, token, remaining)
                 chosen.append(entry)
