@@ -7,6 +7,7 @@ from services.apiserver.admission.limit_ranger import LimitRanger
 from services.apiserver.admission.mutations import MutatingPolicies
 from services.apiserver.admission.namespace_lifecycle import NamespaceLifecycle
 from services.apiserver.admission.node_restriction import NodeRestriction
+from services.apiserver.admission.not_enforced import NotEnforced
 from services.apiserver.admission.owner_references import OwnerReferences
 from services.apiserver.admission.pod_defaults import (
     DefaultIngressClass,
@@ -51,6 +52,7 @@ def build_chain(authorizer: Authorizer, registry: Registry, cache: WatchCache, w
             MutatingWebhooks(registry, cache, webhooks),
             ValidatingPolicies(registry, cache),
             ValidatingWebhooks(registry, cache, webhooks),
+            NotEnforced(),
             ResourceQuota(registry),
         ]
     )

@@ -1,0 +1,68 @@
+"""Warnings where something is stored and does nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.apiserver.admission.not_enforced import FIELDS, KINDS, used
+from services.apiserver.registry import builtin
+from services.apiserver.request import WriteOptions
+from services.apiserver.schema import definitions
+from tests.support.apiserver_core import CoreClient, running_core
+
+ROWS = {row.storage: row for row in builtin.rows() if row.kind == row.storage_kind}
+
+
+@pytest.mark.parametrize(
+    ("storage", "path"), [(storage, path) for storage, paths in FIELDS.items() for path in paths], ids=str
+)
+def test_every_entry_is_a_field_of_its_kind(storage: str, path: str) -> None:
+    node: Any = definitions.node_for(ROWS[storage].kind)
+    for step in path.split("."):
+        name = step.removesuffix("[]")
+        assert name in node.fields, f"{storage} has no {path}"
+        node = node.fields[name].item if step.endswith("[]") else node.fields[name]
+
+
+def test_every_kind_is_served() -> None:
+    assert KINDS.keys() <= ROWS.keys()
+    assert not KINDS.keys() & FIELDS.keys()
+
+
+def test_places_are_named() -> None:
+    pod = {"spec": {"containers": [{"name": "a"}, {"securityContext": {"windowsOptions": {"hostProcess": True}}}]}}
+    steps = ("spec", "containers[]", "securityContext", "windowsOptions")
+    assert list(used(pod, steps)) == ["spec.containers[1].securityContext.windowsOptions"]
+    assert list(used({"spec": {"containers": None}}, steps)) == []
+
+
+async def created(client: CoreClient, plural: str, obj: dict[str, Any], group: str = "") -> list[str]:
+    row = client.core.registry.resolve(group, "", plural)
+    namespace = "default" if row.namespaced else ""
+    req = client.request("create", plural, namespace, "", group)
+    return (await client.core.handlers.create(req, obj, WriteOptions())).warnings
+
+
+async def test_who_uses_it_is_warned_once(tmp_path: Path) -> None:
+    async with running_core(tmp_path) as client:
+        spec: dict[str, Any] = {
+            "containers": [{"name": "a", "image": "x"}],
+            "resourceClaims": [{"name": "gpu", "resourceClaimName": "gpu"}],
+        }
+        pod = {"metadata": {"name": "p"}, "spec": spec}
+        warnings = await created(client, "pods", pod)
+        expected = "spec.resourceClaims: is stored and has no effect: no device driver runs here"
+        assert [text.startswith(expected) for text in warnings] == [True]
+        # Who labels it later brings nothing in.
+        req = client.request("patch", "pods", "default", "p")
+        labels = {"metadata": {"labels": {"a": "b"}}}
+        assert (await client.core.handlers.patch(req, "merge", labels, WriteOptions())).warnings == []
+        driver = {"metadata": {"name": "d.example.com"}, "spec": {}}
+        assert await created(client, "csidrivers", driver, "storage.k8s.io") == [
+            "CSIDriver is stored and has no effect: no CSI driver runs here"
+        ]
+        plain = {"metadata": {"name": "q"}, "spec": {"containers": [{"name": "a", "image": "x"}]}}
+        assert await created(client, "pods", plain) == []
