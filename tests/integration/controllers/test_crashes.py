@@ -1,13 +1,12 @@
 """Controllers that die with their k-th write, for every k, and controllers whose cache stands still: the end is the
 same.
 
-CI takes every third k; CUTAWAY_TORTURE=1 takes all.
+CI takes every third k; `make torture` takes all.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -15,8 +14,11 @@ import pytest
 
 from machinery.api import kinds
 from tests.support.controllers import ControllerLab, deployment, pod_template
+from tests.support.torture import FULL, figure
 
-STEP = 1 if os.environ.get("CUTAWAY_TORTURE") else 3
+pytestmark = pytest.mark.torture
+
+STEP = 1 if FULL else 3
 WRITES_MAX = 60
 
 
@@ -131,6 +133,7 @@ async def test_a_crash_after_any_write_ends_in_the_same_state(name: str) -> None
             await lab.until(lambda: done(lab), f"{name}: the right end after a crash at write {writes}")
             await lab.quiet(0.05)
             assert done(lab), f"{name}: stays right after a crash at write {writes}"
+    figure(7, f"{name}: crashed after {crashes} different writes, the same end each time")
     assert crashes >= 2, "the scenario writes too little to be a test"
 
 

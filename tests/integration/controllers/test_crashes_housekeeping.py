@@ -1,12 +1,11 @@
 """The controllers around the workloads die with their k-th write too, and end in the same state.
 
-`test_crashes.py` has the workloads themselves. CI takes every other k; CUTAWAY_TORTURE=1 takes all.
+`test_crashes.py` has the workloads themselves. CI takes every other k; `make torture` takes all.
 """
 
 from __future__ import annotations
 
 import base64
-import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -17,8 +16,11 @@ import pytest
 from machinery.api import kinds
 from machinery.api.kinds import Kind
 from tests.support.controllers import ControllerLab, deployment, pod_template, ready_status
+from tests.support.torture import FULL, figure
 
-STEP = 1 if os.environ.get("CUTAWAY_TORTURE") else 2
+pytestmark = pytest.mark.torture
+
+STEP = 1 if FULL else 2
 WRITES_MAX = 40
 
 
@@ -409,4 +411,30 @@ async def test_a_crash_after_any_write_ends_in_the_same_state(name: str) -> None
             await lab.until(lambda: chosen.done(lab), f"{name}: the right end after a crash at write {writes}")
             await lab.quiet(0.05)
             assert chosen.done(lab), f"{name}: stays right after a crash at write {writes}"
+    figure(7, f"{name}: crashed after {crashes} different writes, the same end each time")
     assert crashes >= (chosen.crashes_min if STEP == 1 else 1), "the scenario writes too little to be a test"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "most"),
+    [
+        ("endpoints", kinds.ENDPOINT_SLICE, 1),
+        ("cron_job", kinds.JOB, 1),
+        ("provisioned_volume", kinds.PERSISTENT_VOLUME, 1),
+        ("ephemeral_volume", kinds.PERSISTENT_VOLUME_CLAIM, 1),
+        ("replication_controller", kinds.POD, 4),
+    ],
+)
+async def test_who_does_not_see_what_it_made_makes_it_once(name: str, kind: Kind, most: int) -> None:
+    chosen = SCENARIOS[name]
+    async with ControllerLab(*chosen.controllers, kubelet=chosen.kubelet, **chosen.config) as lab:
+        lab.freeze(kind)
+        await chosen.begin(lab)
+        for _ in range(15):
+            await lab.resync()
+        assert len(lab.list(kind)) <= most
+        lab.thaw(kind)
+        await lab.until(lambda: chosen.done(lab), f"{name}: the right end after a stale cache")
+        await lab.quiet(0.05)
+        assert chosen.done(lab)
+        assert len(lab.list(kind)) <= most
