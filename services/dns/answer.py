@@ -27,10 +27,10 @@ def answer(
 ) -> dns.message.Message:
     """The authoritative answer. `name` is the question's, in lower case without the last dot; `namespaces` exist in the
     cluster."""
-    response = dns.message.make_response(query, recursion_available=True, our_payload=UDP_BYTES_MAX)
+    response = reply_to(query)
     response.flags |= dns.flags.AA
     question = query.question[0]
-    found = _pod_records(zone, name, namespaces)
+    found = pod_records(zone, name, namespaces)
     if found is None:
         found = zone.find(name)
     if found is None:
@@ -52,6 +52,14 @@ def answer(
     return response
 
 
+def reply_to(query: dns.message.Message) -> dns.message.Message:
+    """An empty answer. What the client said of DNSSEC is said back (RFC 3225, 3)."""
+    response = dns.message.make_response(query, recursion_available=True, our_payload=UDP_BYTES_MAX)
+    if query.ednsflags & dns.flags.DO:
+        response.want_dnssec()
+    return response
+
+
 def external_target(response: dns.message.Message, zone: Zone) -> str | None:
     """The name outside the cluster to which an answer refers by CNAME, if it does: the client wants its addresses
     too."""
@@ -62,7 +70,8 @@ def external_target(response: dns.message.Message, zone: Zone) -> str | None:
     return None if zone.is_ours(target) else target
 
 
-def _pod_records(zone: Zone, name: str, namespaces: frozenset[str] | set[str]) -> dict[str, list[str]] | None:
+def pod_records(zone: Zone, name: str, namespaces: frozenset[str] | set[str]) -> dict[str, list[str]] | None:
+    """Records of a pod's name, which says its address; None if it is no such name or of no namespace."""
     suffix = f".pod.{zone.domain}"
     if not name.endswith(suffix):
         return {} if name == suffix[1:] else None

@@ -14,7 +14,7 @@ import dns.flags
 import dns.message
 import dns.rcode
 
-from services.dns.answer import UDP_BYTES_MAX
+from services.dns.answer import reply_to
 
 ASK_SECONDS = 2.0
 CACHE_ENTRIES_MAX = 10_000
@@ -60,7 +60,7 @@ class Forwarder:
             found = await self._ask(query, self._servers_for(name))
             if found is not None:
                 self._remember(key, found)
-        reply = dns.message.make_response(query, recursion_available=True, our_payload=UDP_BYTES_MAX)
+        reply = reply_to(query)
         if found is None:
             reply.set_rcode(dns.rcode.SERVFAIL)
             return reply

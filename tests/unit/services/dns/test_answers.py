@@ -4,11 +4,15 @@ import dns.edns
 import dns.flags
 import dns.message
 import dns.rcode
+import dns.rdataclass
 import dns.rdatatype
 import msgspec
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from machinery.api.service_views import EndpointSlice, Service
+from services.dns import quick
 from services.dns.forward import Forwarder
 from services.dns.records import service_records
 from services.dns.server import Responder
@@ -156,8 +160,56 @@ async def test_an_answer_is_not_answered(responder):
     assert await responder.respond(response.to_wire(), tcp=False) is None
 
 
+def told(wire):
+    """What an answer says, whatever the order and the compression."""
+    response = dns.message.from_wire(wire)
+    sections = [sorted(f"{r.name} {r.ttl} {r.rdtype} {i}".lower() for r in s for i in r) for s in response.sections]
+    return response.id, response.rcode(), response.flags, response.edns, response.ednsflags, sections
+
+
+@pytest.mark.parametrize("options", [{}, {"use_edns": 0}, {"use_edns": 0, "payload": 4096, "want_dnssec": True}])
+@pytest.mark.parametrize("kind", ["A", "AAAA"])
+@pytest.mark.parametrize(
+    "name",
+    [f"web.d.{SVC}", f"WeB.d.{SVC}", f"db.d.{SVC}", f"db-0.db.d.{SVC}", f"nobody.d.{SVC}", f"d.{SVC}", SVC,
+     "cluster.local", "10-244-0-7.d.pod.cluster.local", "10-244-0-7.x.pod.cluster.local", "d.pod.cluster.local"],
+)  # fmt: skip
+async def test_the_quick_answer_is_the_long_one(responder, name, kind, options):
+    question = dns.message.make_query(name, kind, **options).to_wire()
+    wire, rcode = quick.answer(responder.zone, question, responder.namespaces)
+    assert rcode == dns.message.from_wire(wire).rcode()
+    assert told(wire) == told(await responder.respond(question, tcp=False))
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        dns.message.make_query(f"out.d.{SVC}", "A").to_wire(),
+        dns.message.make_query(f"_http._tcp.web.d.{SVC}", "SRV").to_wire(),
+        dns.message.make_query("example.org", "A").to_wire(),
+        dns.message.make_query(f"many.d.{SVC}", "A").to_wire(),
+        dns.message.make_query(f"web.d.{SVC}", "A", rdclass="CH").to_wire(),
+        dns.message.make_query(f"web.d.{SVC}", "A", use_edns=1).to_wire(),
+        dns.message.make_query(f"web.d.{SVC}", "A").to_wire() + b"x",
+    ],
+    ids=["alias", "SRV", "elsewhere", "too long", "other class", "other EDNS", "trailing"],
+)
+def test_what_is_not_common_takes_the_long_way(responder, question):
+    assert quick.answer(responder.zone, question, responder.namespaces) is None
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(wire=st.binary(max_size=80), cut=st.integers(0, 60), at=st.integers(0, 59), byte=st.integers(0, 255))
+def test_no_bytes_break_the_quick_way(responder, wire, cut, at, byte):
+    good = bytearray(dns.message.make_query(f"web.d.{SVC}", "A", use_edns=0).to_wire())
+    good[at % len(good)] = byte
+    for each in (wire, bytes(good), bytes(good[:cut])):
+        made = quick.answer(responder.zone, each, responder.namespaces)
+        assert made is None or dns.message.from_wire(made[0]).question[0].rdclass == dns.rdataclass.IN
+
+
 async def test_a_kept_answer_ends_with_the_change_of_its_records(responder):
-    question = dns.message.make_query(f"web.d.{SVC}", "A").to_wire()
+    question = dns.message.make_query(f"_http._tcp.web.d.{SVC}", "SRV").to_wire()
     first = await responder.respond(question, tcp=False)
     assert responder.at_once(b"\xab\xcd" + question[2:]) == b"\xab\xcd" + first[2:]
     responder.zone.replace("d/web", [])
