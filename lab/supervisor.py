@@ -39,6 +39,9 @@ def backoff_seconds(failures: int) -> float:
     return min(BACKOFF_SECONDS_MAX, BACKOFF_SECONDS_FIRST * 2 ** min(failures, 16))
 
 
+_NAMED = ("sh", "-c", 'printf %s "$0" > /proc/sys/kernel/hostname && exec "$@"')
+
+
 class Supervised:
     """One process and the task that keeps it running."""
 
@@ -94,7 +97,10 @@ class Supervised:
 
     def _spawn(self) -> None:
         spec = self.spec
-        argv = ["nsenter", f"--net={spec.network_namespace}", "--", *spec.argv] if spec.network_namespace else spec.argv
+        argv = spec.argv
+        if spec.network_namespace:
+            # Also with the node's name for a host name, which pods of the node's own network see.
+            argv = ["nsenter", f"--net={spec.network_namespace}", "--", "unshare", "--uts", *_NAMED, spec.node, *argv]
         with open(spec.log, "ab") as log:
             try:
                 # A session of its own: a Ctrl-C in the terminal where `cutaway up` ran must not reach it.
