@@ -482,7 +482,7 @@ class PodWorker:
             kill = asyncio.ensure_future(self._kill_all(lambda: pod_spec.grace_period_seconds(self.pod)))
             changed = asyncio.ensure_future(self._grace_changed.wait())
             try:
-                await asyncio.wait((kill, changed), return_when=asyncio.FIRST_COMPLETED)
+                await self._report_until_one_is_done(kill, changed)
                 if kill.done():
                     kill.result()
                     break
@@ -492,6 +492,18 @@ class PodWorker:
                         left.cancel()
                         await asyncio.wait((left,))
         await self._look()
+
+    async def _report_until_one_is_done(self, *ends: asyncio.Future[Any]) -> None:
+        """Services go on being told whether the pod is ready: a server that drains says so by its readiness probe."""
+        while not any(end.done() for end in ends):
+            self._wake.clear()
+            woken = asyncio.ensure_future(self._wake.wait())
+            try:
+                await asyncio.wait((*ends, woken), return_when=asyncio.FIRST_COMPLETED)
+                if woken.done():
+                    self._report()
+            finally:
+                woken.cancel()
 
     async def _drain(self) -> None:
         """Let a ready pod serve on until Services have stopped sending to it: its endpoints go with its deletion, but

@@ -139,6 +139,22 @@ async def test_a_container_that_ignores_term_is_killed_after_its_grace(cluster: 
     assert 1.8 < time.monotonic() - began < 4.5
 
 
+async def test_readiness_is_told_until_the_pod_has_ended(cluster: Cluster) -> None:
+    ns = cluster.namespace
+    script = "touch /tmp/ready; trap 'rm -f /tmp/ready' TERM; while true; do sleep 0.05; done"
+    probe = {"exec": {"command": ["test", "-e", "/tmp/ready"]}, "periodSeconds": 1, "failureThreshold": 1}
+    await cluster.pod("p", ns, {"containers": [busybox(script=script, readinessProbe=probe)]})
+    await cluster.until_ready("p", ns)
+    await cluster.client.delete(kinds.POD, "p", ns, grace_period_seconds=60)
+
+    def drains(pod: Any) -> bool:
+        return pod.metadata.deletionTimestamp is not None and not is_ready(pod) and first(pod).state.running is not None
+
+    await cluster.wait(kinds.POD, "p", ns, drains, 20)
+    await cluster.client.delete(kinds.POD, "p", ns, grace_period_seconds=0)
+    await cluster.gone("p", ns)
+
+
 async def test_a_pod_over_its_deadline_fails(cluster: Cluster) -> None:
     ns = cluster.namespace
     await cluster.pod("p", ns, {"activeDeadlineSeconds": 1, "containers": [busybox()]})
