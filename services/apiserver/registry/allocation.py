@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import orjson
@@ -21,6 +21,7 @@ from services.apiserver.watch_cache import WatchCache
 from storage.store import ABSENT, EXISTS, Delete, Key, Put
 
 ADDRESSES = "ipaddresses.networking.k8s.io"
+CIDRS = "servicecidrs.networking.k8s.io"
 PORTS = "nodeports.internal"
 _ADDRESS_HEAD = b'{"apiVersion":"networking.k8s.io/v1","kind":"IPAddress","metadata":{"resourceVersion":"'
 _PORT_HEAD = b'{"apiVersion":"internal/v1","kind":"NodePort","metadata":{"resourceVersion":"'
@@ -29,12 +30,28 @@ RANDOM_TRIES = 32
 """How many addresses are drawn before the whole range is searched."""
 
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
 class Refused(Exception):
     """The wanted address or port can't be had. `cause` says why, for its field."""
 
     def __init__(self, cause: Cause) -> None:
         super().__init__(cause.message)
         self.cause = cause
+
+
+def _candidates(network: Network) -> Iterator[str]:
+    """Addresses of a network in the order in which they are tried: some at random, then all."""
+    size = network.num_addresses
+    first, last = 1, size - 2
+    if last < first:
+        return
+    static = min(max(16, size // 16), 256) if size > 32 else 0
+    for _ in range(RANDOM_TRIES):
+        yield str(network[_random.randint(min(first + static, last), last)])
+    for offset in (*range(first + static, last + 1), *range(first, first + static)):
+        yield str(network[offset])
 
 
 class ServiceRange:
@@ -56,19 +73,30 @@ class ServiceRange:
         full.
         """
         taken = set(avoid)
-        size = self.network.num_addresses
-        first, last = 1, size - 2
-        static = min(max(16, size // 16), 256) if size > 32 else 0
-        for _ in range(RANDOM_TRIES):
-            address = str(self.network[_random.randint(min(first + static, last), last)])
-            if address not in taken and not self.address_taken(address):
-                return address
-        for offset in (*range(first + static, last + 1), *range(first, first + static)):
-            address = str(self.network[offset])
-            if address not in taken and not self.address_taken(address):
-                return address
-        message = f"Internal error: failed to allocate a serviceIP: range is full: {self.network}"
+        networks = self.networks()
+        for network in networks:
+            for address in _candidates(network):
+                if address not in taken and not self.address_taken(address):
+                    return address
+        full = ", ".join(map(str, networks))
+        message = f"Internal error: failed to allocate a serviceIP: range is full: {full}"
         raise Refused(Cause("InternalError", message, "spec.clusterIPs"))
+
+    def networks(self) -> list[Network]:
+        """The cluster's own range, then what ServiceCIDRs add (KEP-1880) that are ready and not being deleted."""
+        assert self.cache is not None
+        found: list[Network] = [self.network]
+        for entry in self.cache.of(CIDRS).listed(""):
+            body = orjson.loads(entry.value)
+            conditions = (body.get("status") or {}).get("conditions") or ()
+            unready = any(c["type"] == "Ready" and c["status"] == "False" for c in conditions)
+            if unready or body["metadata"].get("deletionTimestamp"):
+                continue
+            for cidr in body["spec"].get("cidrs") or ():
+                network = ipaddress.ip_network(cidr)
+                if network.version == self.network.version and network not in found:
+                    found.append(network)
+        return found
 
     def check_address(self, address: str) -> None:
         """Raises Refused if a Service may not have this address."""
@@ -78,12 +106,12 @@ class ServiceRange:
         except ValueError:
             message = f"Invalid value: {shown}: must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
             raise Refused(Cause("FieldValueInvalid", message, "spec.clusterIPs")) from None
-        inside = parsed in self.network and parsed not in (self.network[0], self.network[-1])
-        if not inside:
+        networks = self.networks()
+        if not any(parsed in network and parsed not in (network[0], network[-1]) for network in networks):
             message = (
                 f"Invalid value: {shown}: failed to allocate IP {address}: "
                 f"the provided IP ({address}) is not in the valid range. "
-                f"The range of valid IPs is {self.network}"
+                f"The range of valid IPs is {', '.join(map(str, networks))}"
             )
             raise Refused(Cause("FieldValueInvalid", message, "spec.clusterIPs"))
         if self.address_taken(address):

@@ -35,6 +35,32 @@ def test_an_address_outside_the_range_is_refused(server: ApiServerProcess, names
     assert "The range of valid IPs is 10.96.0.0/16" in refused.stderr
 
 
+def test_another_range_gives_addresses_while_it_is_ready(
+    server: ApiServerProcess, namespace: str, apply: Callable[[str], str]
+) -> None:
+    more = (
+        "{apiVersion: networking.k8s.io/v1, kind: ServiceCIDR, metadata: {name: more}, spec: {cidrs: [203.0.113.0/28]}}"
+    )
+    server.kubectl("apply", "-f", "-", stdin=more)
+    try:
+        apply(SERVICE % ("a", "clusterIP: 203.0.113.14,"))
+        refused = server.kubectl(
+            "apply", "-n", namespace, "-f", "-", stdin=SERVICE % ("b", "clusterIP: 203.0.113.15,"), check=False
+        )
+        # The last address of a range is nobody's.
+        assert "The range of valid IPs is 10.96.0.0/16, 203.0.113.0/28" in refused.stderr
+        unready = '{"status":{"conditions":[{"type":"Ready","status":"False","reason":"Terminating","message":"",'
+        unready += '"lastTransitionTime":"2026-01-01T00:00:00Z"}]}}'
+        server.kubectl("patch", "servicecidr", "more", "--subresource=status", "--type=merge", "-p", unready)
+        refused = server.kubectl(
+            "apply", "-n", namespace, "-f", "-", stdin=SERVICE % ("c", "clusterIP: 203.0.113.13,"), check=False
+        )
+        assert "The range of valid IPs is 10.96.0.0/16\n" in refused.stderr
+        server.kubectl("delete", "svc", "a", "-n", namespace)
+    finally:
+        server.kubectl("delete", "servicecidr", "more", "--wait=false")
+
+
 def test_a_node_port_comes_and_goes_with_the_type(
     server: ApiServerProcess, namespace: str, apply: Callable[[str], str]
 ) -> None:
