@@ -7,7 +7,7 @@ import datetime
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -251,16 +251,24 @@ def history(
 
 @app.command()
 def diff(
-    target: Annotated[str, typer.Argument(metavar="KIND/NAME", help="deployment/web, node/node1, any kind served.")],
-    older: Annotated[int, typer.Argument(metavar="REVISION", help="As `cutaway history` lists it.")],
-    newer: Annotated[int, typer.Argument(metavar="REVISION", help="0: as it is now.")],
+    what: Annotated[
+        list[str],
+        typer.Argument(metavar="[KIND/NAME] REVISION REVISION", help="One object or all; the second may be 0: now."),
+    ],
     home: Home,
-    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Where it is.")] = "default",
+    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Where the object is.")] = "default",
 ) -> None:
-    """Which fields of an object differ between two revisions. Exit code 1 if any does."""
+    """What differs between two revisions, in an object or in the whole cluster. Exit code 1 if anything does."""
     from lab import history as past
 
-    changes = asyncio.run(past.diff(clusters.require(home), target, namespace, older, newer))
+    *target, older, newer = what if len(what) > 1 else ["", *what]
+    if len(target) > 1 or not (older.isdigit() and newer.isdigit()):
+        raise LabError(f"{' '.join(what)!r} names no two revisions", "cutaway diff [KIND/NAME] 120 140")
+    cluster = clusters.require(home)
+    if target:
+        changes: Sequence[object] = asyncio.run(past.diff(cluster, target[0], namespace, int(older), int(newer)))
+    else:
+        changes = asyncio.run(past.diff_all(cluster, int(older), int(newer)))
     for change in changes:
         print(change)
     if changes:

@@ -11,11 +11,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import grpc
+
 from lab import admin
 from lab.cluster import Cluster
 from lab.errors import LabError
 from machinery.api import errors
 from machinery.client.channels import Channels
+from machinery.component import grpc_errors
 from machinery.component.tls import TlsFiles
 from protos.cutaway.v1 import apiserver_pb2, apiserver_pb2_grpc, object_pb2
 
@@ -207,6 +210,32 @@ class Past:
         decoded: dict[str, Any] = json.loads(answer.json)
         return decoded
 
+    async def every_resource(self) -> list[apiserver_pb2.ServedResource]:
+        """Whatever can be listed and has a past worth looking at."""
+        served = await self._channels.call("Discover", apiserver_pb2.DiscoverRequest(), ASK_SECONDS, safe=True)
+        found: dict[tuple[str, str], apiserver_pb2.ServedResource] = {}
+        for resource in served.resources:
+            ref = resource.resource
+            if "list" in resource.verbs and ref.resource not in ("events", "leases"):
+                found.setdefault((ref.group, ref.resource), resource)
+        return list(found.values())
+
+    async def state(self, resources: list[apiserver_pb2.ServedResource], revision: int) -> dict[str, bytes]:
+        """Every object's JSON as of a revision (0: now), by "resource.group namespace/name"."""
+        out: dict[str, bytes] = {}
+        for resource in resources:
+            ref = resource.resource
+            plural = f"{ref.resource}.{ref.group}" if ref.group else ref.resource
+            request = apiserver_pb2.ListRequest(resource=ref, at_revision=revision)
+            try:
+                async for chunk in self._channels.stub.List(request, timeout=COMPACT_SECONDS):
+                    for item in chunk.items:
+                        place = f"{item.namespace}/{item.name}" if item.namespace else item.name
+                        out[f"{plural} {place}"] = item.json
+            except grpc.RpcError as error:
+                raise grpc_errors.from_rpc_error(error) from error
+        return out
+
     async def compact(self, revision: int) -> apiserver_pb2.CompactResponse:
         """Forget history before a revision (0: the newest). Raises ApiError."""
         request = apiserver_pb2.CompactRequest(revision=revision)
@@ -276,6 +305,47 @@ async def compact(cluster: Cluster, before: int) -> tuple[int, int]:
     finally:
         await past.close()
     return answer.revision, answer.removed
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What became of one object between two revisions. `changes` is None if it came or went."""
+
+    what: str
+    sign: str
+    changes: tuple[Change, ...] | None
+
+    def __str__(self) -> str:
+        if self.changes is None:
+            return f"{self.sign} {self.what}"
+        return "\n".join([f"{self.sign} {self.what}", *(f"    {change}" for change in self.changes)])
+
+
+def compared(older: dict[str, bytes], newer: dict[str, bytes]) -> list[Difference]:
+    """Two states, each the objects' JSON by name, sorted by name."""
+    out = []
+    for what in sorted(older.keys() | newer.keys()):
+        old, new = older.get(what), newer.get(what)
+        if old is None or new is None:
+            out.append(Difference(what, "+" if old is None else "-", None))
+        elif old != new and (changes := difference(json.loads(old), json.loads(new))):
+            out.append(Difference(what, "~", changes))
+    return out
+
+
+async def diff_all(cluster: Cluster, older: int, newer: int) -> list[Difference]:
+    """What came, went and changed in the whole cluster between two revisions; without Events and Leases, whose past is
+    not kept. Raises LabError."""
+    past = Past(cluster)
+    try:
+        # One group serves each object under each of its versions; the first that is found is as good as any.
+        resources = await past.every_resource()
+        states = [await past.state(resources, revision) for revision in (older, newer)]
+    except errors.ApiError as error:
+        raise LabError(error.message, "`cutaway history` lists the revisions of an object") from error
+    finally:
+        await past.close()
+    return compared(*states)
 
 
 async def diff(cluster: Cluster, target: str, namespace: str, older: int, newer: int) -> tuple[Change, ...]:

@@ -109,6 +109,8 @@ class SealedStore:
     def __init__(self, store: Store, sealer: Sealer) -> None:
         self._store = store
         self._sealer = sealer
+        # Resources whose past has yet to be erased.
+        self._outdated: set[str] = set()
 
     def __getattr__(self, name: str) -> Any:
         # resources, revision, compact, close … do not see values.
@@ -149,7 +151,6 @@ class SealedStore:
         already."""
         count = 0
         for resource in SEALED_RESOURCES:
-            before = count
             page = await self._store.list(resource)
             for entry in page.entries:
                 if self._sealer.is_current(entry.value):
@@ -162,9 +163,11 @@ class SealedStore:
                 except PreconditionFailed:
                     continue
                 count += 1
-            if count > before:
+                self._outdated.add(resource)
+            if resource in self._outdated:
                 # The past is sealed with a key that is to go, or not at all.
                 await self._store.erase(resource)
+                self._outdated.discard(resource)
         return count
 
     def _sealed(self, mutation: Mutation) -> Mutation:

@@ -52,6 +52,7 @@ SHORT_LIVED_SECONDS = 300.0
 """How long the history of Leases and Events is kept: long enough to resume a watch, short enough that heartbeats do
 not grow the log.
 """
+SEAL_AGAIN_SECONDS = 10.0
 _SHORT_LIVED = ("leases.coordination.k8s.io", "events")
 
 
@@ -156,7 +157,7 @@ async def serve(ctx: Context[ApiServerConfig]) -> None:
         raise Fatal(f"storage_url: {err}") from err
     ctx.tasks.create_task(_follow(ctx, core.cache), name="follow the log")
     if isinstance(store, SealedStore):
-        ctx.tasks.create_task(store.seal_anew(), name="seal secrets with the first key")
+        ctx.tasks.create_task(_seal(ctx, store), name="seal secrets with the first key")
     ctx.tasks.create_task(core.definitions.run(core.writer, core.deleter), name="custom resource definitions")
     expiry = Expiry(core.cache, config.event_ttl_seconds)
     expiry.start()
@@ -179,8 +180,11 @@ async def _open(config: ApiServerConfig) -> Store:
     if not config.storage_url:
         raise Fatal("storage_url is needed, such as sqlite:////var/lib/cutaway/state.db")
     retention = RetentionPolicy(
-        Retention(seconds=config.history_seconds),
-        {name: Retention(seconds=SHORT_LIVED_SECONDS) for name in _SHORT_LIVED},
+        Retention(seconds=config.history_seconds, events=config.history_entries or None),
+        {
+            **{name: Retention(seconds=SHORT_LIVED_SECONDS) for name in _SHORT_LIVED},
+            **{name: Retention(seconds=seconds) for name, seconds in config.history_seconds_of.items()},
+        },
     )
     try:
         sealer = Sealer.from_file(config.encryption_key_file) if config.encryption_key_file else None
@@ -199,6 +203,20 @@ async def _follow(ctx: Context[ApiServerConfig], cache: WatchCache) -> None:
         # A graceful stop closes the store under its followers.
         if not ctx.stopping.is_set():
             raise
+
+
+async def _seal(ctx: Context[ApiServerConfig], store: SealedStore) -> None:
+    """Until all is sealed with the first key; a store that does not answer now may do so later."""
+    while not ctx.stopping.is_set():
+        try:
+            count = await store.seal_anew()
+        except StoreError as err:
+            ctx.log.warning("Secrets are not sealed with the first key yet", error=str(err))
+            await asyncio.sleep(SEAL_AGAIN_SECONDS)
+        else:
+            if count:
+                ctx.log.info("Secrets are sealed with the first key", count=count)
+            return
 
 
 async def _start_transports(ctx: Context[ApiServerConfig], core: Core) -> None:

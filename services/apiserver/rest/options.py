@@ -35,6 +35,20 @@ def number(query: Query, key: str) -> int:
     return value
 
 
+def version_to_get(query: Query) -> tuple[str, int]:
+    """Of a get: the resourceVersion that is new enough, and the revision at which the object is meant (0: now).
+
+    Upstream's get knows only the first; `resourceVersionMatch=Exact`, which its lists have, means the past here too.
+    """
+    version, match = first(query, "resourceVersion"), first(query, "resourceVersionMatch")
+    if match != "Exact":
+        return version, 0
+    revision = number(query, "resourceVersion")
+    if revision < 1:
+        raise errors.BadRequest('resourceVersionMatch: "Exact" needs a resourceVersion that is greater than 0')
+    return "", revision
+
+
 def list_options(query: Query) -> ListOptions:
     """Options of list and deletecollection."""
     if not query:

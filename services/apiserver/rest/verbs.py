@@ -108,8 +108,8 @@ class Verbs:
     async def get(self, call: Call, resource: Resource) -> web.StreamResponse:
         """GET one object."""
         form = negotiate.choose(call.accept, negotiate.OBJECT_TRANSFORMS)
-        version = options.first(call.query, "resourceVersion") if call.query else ""
-        body = await self.handlers.get(self.request(call, resource), version)
+        version, at_revision = options.version_to_get(call.query) if call.query else ("", 0)
+        body = await self.handlers.get(self.request(call, resource), version, at_revision)
         if form is negotiate.PLAIN:
             # Typed as what aiohttp expects; it asks no more of an answer than this one offers.
             return StoredJson(call.http, body) if fits(call.http) else responses.json_response(body)  # type: ignore[return-value]

@@ -136,3 +136,17 @@ async def test_pods_are_found_by_their_node(rest: Rest, namespace: str) -> None:
     ):
         _, found = await rest.get(path, fieldSelector=selector)
         assert [item["metadata"]["name"] for item in found["items"]] == names, selector
+
+
+async def test_an_object_as_of_a_revision(rest: Rest, namespace: str) -> None:
+    path = f"/api/v1/namespaces/{namespace}/configmaps"
+    _, made = await rest.post(path, config_map("past"))
+    await rest.patch(f"{path}/past", {"data": {"k": "later"}})
+    then = {"resourceVersion": made["metadata"]["resourceVersion"], "resourceVersionMatch": "Exact"}
+    code, found = await rest.get(f"{path}/past", **then)
+    assert (code, found) == (200, made)
+    code, found = await rest.get(path, **then)
+    assert [item["metadata"]["name"] for item in found["items"] if item["metadata"]["name"] == "past"] == ["past"]
+    code, found = await rest.get(f"{path}/past", resourceVersion="0", resourceVersionMatch="Exact")
+    assert code == 400
+    assert "greater than 0" in found["message"]

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from lab.errors import LabError
-from lab.history import Change, difference, rendered, split_target, versions
+from lab.history import Change, compared, difference, rendered, split_target, versions
 from protos.cutaway.v1.apiserver_pb2 import Version
 from protos.cutaway.v1.object_pb2 import Object
 
@@ -79,3 +79,12 @@ def test_where_what_was_before_is_not_retained_nothing_is_made_up():
 def test_a_target_without_kind_and_name_is_refused(target):
     with pytest.raises(LabError, match="names no object"):
         split_target(target)
+
+
+def test_two_states_are_compared_by_object():
+    def state(**objects):
+        return {name: json.dumps(value).encode() for name, value in objects.items()}
+
+    old = state(same=obj(1, k=1), gone=obj(2), changed=obj(3, k=1), touched=obj(4))
+    new = state(same=obj(1, k=1), come=obj(7), changed=obj(5, k=2), touched=obj(6))
+    assert [str(found) for found in compared(old, new)] == ["~ changed\n    ~ k: 1 -> 2", "+ come", "- gone"]
