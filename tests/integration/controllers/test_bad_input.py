@@ -49,6 +49,36 @@ async def test_a_selector_that_does_not_match_its_template_makes_no_pods_and_is_
         await lab.until(lambda: told() == "")
 
 
+async def test_a_job_whose_pods_would_never_be_its_own_fails_and_makes_none() -> None:
+    async with ControllerLab("job") as lab:
+        spec = {"selector": {"matchLabels": {"job": "wrong"}}, "template": pod_template({"job": "other"})}
+        await lab.create({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "wrong"}, "spec": spec})
+
+        def reasons() -> dict[str, str]:
+            status = lab.get(kinds.JOB, "wrong").get("status", {})
+            return {c["type"]: c["reason"] for c in status.get("conditions", ())}
+
+        await lab.until(lambda: reasons().get("Failed") == "SelectorMismatch")
+        assert lab.list(kinds.POD) == []
+
+
+async def test_two_autoscalers_of_the_same_pods_leave_them_alone_and_say_why() -> None:
+    async with ControllerLab("deployment", "replicaset", "horizontal-pod-autoscaler") as lab:
+        await lab.create(deployment("web", 2))
+        await lab.until(lambda: lab.get(kinds.DEPLOYMENT, "web").get("status", {}).get("readyReplicas") == 2)
+        for name in ("one", "two"):
+            target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}
+            hpa = {"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": name}}
+            await lab.create({**hpa, "spec": {"scaleTargetRef": target, "maxReplicas": 9, "minReplicas": 5}})
+
+        def message() -> str:
+            status = lab.get(kinds.HORIZONTAL_POD_AUTOSCALER, "two").get("status", {})
+            found = {c["reason"]: c["message"] for c in status.get("conditions", ())}
+            return found.get("AmbiguousSelector", "")
+
+        await lab.until(lambda: "controlled by multiple HPAs: default/one, default/two" in message())
+
+
 async def test_owners_in_a_loop_are_all_collected_when_one_of_them_goes() -> None:
     async with ControllerLab("garbage-collector", kubelet=False) as lab:
         uids = {}

@@ -7,7 +7,7 @@ from typing import Any
 
 from machinery.api import errors, kinds, objects
 from machinery.api.kinds import Kind
-from machinery.api.selectors import parse_label_selector
+from machinery.api.selectors import LabelSelector, parse_label_selector
 from services.controller_manager.actions import Plan
 from services.controller_manager.controllers.horizontal_pod_autoscaler import plan as planner
 from services.controller_manager.controllers.horizontal_pod_autoscaler.behavior import Memory
@@ -30,6 +30,8 @@ class HorizontalPodAutoscalerController(OfKind):
     def watch(self) -> None:
         """Autoscalers; pods and nodes are read."""
         self._memory: dict[str, Memory] = {}
+        # What the target of each autoscaler selects, as far as it was looked at.
+        self._selectors: dict[str, LabelSelector] = {}
         self._metrics = PodMetrics(self.env.client, self.env.config.tls)
         self.on(self.kind, self._on_autoscaler)
         for kind in (kinds.POD, kinds.NODE):
@@ -39,6 +41,7 @@ class HorizontalPodAutoscalerController(OfKind):
         if new is None:
             assert old is not None
             self._memory.pop(old.metadata.uid, None)
+            self._selectors.pop(old.metadata.key, None)
         elif old is None or old.spec != new.spec:
             self.add(new.metadata.key)
 
@@ -66,7 +69,11 @@ class HorizontalPodAutoscalerController(OfKind):
         if not selector:
             text = "the HPA target's scale is missing a selector"
             return planner.failed(hpa, "ScalingActive", "InvalidSelector", text, now)
-        pods: list[Pod] = self.lister(kinds.POD).list(hpa.metadata.namespace, parse_label_selector(selector))
+        parsed = self._selectors[hpa.metadata.key] = parse_label_selector(selector)
+        pods: list[Pod] = self.lister(kinds.POD).list(hpa.metadata.namespace, parsed)
+        if rivals := self._rivals(hpa, pods):
+            text = f"pods by selector {selector} are controlled by multiple HPAs: {', '.join(rivals)}"
+            return planner.failed(hpa, "ScalingActive", "AmbiguousSelector", text, now)
         sample = await self._metrics.read(hpa.metadata.namespace, pods, self.lister(kinds.NODE))
         memory = self._memory.setdefault(hpa.metadata.uid, Memory())
         memory.forget(now - _REMEMBER)
@@ -77,6 +84,16 @@ class HorizontalPodAutoscalerController(OfKind):
         if verdict.scale_to is not None:
             memory.changes.append((now, verdict.scale_to - current))
         return verdict
+
+    def _rivals(self, hpa: HorizontalPodAutoscaler, pods: list[Pod]) -> list[str]:
+        """All autoscalers that these pods are of, if they are of more than one: each would undo what another does."""
+        own, prefix = hpa.metadata.key, f"{hpa.metadata.namespace}/"
+        others = [
+            key
+            for key, selector in self._selectors.items()
+            if key != own and key.startswith(prefix) and any(selector.matches(pod.metadata.labels) for pod in pods)
+        ]
+        return sorted([own, *others]) if others else []
 
     def _target(self, hpa: HorizontalPodAutoscaler) -> tuple[Kind, str]:
         ref: dict[str, Any] = hpa.spec["scaleTargetRef"]

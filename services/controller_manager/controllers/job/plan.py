@@ -13,6 +13,7 @@ from typing import Any
 
 from machinery.api import kinds
 from services.controller_manager import pods as podlib
+from services.controller_manager import templates
 from services.controller_manager.actions import (
     NORMAL,
     WARNING,
@@ -118,6 +119,8 @@ def _known_end(job: Job) -> _End | None:
 def _end(job: Job, counts: Account, pods: Sequence[Pod], active: Sequence[Pod], now: datetime) -> _End | None:
     spec = job.spec
     indexed = spec.completionMode == "Indexed"
+    if not spec.selector.empty and (wrong := templates.mismatch(spec.selector, spec.template)):
+        return _End("FailureTarget", "SelectorMismatch", wrong)
     if counts.fail_job:
         return _End("FailureTarget", "PodFailurePolicy", counts.fail_job)
     if counts.total_failed > spec.backoffLimit or _restarted_too_often(job, pods):
