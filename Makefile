@@ -46,5 +46,5 @@ lab: ## Build and start the cluster of containers, and wait until it is healthy
 lab-down: ## Stop the cluster of containers; its volumes stay
 	@$(COMPOSE) down
 
-lab-test: lab ## The example on it: deploy, kill a master, ask the Service
-	@deploy/compose/test.sh $(COMPOSE)
+lab-test: lab ## The story of the cluster of containers: update, roll back, drain, kill a master, cut a node off, heal
+	@LAB_COMPOSE="$(COMPOSE)" .venv/bin/python -m pytest -q tests/compose
