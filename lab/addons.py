@@ -29,13 +29,13 @@ def documents(cluster: Cluster, folder: Path = ADDONS) -> list[dict[str, Any]]:
     return found
 
 
-async def apply(client: ApiClient, cluster: Cluster, say: Callable[[str], None]) -> None:
-    """Make the objects be as the files say, as soon as the apiserver answers.
+async def apply(client: ApiClient, cluster: Cluster, say: Callable[[str], None], folder: Path = ADDONS) -> None:
+    """Make the objects be as the folder's files say, as soon as the apiserver answers.
 
     What can't be applied is told, and keeps nothing else from it.
     """
     await _wait_answer(client)
-    for document in documents(cluster):
+    for document in documents(cluster, folder):
         kind = kinds.find(document["apiVersion"], document["kind"])
         assert kind is not None, document["kind"]
         try:

@@ -16,6 +16,8 @@ import typer
 
 from lab import cluster as clusters
 from lab.errors import LabError
+from lab.join import cli as join_cli
+from lab.pki import Identity
 from machinery.component import logs as component_logs
 
 app = typer.Typer(
@@ -29,6 +31,7 @@ node_app = typer.Typer(help="Add, remove, stop, start, cut off and heal nodes.",
 image_app = typer.Typer(help="Images on the nodes.", no_args_is_help=True)
 app.add_typer(node_app, name="node")
 app.add_typer(image_app, name="image")
+join_cli.add_to(app)
 
 Home = Annotated[
     Path, typer.Option(envvar="CUTAWAY_HOME", help="The cluster's folder.", default_factory=clusters.default_home)
@@ -44,6 +47,18 @@ def main() -> None:
     except LabError as error:
         print(f"cutaway: {error}", file=sys.stderr)
         sys.exit(1)
+
+
+def _here(home: Path) -> tuple[clusters.Cluster, Identity]:
+    """The cluster in a folder, or the host that joined one elsewhere, and who we are to its processes."""
+    from lab import admin
+    from lab.join import host as hosts
+
+    joined = hosts.load(home)
+    if joined is not None:
+        return joined, hosts.HeldPki(joined.pki).file("kubelet")
+    cluster = clusters.require(home)
+    return cluster, admin.identity(cluster)
 
 
 def _progress() -> Callable[[str], None]:
@@ -114,10 +129,10 @@ def status(
     output: Annotated[str, typer.Option("--output", "-o", help="table or json")] = "table",
 ) -> None:
     """Every component with its node, process, address and health. Exit code 1 if one is ill."""
-    from lab import admin, health
+    from lab import health
 
-    cluster = clusters.require(home)
-    reports = asyncio.run(health.report(cluster, admin.identity(cluster)))
+    cluster, identity = _here(home)
+    reports = asyncio.run(health.report(cluster, identity))
     if output == "json":
         print(json.dumps([asdict(report) for report in reports], indent=2))
     elif output == "table":
@@ -151,7 +166,7 @@ def logs(
     """The log of a component."""
     from lab import logs as log_files
 
-    log_files.show(clusters.require(home), component, follow=follow, lines=lines)
+    log_files.show(_here(home)[0], component, follow=follow, lines=lines)
 
 
 @app.command()
@@ -175,12 +190,12 @@ def restart(name: Annotated[str, typer.Argument(help="A name of `cutaway status`
 def _command(home: Path, verb: str, name: str) -> None:
     from lab import supervisor_client
 
-    cluster = clusters.require(home)
+    cluster, identity = _here(home)
     supervisor_client.call(home, verb, name)
     if verb != "stop":
         from lab import up as upping
 
-        asyncio.run(upping.wait_healthy(cluster, _progress(), [name]))
+        asyncio.run(upping.wait_healthy(cluster, _progress(), [name], identity))
     print(f"cutaway: {name}: {verb} done")
 
 
@@ -499,7 +514,7 @@ def image_load(
     """Load an archive into the nodes."""
     from lab import images
 
-    for name in images.load(clusters.require(home), archive, node or ()):
+    for name in images.load(_here(home)[0], archive, node or ()):
         print(f"cutaway: loaded {name}")
 
 
@@ -528,7 +543,7 @@ def image_list(home: Home) -> None:
     """The images on each node."""
     from lab import images
 
-    cluster = clusters.require(home)
+    cluster, _ = _here(home)
     for node in cluster.nodes:
         for name in images.names(cluster, node):
             print(f"{node.name}  {name}")

@@ -40,6 +40,8 @@ class Cluster:
     storage_url: str = ""
     # How many apiservers, schedulers and controller-managers.
     masters: int = 1
+    # Where other hosts reach the masters, once `cutaway token create` has been given; empty: nodes are only here.
+    advertise: str = ""
     # Component name -> command that runs instead of ours.
     swaps: dict[str, list[str]] = field(default_factory=dict)
 

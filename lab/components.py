@@ -116,14 +116,15 @@ def _ours(
 def _apiserver(cluster: Cluster, pki: Pki, index: int) -> Component:
     rest, grpc = cluster.rest_port(index), cluster.grpc_port(index)
     names = [cluster.addresses.kubernetes_ip, "kubernetes", "kubernetes.default", "kubernetes.default.svc"]
-    serving = pki.server("apiserver", "kube-apiserver", _hosts(cluster, *names, "kubernetes.default.svc.cluster.local"))
+    names += ["kubernetes.default.svc.cluster.local", *([cluster.advertise] if cluster.advertise else [])]
+    serving = pki.server("apiserver", "kube-apiserver", _hosts(cluster, *names))
     to_kubelets = pki.client("apiserver-kubelet-client", "kube-apiserver-kubelet-client", ["system:masters"])
     to_apis = pki.client("front-proxy-client", "front-proxy-client", authority="front-proxy-ca")
     everywhere = "127.0.0.1" if cluster.hollow else "0.0.0.0"
     config = {
         "grpc_address": f"{everywhere}:{grpc}",
         "rest_address": f"{everywhere}:{rest}",
-        "advertise_address": cluster.host_ip,
+        "advertise_address": cluster.advertise or cluster.host_ip,
         # The balancer's, where there is one: pods need not know which apiserver answers.
         "advertise_port": cluster.port(6443),
         "storage_url": storage_url(cluster),

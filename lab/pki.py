@@ -81,11 +81,15 @@ class Pki:
 
     def server(self, name: str, common_name: str, hosts: Iterable[str], groups: Sequence[str] = ()) -> Identity:
         """A server certificate valid for `hosts` (DNS names and IP addresses), renewed when a host is added."""
-        wanted = sorted(set(hosts))
+        wanted = set(hosts)
         path = self.directory / f"{name}-server.crt"
-        if path.exists() and not set(wanted) <= _hosts_of(x509.load_pem_x509_certificate(path.read_bytes())):
-            path.unlink()
-        return self._leaf(f"{name}-server", common_name, groups, ExtendedKeyUsageOID.SERVER_AUTH, wanted, "ca")
+        if path.exists():
+            present = _hosts_of(x509.load_pem_x509_certificate(path.read_bytes()))
+            if not wanted <= present:
+                # What it was valid for it stays valid for: others may know the server by that.
+                wanted |= present
+                path.unlink()
+        return self._leaf(f"{name}-server", common_name, groups, ExtendedKeyUsageOID.SERVER_AUTH, sorted(wanted), "ca")
 
     def _leaf(
         self,

@@ -34,7 +34,7 @@ from lab.cluster import PROJECT_ROOT, Cluster
 from lab.components import Component
 from lab.errors import LabError
 from lab.nodes import Node
-from lab.pki import Pki
+from lab.pki import Identity, Pki
 
 HEALTHY_SECONDS = 60.0
 EXIT_FATAL = 2
@@ -250,13 +250,16 @@ def write(cluster: Cluster, parts: list[Component]) -> bool:
     return changed
 
 
-async def wait_healthy(cluster: Cluster, say: Say, names: Collection[str] | None = None) -> None:
-    """Wait until these processes (all, if none are named) are healthy, telling of each when it is.
+async def wait_healthy(
+    cluster: Cluster, say: Say, names: Collection[str] | None = None, identity: Identity | None = None
+) -> None:
+    """Wait until these processes (all, if none are named) are healthy, telling of each when it is; asked as the
+    administrator, or as `identity`.
 
     Raises LabError naming what is not after HEALTHY_SECONDS, or exits again and again.
     """
     began = time.monotonic()
-    context = health.client_context(admin.identity(cluster))
+    context = health.client_context(identity or admin.identity(cluster))
     every = process_spec.read_specs(cluster.components)
     specs = [spec for name, spec in every.items() if names is None or name in names]
 
@@ -288,13 +291,14 @@ async def wait_healthy(cluster: Cluster, say: Say, names: Collection[str] | None
 
 def _why_it_ended(spec: process_spec.ProcessSpec, state: process_spec.ProcessState) -> str:
     """In one line. A component that can't work with what it was told says so itself, as its last word."""
-    line = _last_line(Path(spec.log))
+    line = last_line(Path(spec.log))
     if state.last_exit == EXIT_FATAL:
         return line if line.startswith(spec.component) else f"{spec.name}: {line}"
     return f"{spec.name} exits with code {state.last_exit}: {line}"
 
 
-def _last_line(log: Path) -> str:
+def last_line(log: Path) -> str:
+    """The last line of a log, for an error message."""
     lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
     return lines[-1][:300] if lines else "its log is empty"
 

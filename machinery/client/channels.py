@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,9 @@ import grpc
 import grpc.aio
 
 from machinery.api import errors
-from machinery.component import grpc_errors, tls, tracing
+from machinery.component import grpc_errors, logs, tls, tracing
+
+log = logs.get("channels")
 
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 
@@ -37,6 +40,10 @@ CHANNEL_OPTIONS: tuple[tuple[str, Any], ...] = (
     # Each client has connections of its own: gRPC would share them among all channels of a process with equal options.
     ("grpc.use_local_subchannel_pool", 1),
 )
+
+# How often the certificate's files are looked at: one `stat` each.
+_RENEWAL_LOOK_SECONDS = 10.0
+_RETIRED_MAX = 2
 
 _RETRY_SECONDS_FIRST = 0.05
 _RETRY_SECONDS_MAX = 1.0
@@ -65,17 +72,46 @@ class Channels:
         if not addresses:
             raise ValueError("no apiserver address is configured")
         self.addresses = tuple(addresses)
-        self._channels = [new_channel(address, files, user_agent) for address in addresses]
+        self._make = lambda: [new_channel(address, files, user_agent) for address in addresses]
+        self._new_stub = stub
+        self._channels = self._make()
         self._stubs = [stub(channel) for channel in self._channels]
         self._at = 0
         self._closed = False
+        self._files = files
+        self._stamp = tls.stamp(files) if files is not None else ()
+        self._look_again = time.monotonic() + _RENEWAL_LOOK_SECONDS
+        # Watches go on over the channels of before; the eldest go once their watches have long ended.
+        self._retired: deque[list[grpc.aio.Channel]] = deque(maxlen=_RETIRED_MAX)
 
     @property
     def stub(self) -> Any:
         """The stub in use. Raises ServiceUnavailable once the client is closed."""
         if self._closed:
             raise errors.ServiceUnavailable("the client is closed")
+        if time.monotonic() >= self._look_again:
+            self._follow_renewal()
         return self._stubs[self._at]
+
+    def _follow_renewal(self) -> None:
+        """Connect anew if our certificate was renewed: a connection proves the old one until it ends."""
+        self._look_again = time.monotonic() + _RENEWAL_LOOK_SECONDS
+        if self._files is None:
+            return
+        try:
+            stamp = tls.stamp(self._files)
+            if stamp == self._stamp:
+                return
+            fresh = self._make()
+        except tls.TlsError as err:
+            # Half written, it may be; what is connected goes on.
+            log.warning("renewed certificate can't be used yet", error=str(err))
+            return
+        self._stamp = stamp
+        self._retired.append(self._channels)
+        self._channels = fresh
+        self._stubs = [self._new_stub(channel) for channel in fresh]
+        log.info("certificate renewed, connecting anew", file=self._files.cert_file)
 
     def fail_over(self, failed: Any) -> None:
         """Use the next apiserver, unless somebody already moved on from the one that failed."""
@@ -85,7 +121,7 @@ class Channels:
     async def close(self) -> None:
         """Close every channel; calls in flight end with Cancelled."""
         self._closed = True
-        for channel in self._channels:
+        for channel in (*self._channels, *(old for each in self._retired for old in each)):
             await channel.close()
 
     async def call(self, method: str, request: Any, timeout: float, *, safe: bool) -> Any:

@@ -117,28 +117,29 @@ def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:
         ca, cert, key = _read_all(files)
         return grpc.ssl_server_certificate_configuration([(key, cert)], root_certificates=ca)
 
-    seen = _stamp(files)
+    seen = stamp(files)
 
     def fetch() -> Any:
         # gRPC asks on its own thread at every handshake; None means: as before. A renewal that is half written must
         # not end the service: the old certificate stays in use and the next handshake tries again.
         nonlocal seen
         try:
-            stamp = _stamp(files)
-            if stamp == seen:
+            now = stamp(files)
+            if now == seen:
                 return None
             check(files)
             fresh = configuration()
         except TlsError as err:
             logging.getLogger(__name__).warning("serving certificate can't be reloaded: %s", err)
             return None
-        seen = stamp
+        seen = now
         return fresh
 
     return grpc.dynamic_ssl_server_credentials(configuration(), fetch, require_client_authentication=True)
 
 
-def _stamp(files: TlsFiles) -> tuple[tuple[int, int], ...]:
+def stamp(files: TlsFiles) -> tuple[tuple[int, int], ...]:
+    """Differs once any of the files was replaced. Raises TlsError."""
     out = []
     for path in (files.ca_file, files.cert_file, files.key_file):
         try:
@@ -185,16 +186,16 @@ class ServerContext:
         self.ssl.minimum_version = ssl.TLSVersion.TLSv1_2
         self.ssl.verify_mode = ssl.CERT_REQUIRED if require_client else ssl.CERT_OPTIONAL
         _load(self.ssl, files)
-        self._seen = _stamp(files)
+        self._seen = stamp(files)
 
     def reload_if_changed(self) -> bool:
         """Load the files again if they changed; new connections use them. Raises TlsError and keeps what it has."""
-        stamp = _stamp(self.files)
-        if stamp == self._seen:
+        now = stamp(self.files)
+        if now == self._seen:
             return False
         check(self.files)
         _load(self.ssl, self.files)
-        self._seen = stamp
+        self._seen = now
         return True
 
 

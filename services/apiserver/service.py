@@ -21,6 +21,7 @@ from services.apiserver.admission.plugins import build_chain
 from services.apiserver.admission.webhook_client import WebhookClient
 from services.apiserver.auth import rbac
 from services.apiserver.auth.authenticate import Authenticator, TokenSource
+from services.apiserver.auth.bootstrap_tokens import BootstrapTokens
 from services.apiserver.auth.tokens import TokenIssuer
 from services.apiserver.bootstrap import Bootstrap
 from services.apiserver.config import ApiServerConfig
@@ -68,7 +69,7 @@ class Core:
         self.lookup = Lookup(self.cache)
         self.webhooks = WebhookClient(self.lookup)
         self.tokens = self._token_issuer()
-        self.authenticator = Authenticator(self.tokens, others=_oidc(config))
+        self.authenticator = Authenticator(self.tokens, others=[BootstrapTokens(self.lookup.get), *_oidc(config)])
         self.authorizer = rbac.Authorizer()
         parts = Parts(self.authenticator, self.authorizer, self.tokens)
         reader = Reader(self.cache)

@@ -20,7 +20,7 @@ _RIGHTS: dict[str, str] = {
     "certificate-controller": """
         delete,get,list,watch | certificates.k8s.io | certificatesigningrequests
         update,patch | certificates.k8s.io | certificatesigningrequests/approval,certificatesigningrequests/status
-        approve | certificates.k8s.io | signers | kubernetes.io/kube-apiserver-client-kubelet
+        approve | certificates.k8s.io | signers | kubernetes.io/kube-apiserver-client-kubelet,kubernetes.io/kubelet-serving,kubernetes.io/kube-apiserver-client
         sign | certificates.k8s.io | signers | kubernetes.io/kube-apiserver-client,kubernetes.io/kube-apiserver-client-kubelet,kubernetes.io/kubelet-serving,kubernetes.io/legacy-unknown
         create | authorization.k8s.io | subjectaccessreviews
         """,

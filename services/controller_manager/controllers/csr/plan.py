@@ -28,6 +28,8 @@ from services.controller_manager.controllers.csr.request import (
 from services.controller_manager.views.cluster import CertificateSigningRequest
 from services.controller_manager.views.pod import NodeAddress
 
+# Who runs on every node besides the kubelet and may read what a node must know.
+NODE_COMPONENTS = ("system:kube-proxy", "system:kube-dns")
 SIGNED_HERE = (CLIENT, KUBELET_CLIENT, KUBELET_SERVING, LEGACY)
 _BACKDATE = timedelta(minutes=5)
 # How long a request is kept once it is in a state.
@@ -55,17 +57,29 @@ def permission(obj: CertificateSigningRequest) -> tuple[str, str] | None:
 
     The right that the requester needs for this to be approved without a person; None if never.
     """
-    if state(obj) != "Pending" or obj.spec.signerName != KUBELET_CLIENT:
+    if state(obj) != "Pending" or obj.spec.signerName not in (KUBELET_CLIENT, CLIENT):
         return None
     try:
         asked = read(obj)
         check(obj, asked)
     except Refused:
         return None
+    if obj.spec.signerName == CLIENT:
+        return _component_permission(obj, asked)
     if is_own(obj, asked):
         text = "Auto approving self kubelet client certificate after SubjectAccessReview."
         return "selfnodeclient", text
     return "nodeclient", "Auto approving kubelet client certificate after SubjectAccessReview."
+
+
+def _component_permission(obj: CertificateSigningRequest, asked: Asked) -> tuple[str, str] | None:
+    """For what runs on a node beside its kubelet. Upstream has no such rule: there these run as pods."""
+    named_otherwise = asked.organizations or asked.dns_names or asked.ip_addresses or asked.other_names
+    if asked.common_name not in NODE_COMPONENTS or named_otherwise:
+        return None
+    if obj.spec.username == asked.common_name:
+        return "selfnodecomponentclient", "Auto approving own client certificate after SubjectAccessReview."
+    return "nodecomponentclient", "Auto approving a node component's certificate after SubjectAccessReview."
 
 
 def serves_itself(obj: CertificateSigningRequest, addresses: Sequence[NodeAddress]) -> bool:

@@ -159,6 +159,24 @@ _CLIENT = ["digital signature", "key encipherment", "client auth"]
 _SERVER = ["digital signature", "key encipherment", "server auth"]
 
 
+@pytest.mark.parametrize(
+    ("cn", "groups", "user", "dns", "right"),
+    [
+        ("system:kube-proxy", [], "system:bootstrap:abcdef", "", "nodecomponentclient"),
+        ("system:kube-dns", [], "system:kube-dns", "", "selfnodecomponentclient"),
+        ("system:kube-proxy", [], "system:kube-dns", "", "nodecomponentclient"),
+        ("system:kube-proxy", ["system:nodes"], "system:kube-proxy", "", None),
+        ("system:kube-proxy", [], "system:kube-proxy", "kubernetes.default", None),
+        ("system:ingress", [], "system:bootstrap:abcdef", "", None),
+        ("kubernetes-admin", [], "kubernetes-admin", "", None),
+    ],
+)
+def test_what_runs_beside_a_kubelet_gets_its_certificate_by_right(cn, groups, user, dns, right) -> None:
+    view = signing_request(World(), cn, groups, request.CLIENT, _CLIENT, user=user, dns=dns)
+    needed = csr.permission(view)
+    assert (needed and needed[0]) == right
+
+
 def test_a_kubelets_own_request_is_approved_by_right_and_signed_for_exactly_that() -> None:
     world = World()
     authority = Authority()
