@@ -72,9 +72,9 @@ class Channels:
         if not addresses:
             raise ValueError("no apiserver address is configured")
         self.addresses = tuple(addresses)
-        self._make = lambda: [new_channel(address, files, user_agent) for address in addresses]
+        self._user_agent = user_agent
         self._new_stub = stub
-        self._channels = self._make()
+        self._channels = self._connect(files)
         self._stubs = [stub(channel) for channel in self._channels]
         self._at = 0
         self._closed = False
@@ -93,6 +93,9 @@ class Channels:
             self._follow_renewal()
         return self._stubs[self._at]
 
+    def _connect(self, files: tls.TlsFiles | None) -> list[grpc.aio.Channel]:
+        return [new_channel(address, files, self._user_agent) for address in self.addresses]
+
     def _follow_renewal(self) -> None:
         """Connect anew if our certificate was renewed: a connection proves the old one until it ends."""
         self._look_again = time.monotonic() + _RENEWAL_LOOK_SECONDS
@@ -102,7 +105,7 @@ class Channels:
             stamp = tls.stamp(self._files)
             if stamp == self._stamp:
                 return
-            fresh = self._make()
+            fresh = self._connect(self._files)
         except tls.TlsError as err:
             # Half written, it may be; what is connected goes on.
             log.warning("renewed certificate can't be used yet", error=str(err))
