@@ -32,7 +32,7 @@ class Unreachable(LabError):
 class Rest:
     """One apiserver, and who we are to it: a bearer token, a client certificate, or nobody."""
 
-    def __init__(self, server: str, context: ssl.SSLContext, token: str = "") -> None:
+    def __init__(self, server: str, context: ssl.SSLContext, token: str | None = None) -> None:
         self.server = server
         self._context = context
         self._headers = {"Accept": "application/json", "User-Agent": "cutaway-join"}

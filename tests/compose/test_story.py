@@ -10,6 +10,9 @@ import yaml
 from tests.support.compose_lab import NODE_IPS, NODES
 from tests.support.lab_cluster import ROOT, eventually
 
+# Containers of containers, on whatever machine: what takes long here is the machine, not what is tested.
+pytestmark = pytest.mark.timeout(900)
+
 URL = f"http://{NODE_IPS['node1']}:30007/"
 INGRESS_URL, HOST = f"http://{NODE_IPS['node2']}/", "web.example"
 NAME = "nginx-deployment"
@@ -74,15 +77,9 @@ def web(lab):
 def test_three_nodes_answer_through_the_service_and_the_ingress(web):
     assert web.ready_nodes() == set(NODES)
     with web.traffic(URL) as seen:
-        eventually(lambda: True)
-    assert seen["bad"] == []
-
-    def by_ingress():
-        with web.traffic(INGRESS_URL, HOST) as answers:
-            pass
-        return answers["good"] and not answers["bad"]
-
-    eventually(by_ingress, seconds=30)
+        pass
+    _none_failed(seen, 5)
+    eventually(lambda: _clean(web, INGRESS_URL, HOST), seconds=60, what="the Ingress answers")
 
 
 def test_it_scales_updates_and_rolls_back_without_a_failed_request(web):
@@ -156,11 +153,10 @@ def _every_node_serves(lab):
         eventually(lambda node=node: _clean(lab, f"http://{NODE_IPS[node]}:30007/"), seconds=60, what=f"{node} serves")
 
 
-def _clean(lab, url):
-    with lab.traffic(url) as seen:
-        for _ in range(3):
-            lab.kubectl("get", "nodes")
-    return seen["good"] > 5 and not seen["bad"]
+def _clean(lab, url, host=""):
+    with lab.traffic(url, host) as seen:
+        pass
+    return seen["good"] >= 5 and not seen["bad"]
 
 
 @pytest.mark.parametrize(

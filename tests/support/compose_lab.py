@@ -15,13 +15,13 @@ NODES = ("node1", "node2", "node3")
 NODE_IPS = {name: f"10.198.0.{11 + index}" for index, name in enumerate(NODES)}
 PROJECT = "cutaway"
 
-# Runs in a node: asks until its input ends, then tells what happened. New connections, so that each is balanced anew.
+# Runs in a node: asks five times at least, and until its input ends, then tells what happened. New connections, so that each is balanced anew.
 _TRAFFIC = """
 import json, select, sys, time, urllib.request
 url, host = sys.argv[1:3]
 good, bad = 0, []
 print("begun", flush=True)
-while not select.select([sys.stdin], [], [], 0.02)[0]:
+while good + len(bad) < 5 or not select.select([sys.stdin], [], [], 0.02)[0]:
     began = time.monotonic()
     try:
         request = urllib.request.Request(url, headers={"Host": host} if host else {})
