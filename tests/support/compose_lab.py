@@ -15,7 +15,8 @@ NODES = ("node1", "node2", "node3")
 NODE_IPS = {name: f"10.198.0.{11 + index}" for index, name in enumerate(NODES)}
 PROJECT = "cutaway"
 
-# Runs in a node: asks five times at least, and until its input ends, then tells what happened. New connections, so that each is balanced anew.
+# Runs in a node: asks five times at least and until its input ends, then tells what happened. Each request has a
+# connection of its own, so that each is balanced anew.
 _TRAFFIC = """
 import json, select, sys, time, urllib.request
 url, host = sys.argv[1:3]
