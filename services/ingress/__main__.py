@@ -35,6 +35,7 @@ class IngressConfig(ComponentConfig):
 
     node_name: Annotated[str, msgspec.Meta(description="Enter this node's address into Ingresses; empty: no")] = ""
     address: Annotated[str, msgspec.Meta(description="Where to serve; a node's own address")] = "127.0.0.1"
+    published_address: Annotated[str, msgspec.Meta(description="Told to Ingresses instead, where NAT is between")] = ""
     http_port: Annotated[int, msgspec.Meta(description="Port for HTTP", ge=1, le=65535)] = 80
     https_port: Annotated[int, msgspec.Meta(description="Port for HTTPS", ge=1, le=65535)] = 443
     run_dir: Annotated[str, msgspec.Meta(description="Folder for the proxy's files and sockets")] = (
@@ -101,7 +102,6 @@ async def serve(ctx: process.Context[IngressConfig]) -> None:
     )  # fmt: skip
     proxy_settings = _proxy_settings(settings, run)
     proxy = Haproxy(proxy_settings, program)
-    ctx.on_stop(proxy.stop)
     sync = Sync(world, proxy, proxy_settings, _default_certificate(run))
     writer = _writer(ctx, client, watches, sync)
     watches.secrets.add_handler(cache.changed)
@@ -114,11 +114,19 @@ async def serve(ctx: process.Context[IngressConfig]) -> None:
     for informer in watches.all:
         await informer.synced.wait()
     # Only now: a proxy that knew half of the cluster would answer 404 for the other half.
-    ctx.tasks.create_task(sync.run(), name="sync")
+    following = ctx.tasks.create_task(sync.run(), name="sync")
+
+    async def stop_proxy() -> None:
+        # First whoever would start it again.
+        following.cancel()
+        await ctx.finished(following)
+        await proxy.stop()
+
+    ctx.on_stop(stop_proxy)
     if settings.node_name:
         ctx.on_stop(writer.withdraw)
         ctx.tasks.create_task(writer.run(), name="writer")
-        await writer.publish(settings.address, settings.http_port, settings.https_port)
+        await writer.publish(settings.published_address or settings.address, settings.http_port, settings.https_port)
     await ctx.stopping.wait()
 
 
