@@ -162,6 +162,7 @@ class PodSpec(_Slim):
     preemptionPolicy: str | None = None
     schedulerName: str | None = None
     schedulingGates: list[Named] | None = None
+    resourceClaims: list[Named] | None = None
     volumes: list[Volume] | None = None
     hostNetwork: bool | None = None
 

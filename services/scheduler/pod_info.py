@@ -73,7 +73,8 @@ class PodInfo:
             self._signature = _encode(
                 (metadata.namespace, metadata.labels, owner, self.priority, spec.nodeName, spec.nodeSelector,
                  spec.affinity, spec.tolerations, spec.topologySpreadConstraints, self.requests, self.cpu_scored,
-                 self.memory_scored, self.host_ports, [container.image for container in spec.containers], self.claims)
+                 self.memory_scored, self.host_ports, [container.image for container in spec.containers], self.claims,
+                 bool(spec.resourceClaims))
             )  # fmt: skip
         return self._signature
 

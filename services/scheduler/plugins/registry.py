@@ -8,6 +8,7 @@ from __future__ import annotations
 from services.scheduler.framework import Plugin
 from services.scheduler.plugins.balanced_allocation import NodeResourcesBalancedAllocation
 from services.scheduler.plugins.default_preemption import DefaultPreemption
+from services.scheduler.plugins.dynamic_resources import DynamicResources
 from services.scheduler.plugins.image_locality import ImageLocality
 from services.scheduler.plugins.inter_pod_affinity import InterPodAffinity
 from services.scheduler.plugins.node_affinity import NodeAffinity
@@ -37,6 +38,7 @@ DEFAULT: tuple[tuple[type[Plugin], int], ...] = (
     (VolumeZone, 0),
     (PodTopologySpread, 2),
     (InterPodAffinity, 2),
+    (DynamicResources, 0),
     (NodeResourcesBalancedAllocation, 1),
     (ImageLocality, 1),
     (DefaultPreemption, 0),
