@@ -102,6 +102,9 @@ def patched(obj: Obj, operations: Any) -> Obj:
         raise MutationFailed("type mismatch: JSONPatchType.Expression must evaluate to an array")
     try:
         changed = json_patch.apply(copy.deepcopy(obj), operations)
+    except json_patch.TestFailed:
+        # A patch that tests for another state is not applied, and that is no error.
+        return obj
     except errors.ApiError as err:
         raise MutationFailed(f"JSON Patch: {err.message}") from err
     if not isinstance(changed, dict):

@@ -11,6 +11,13 @@ OPERATIONS_MAX = 10_000
 COPIED_BYTES_MAX = 3 * 1024 * 1024
 """What `copy` operations may add together: a short patch could otherwise double a document thirty times."""
 
+
+class TestFailed(Invalid):
+    """A `test` operation found another value."""
+
+    __test__ = False  # it is none of pytest's
+
+
 _NO_TARGET = "jsonpatch {op} operation does not apply: doc is missing {what}: {path}: missing value"
 
 
@@ -60,9 +67,9 @@ def apply(doc: Any, operations: Any) -> Any:
     return result
 
 
-def _invalid(message: str) -> ApiError:
+def _invalid(message: str, sort: type[Invalid] = Invalid) -> ApiError:
     cause = Cause("UnexpectedServerResponse", message)
-    return Invalid(f"the server rejected our request due to an error in our request: {message}", causes=[cause])
+    return sort(f"the server rejected our request due to an error in our request: {message}", causes=[cause])
 
 
 def _value(operation: dict[str, Any]) -> Any:
@@ -165,7 +172,7 @@ def _test(doc: Any, path: list[str], operation: dict[str, Any]) -> None:
             return
         raise
     if not equal(actual, expected):
-        raise _invalid(f"testing value {_pointer(path)} failed: test failed")
+        raise _invalid(f"testing value {_pointer(path)} failed: test failed", TestFailed)
 
 
 def equal(left: Any, right: Any) -> bool:

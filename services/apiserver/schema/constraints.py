@@ -334,6 +334,10 @@ CONSTRAINTS: dict[str, dict[str, Constraint]] = {
         "scope": one_of("*", "Cluster", "Namespaced"),
     },
     "admissionregistration.v1.ValidatingAdmissionPolicySpec": {"failurePolicy": one_of("Fail", "Ignore")},
+    "admissionregistration.v1.MutatingAdmissionPolicySpec": {
+        "failurePolicy": one_of("Fail", "Ignore"),
+        "reinvocationPolicy": one_of("Never", "IfNeeded"),
+    },
     "admissionregistration.v1.ValidatingAdmissionPolicyBindingSpec": {
         "validationActions": each_of("Audit", "Deny", "Warn")
     },

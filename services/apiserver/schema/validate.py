@@ -10,6 +10,7 @@ from machinery.api.errors import Cause
 from services.apiserver.schema.definitions import KindLike
 from services.apiserver.schema.rules import (
     access,
+    admission,
     config,
     custom_resources,
     flow,
@@ -68,10 +69,11 @@ _CREATE: dict[tuple[str, str], Create] = {
     ("certificates.k8s.io", "CertificateSigningRequest"): access.signing_request,
     ("autoscaling", "HorizontalPodAutoscaler"): access.autoscaler,
     ("apiextensions.k8s.io", "CustomResourceDefinition"): custom_resources.create,
-    (_ADMISSION, "MutatingWebhookConfiguration"): access.webhooks,
-    (_ADMISSION, "ValidatingWebhookConfiguration"): access.webhooks,
-    (_ADMISSION, "ValidatingAdmissionPolicy"): access.admission_policy,
-    (_ADMISSION, "ValidatingAdmissionPolicyBinding"): access.admission_policy_binding,
+    (_ADMISSION, "MutatingWebhookConfiguration"): admission.webhooks,
+    (_ADMISSION, "ValidatingWebhookConfiguration"): admission.webhooks,
+    (_ADMISSION, "ValidatingAdmissionPolicy"): admission.admission_policy,
+    (_ADMISSION, "MutatingAdmissionPolicy"): admission.mutating_admission_policy,
+    (_ADMISSION, "ValidatingAdmissionPolicyBinding"): admission.admission_policy_binding,
 }
 
 # Rules of a change. A kind named here judges the whole change; `_FROZEN` kinds are judged as new objects too.
