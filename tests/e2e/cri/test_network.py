@@ -1,5 +1,6 @@
 """Pod networks: host ports, the network written from the pod CIDR, what happens without one."""
 
+import json
 import socket
 
 import grpc
@@ -72,6 +73,30 @@ def test_an_edited_network_does_not_strand_what_the_old_one_made(node) -> None:
     finally:
         conf.write_text(good)
     assert not (leases / address).exists()
+
+
+def test_another_plugin_makes_the_network_by_configuration_alone(node) -> None:
+    conf = next(node.containerd.cni_conf.iterdir())
+    good = conf.read_text()
+    ipam = {
+        "type": "host-local",
+        "ranges": [[{"subnet": "10.213.77.0/24"}]],
+        "routes": [{"dst": "0.0.0.0/0"}],
+        "dataDir": str(node.directory / "other-ipam"),
+    }
+    # Routed links instead of a bridge, and a smaller MTU.
+    routed = {"type": "ptp", "mtu": 1400, "ipam": ipam}
+    conf.write_text(json.dumps({"cniVersion": "1.0.0", "name": "routed", "plugins": [routed]}))
+    try:
+        first, second = node.client.run_pod(), node.client.run_pod()
+        first.run("sh", "-c", "while true; do echo hi | nc -l -p 80; done").wait_listening(80)
+        address = first.status().network.ip
+        assert address.startswith("10.213.77.")
+        assert second.shell(f"nc -w 5 {address} 80 < /dev/null") == "hi\n"
+        assert second.shell("cat /sys/class/net/eth0/mtu") == "1400\n"
+        node.client.remove_everything()
+    finally:
+        conf.write_text(good)
 
 
 def test_mount_propagation_and_recursive_read_only(node) -> None:
