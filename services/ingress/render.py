@@ -147,6 +147,8 @@ _LOG = (
     'json(utf8s)]","uri":"%[capture.req.uri,json(utf8s)]","protocol":"%HV","tls":"%sslv","status":%ST,"bytes":%B,'
     '"backend":"%b","server":"%si:%sp","wait_ms":%Tw,"connect_ms":%Tc,"response_ms":%Tr,"total_ms":%Ta,"end":"%tsc"}'
 )
+# An element "..", plain or percent-encoded.
+_DOT_DOT = r"(/|%2f)(\.|%2e)(\.|%2e)(/|%2f|$)"
 _MISSING = "!{ var(txn.route) -m found }"
 
 
@@ -223,6 +225,8 @@ def _frontend(scheme: str, settings: Settings, binds: list[str], has_regexes: bo
         *(log if settings.access_log else []),
         # "Host: a.test/admin" must not become a host and a path.
         "http-request deny deny_status 400 if { req.hdr(host) -m sub / * }",
+        # Nor may "/public/../admin" be forwarded as a path below /public: many servers would take it for /admin.
+        f"http-request deny deny_status 400 if {{ path -m sub .. %2e %2E }} {{ path -m reg -i {quoted(_DOT_DOT)} }}",
         # What a client says about itself is not believed.
         "http-request set-header X-Forwarded-For %[src]",
         "http-request set-header X-Real-IP %[src]",

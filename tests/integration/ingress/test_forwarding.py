@@ -71,6 +71,26 @@ async def test_hosts_are_compared_without_case_and_port_and_can_not_hold_a_path(
         assert await ask(client, live, "b.test", "/admin") == 404
 
 
+async def test_a_path_can_not_climb_out_of_its_prefix(live):
+    """Written as it is: a client library would have resolved it."""
+
+    async def status(target):
+        reader, writer = await asyncio.open_connection("127.0.0.1", live.http)
+        writer.write(f"GET {target} HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n".encode())
+        line = await asyncio.wait_for(reader.readline(), 5)
+        writer.close()
+        return int(line.split()[1])
+
+    async with backend() as port:
+        live.service("web", port)
+        live.add(paths=[path("/public")])
+        await live.settled()
+        for hostile in ("/../admin", "/%2e%2E/admin", "/..%2fadmin", "%2f..%2Fadmin", "/.%2e", "/x/..", "/..?q"):
+            assert await status(f"/public{hostile}") == 400, hostile
+        for fine in ("/..a", "/a..", "/a..b/c", "/.well-known", "/...", "/x?next=/../y", "/%2e"):
+            assert await status(f"/public{fine}") == 200, fine
+
+
 async def test_a_rewrite_with_groups_and_without(live, client):
     async with backend() as port:
         live.service("web", port)
