@@ -70,6 +70,7 @@ def test_json_patches_are_applied_to_a_copy() -> None:
     before = deployment()
     assert patched(before, [{"op": "replace", "path": "/spec/replicas", "value": 5}])["spec"]["replicas"] == 5
     assert before == deployment()
-    for wrong in ({}, [{"op": "test", "path": "/spec/replicas", "value": 9}], [{"op": "remove", "path": ""}]):
+    assert patched(before, [{"op": "test", "path": "/spec/replicas", "value": 9}]) is before
+    for wrong in ({}, [{"op": "remove", "path": "/spec/none"}], [{"op": "remove", "path": ""}]):
         with pytest.raises(MutationFailed):
             patched(before, wrong)
