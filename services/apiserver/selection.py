@@ -24,9 +24,24 @@ def extractor(paths: tuple[str, ...]) -> Callable[[dict[str, Any]], tuple[str, .
     steps = [(tuple(_ELSEWHERE.get(path, path).lstrip(".").split(".")), _ABSENT.get(path, "")) for path in paths]
     if not steps:
         return lambda _obj: ()
+    if "source" in paths:
+        return _event_extractor(steps, paths.index("source"))
 
     def extract(obj: dict[str, Any]) -> tuple[str, ...]:
         return tuple([_value(obj, keys, absent) for keys, absent in steps])
+
+    return extract
+
+
+def _event_extractor(
+    steps: list[tuple[tuple[str, ...], str]], source: int
+) -> Callable[[dict[str, Any]], tuple[str, ...]]:
+    """Events: one without a source comes from its reporting component."""
+
+    def extract(obj: dict[str, Any]) -> tuple[str, ...]:
+        values = [_value(obj, keys, absent) for keys, absent in steps]
+        values[source] = values[source] or obj.get("reportingComponent") or ""
+        return tuple(values)
 
     return extract
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
 
 from services.apiserver.rest.bodies import BODY_BYTES_MAX
@@ -45,6 +46,13 @@ class Connection(RequestHandler):
         for callback in callbacks:
             callback()
         super().connection_lost(exc)
+
+    def log_exception(self, *args: Any, **kwargs: Any) -> None:
+        """Log an error, unless it is that the client speaks no HTTP: that is its own affair and is answered with 400,
+        and a log that anybody can fill with tracebacks helps nobody.
+        """
+        if not isinstance(kwargs.get("exc_info"), HttpProcessingError):
+            super().log_exception(*args, **kwargs)
 
     def end_streams(self) -> None:
         """End what streams on this connection, as if the client had gone."""
