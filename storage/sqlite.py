@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import functools
 import os
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
@@ -24,7 +25,7 @@ from sqlalchemy.pool import NullPool, QueuePool
 from storage.checkpoint import LOG_BYTES_MAX, Checkpointer
 from storage.database import Counter, LogTail
 from storage.errors import Corrupt, ReadOnly, StorageFull, StoreError, Unavailable, WrongDatabase
-from storage.judge import Group, Head
+from storage.judge import Group, Head, LogRow
 from storage.schema import APPLICATION_ID
 from storage.store import Key
 from storage.watch import Hub, ReadLog
@@ -38,6 +39,8 @@ _PAGE_BYTES = 8192
 # SQLite's own checkpoint, within a commit, is only the backstop for ours: see checkpoint.py.
 _LOG_PAGES_MAX = 8 * LOG_BYTES_MAX // _PAGE_BYTES
 _CACHE_KIBIBYTES = 16 * 1024
+
+_Row = TypeVar("_Row")
 
 
 class SqliteDatabase:
@@ -112,9 +115,10 @@ class SqliteDatabase:
 class SqliteSession:
     """The writing connection.
 
-    The statements of the hot path go to the driver's cursor, on the connection that SQLAlchemy set up and owns: each
-    runs once for every mutation, where building and binding a Core statement would cost several times what SQLite needs
-    to execute it.
+    The statements of the hot path go to the driver's cursor, on the connection that SQLAlchemy set up and owns: to
+    build and bind a Core statement would cost several times what SQLite needs to execute it. Each takes many rows,
+    because the driver lets go of the interpreter's lock for every step and this thread has to wait for the busy loop to
+    get it back: with a statement for each row, most of a group's time would be waiting.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -131,23 +135,22 @@ class SqliteSession:
 
     def heads(self, keys: Iterable[Key]) -> dict[Key, Head]:
         found: dict[Key, Head] = {}
-        execute = self._cursor.execute
-        for key in keys:
-            if (row := execute(_SELECT_HEAD, key).fetchone()) is not None:
-                found[key] = Head(row[0], row[1], row[2], bool(row[3]), row[4])
+        for part in _parts(list(keys)):
+            values = [value for key in part for value in key]
+            for row in self._cursor.execute(_for_rows(_SELECT_HEADS, 3, len(part)), values).fetchall():
+                found[Key(row[0], row[1], row[2])] = Head(row[3], row[4], row[5], bool(row[6]), row[7])
         return found
 
     def save(self, group: Group, time: float) -> None:
         self._size = sum(len(row.value) for row in group.log) + _PAGE_BYTES * (len(group.changed) + 4)
-        self._cursor.executemany(_INSERT_LOG, group.log)
-        self._cursor.executemany(
-            _UPSERT_HEAD,
-            [
-                (*key, head.revision, head.create_revision, head.epoch, head.deleted)
-                for key, head in group.changed.items()
-            ],
-        )
-        self._cursor.execute("UPDATE counter SET revision = ?, time = ?", (group.revision, time))
+        execute = self._cursor.execute
+        for rows in _parts(group.log):
+            execute(_for_rows(_INSERT_LOG, len(LogRow._fields), len(rows)), [value for row in rows for value in row])
+        for heads in _parts(list(group.changed.items())):
+            execute(
+                _for_rows(_UPSERT_HEAD, 7, len(heads)), [value for key, head in heads for value in (*key, *head[:4])]
+            )
+        execute("UPDATE counter SET revision = ?, time = ?", (group.revision, time))
 
     def commit(self) -> None:
         self._cursor.execute("COMMIT")
@@ -174,20 +177,41 @@ class SqliteSession:
         self._connection.close()
 
 
-_SELECT_HEAD = """
-SELECT o.revision, o.create_revision, o.epoch, o.deleted, l.value FROM object o JOIN event_log l ON l.revision =
-o.revision WHERE o.resource = ? AND o.namespace = ? AND o.name = ?"""
+_SELECT_HEADS = """
+WITH wanted (resource, namespace, name) AS (VALUES {rows})
+SELECT o.resource, o.namespace, o.name, o.revision, o.create_revision, o.epoch, o.deleted, l.value FROM wanted w
+CROSS JOIN object o ON o.resource = w.resource AND o.namespace = w.namespace AND o.name = w.name
+CROSS JOIN event_log l ON l.revision = o.revision"""
 
 _INSERT_LOG = """
 INSERT INTO event_log
 (revision, type, resource, namespace, name, create_revision, previous_revision, epoch, time, origin, value, author)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+VALUES {rows}"""
 
 _UPSERT_HEAD = """
-INSERT INTO object (resource, namespace, name, revision, create_revision, epoch, deleted) VALUES (?, ?, ?, ?, ?, ?, ?)
+INSERT INTO object (resource, namespace, name, revision, create_revision, epoch, deleted) VALUES {rows}
 ON CONFLICT (resource, namespace, name) DO UPDATE
 SET revision = excluded.revision, create_revision = excluded.create_revision, epoch = excluded.epoch, deleted =
 excluded.deleted"""
+
+_ROWS_MAX = 64
+"""Rows of one statement. The parts are of a few sizes only, so that the driver keeps all statements prepared."""
+
+
+def _parts(rows: list[_Row]) -> Iterator[list[_Row]]:
+    """Rows in pieces of _ROWS_MAX, then of powers of two."""
+    start, size = 0, _ROWS_MAX
+    while start < len(rows):
+        while size > len(rows) - start:
+            size //= 2
+        yield rows[start : start + size]
+        start += size
+
+
+@functools.lru_cache(maxsize=64)
+def _for_rows(statement: str, columns: int, count: int) -> str:
+    row = f"({', '.join('?' * columns)})"
+    return statement.format(rows=", ".join([row] * count))
 
 
 def _check_pages(connection: sqlite3.Connection, path: Path) -> None:

@@ -12,9 +12,8 @@ the next one gathers. Order of what happens is order of the queue; a future is r
 from __future__ import annotations
 
 import asyncio
-import queue
 import threading
-import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -47,6 +46,49 @@ class _Chore:
         self.future = future
 
 
+class _Inbox:
+    """What the loop hands to the thread, in order.
+
+    Waking a thread costs a system call, and gives it the interpreter's lock that the loop has to win back. So the loop
+    wakes it only for what it waits for: the first item when it is idle, the last of the crowd when it gathers. A waking
+    may come late, for what the thread has taken already; it then finds nothing and waits again.
+    """
+
+    def __init__(self) -> None:
+        self._items: deque[_Pending | _Chore | None] = deque()
+        # How many items the thread waits for; 0 while it does not wait.
+        self._wanted = 0
+        self._wake = threading.Lock()
+        self._wake.acquire()
+
+    def put(self, item: _Pending | _Chore | None) -> None:
+        """From the loop only. What is no commit wakes at once."""
+        self._items.append(item)
+        wanted = self._wanted
+        if wanted and (len(self._items) >= wanted or not isinstance(item, tuple)):
+            self._wanted = 0
+            if self._wake.locked():
+                self._wake.release()
+
+    def wait(self, count: int, seconds: float = -1) -> None:
+        """In the thread only: until there are `count` items, one came that is no commit, or the time is over."""
+        self._wanted = count
+        # Looked at after saying so: whatever comes from now on wakes.
+        if len(self._items) < count:
+            self._wake.acquire(timeout=seconds)
+        self._wanted = 0
+
+    def pop(self) -> _Pending | _Chore | None:
+        """The next item. Raises IndexError if there is none."""
+        return self._items.popleft()
+
+    def pop_commit(self) -> _Pending | None:
+        """The next item, if there is one and it is a commit."""
+        if self._items and isinstance(self._items[0], tuple):
+            return self._items.popleft()  # type: ignore[return-value]
+        return None
+
+
 class Writer:
     """The thread and its queue. `on_commit` is called in the loop with each group's events, before their commits
     return.
@@ -65,7 +107,7 @@ class Writer:
         self._clock = clock
         self._on_commit = on_commit
         self._loop = asyncio.get_running_loop()
-        self._queue: queue.SimpleQueue[_Pending | _Chore | None] = queue.SimpleQueue()
+        self._inbox = _Inbox()
         self._room = asyncio.Semaphore(PENDING_MAX)
         self._closed = False
         self._session = database.open_session()
@@ -79,7 +121,7 @@ class Writer:
             self._room.release()
             raise Unavailable("the store is closed")
         future: asyncio.Future[list[Event]] = self._loop.create_future()
-        self._queue.put((mutations, future))
+        self._inbox.put((mutations, future))
         return await future
 
     async def chore(self, run: Callable[[Connection], T]) -> T:
@@ -87,14 +129,14 @@ class Writer:
         if self._closed:
             raise Unavailable("the store is closed")
         future: asyncio.Future[T] = self._loop.create_future()
-        self._queue.put(_Chore(run, future))  # type: ignore[arg-type]
+        self._inbox.put(_Chore(run, future))  # type: ignore[arg-type]
         return await future
 
     async def close(self) -> None:
         """Write what is queued, then stop. Idempotent."""
         if not self._closed:
             self._closed = True
-            self._queue.put(None)
+            self._inbox.put(None)
         await asyncio.to_thread(self._thread.join)
 
     # --- the thread ---------------------------------------------------------------------------------------------------
@@ -102,40 +144,31 @@ class Writer:
     def _run(self) -> None:
         crowd = 1
         while True:
-            item = self._queue.get()
-            if item is None:
-                break
-            if isinstance(item, _Chore):
-                self._do(item)
+            self._inbox.wait(1)
+            first = self._inbox.pop_commit()
+            if first is not None:
+                pending = self._gather(first, crowd)
+                crowd = len(pending)
+                self._write(pending)
                 continue
-            pending, other = self._gather(item, crowd)
-            crowd = len(pending)
-            self._write(pending)
-            if isinstance(other, _Chore):
-                self._do(other)
-            elif other is _STOP:
+            try:
+                other = self._inbox.pop()
+            except IndexError:
+                continue  # It was woken for what it had taken already.
+            if not isinstance(other, _Chore):
                 break
+            self._do(other)
         self._session.close()
 
-    def _gather(self, first: _Pending, crowd: int) -> tuple[list[_Pending], object]:
-        """A group beginning with `first`, and what ended it early: a chore, _STOP or None."""
+    def _gather(self, first: _Pending, crowd: int) -> list[_Pending]:
+        """A group beginning with `first`: what is there, after a moment for the last group's writers to be back."""
+        if crowd > 1:
+            self._inbox.wait(crowd - 1, GATHER_SECONDS)
         pending, count = [first], len(first[0])
-        deadline = time.monotonic() + GATHER_SECONDS
-        while count < GROUP_MUTATIONS_MAX:
-            try:
-                if len(pending) >= crowd:
-                    item = self._queue.get_nowait()
-                else:
-                    item = self._queue.get(timeout=max(0.0, deadline - time.monotonic()))
-            except queue.Empty:
-                break
-            if item is None:
-                return pending, _STOP
-            if isinstance(item, _Chore):
-                return pending, item
+        while count < GROUP_MUTATIONS_MAX and (item := self._inbox.pop_commit()) is not None:
             pending.append(item)
             count += len(item[0])
-        return pending, None
+        return pending
 
     def _write(self, pending: list[_Pending]) -> None:
         verdicts: list[Verdict]
@@ -190,9 +223,6 @@ class Writer:
                 future.set_exception(verdict)
             else:
                 future.set_result(verdict)
-
-
-_STOP = object()
 
 
 def _succeed(future: asyncio.Future[object], result: object) -> None:

@@ -32,9 +32,19 @@ def now_text() -> str:
     return str(_second[1])
 
 
+_random: list[str] = []
+_RANDOM_PIECES = 256
+
+
 def new_uid() -> str:
-    """A random UUID (RFC 9562, version 4); the standard library's objects would double the price."""
-    text = os.urandom(16).hex()
+    """A random UUID (RFC 9562, version 4); the standard library's objects would double the price.
+
+    The kernel is asked for many at once: each call lets go of the interpreter's lock, and has to win it back.
+    """
+    if not _random:
+        text = os.urandom(16 * _RANDOM_PIECES).hex()
+        _random.extend(text[start : start + 32] for start in range(0, len(text), 32))
+    text = _random.pop()
     return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{'89ab'[int(text[16], 16) & 3]}{text[17:20]}-{text[20:]}"
 
 
