@@ -63,6 +63,8 @@ class Handlers:
     def authorize(self, req: Request, field_selector: str = "") -> None:
         """Raise Forbidden unless the user may do this. Every verb below calls it; transports do for what they serve
         themselves."""
+        if req.authorized and not field_selector:
+            return
         resource = req.resource
         # As upstream: a Role inside a namespace can grant what is done to the namespace itself.
         namespace = req.name if resource.storage == "namespaces" else req.namespace
@@ -84,6 +86,7 @@ class Handlers:
         # What is passed on to a back end may be by a method that is no verb of the API (OPTIONS).
         if req.verb not in verbs and not (req.subresource == "proxy" and not req.verb):
             raise errors.MethodNotAllowed("the server does not allow this method on the requested resource")
+        req.authorized = not field_selector
 
     async def get(self, req: Request, resource_version: str = "", at_revision: int = 0) -> bytes:
         """The object's JSON; subresource "status" answers the object, "scale" its Scale.

@@ -42,6 +42,8 @@ class Request:
     audit_id: str = ""
     # For a person to read in an error or an audit line: "GET /api/v1/pods", "/cutaway.v1.ApiServer/List".
     path: str = ""
+    # Whether `Handlers.authorize` has let this very request pass. A copy (`dataclasses.replace`) is judged anew.
+    authorized: bool = field(default=False, init=False)
 
 
 @dataclass(slots=True)

@@ -22,35 +22,33 @@ end.
 """
 
 ANCIENT = "ancient-changes"
-_UNTRACKED: tuple[tuple[str, ...], ...] = (
-    ("f:apiVersion",),
-    ("f:kind",),
-    *(
-        ("f:metadata", f"f:{name}")
-        for name in (
-            "name", "namespace", "creationTimestamp", "selfLink", "uid", "clusterName", "generation", "managedFields",
-            "resourceVersion",
-        )
-    ),
+_UNTRACKED = frozenset(("f:apiVersion", "f:kind"))
+_UNTRACKED_METADATA = frozenset(
+    (
+        "f:name", "f:namespace", "f:creationTimestamp", "f:selfLink", "f:uid", "f:clusterName", "f:generation",
+        "f:managedFields", "f:resourceVersion",
+        # Nobody owns metadata as such, only fields in it.
+        field_set.SELF,
+    )
 )  # fmt: skip
 
 
 def tracked(fields: FieldSet) -> FieldSet:
     """A set without the fields that the server itself keeps."""
-    fields = field_set.remove_paths(fields, _UNTRACKED)
     metadata = fields.get("f:metadata")
     if metadata is None:
-        return fields
-    # Nobody owns metadata as such, only fields in it.
-    rest = {key: value for key, value in metadata.items() if key != field_set.SELF}
-    if len(rest) == len(metadata) and rest:
-        return fields
-    fields = dict(fields)
-    if rest:
-        fields["f:metadata"] = rest
-    else:
-        del fields["f:metadata"]
-    return fields
+        if _UNTRACKED.isdisjoint(fields):
+            return fields
+        return {key: below for key, below in fields.items() if key not in _UNTRACKED}
+    rest = {key: below for key, below in metadata.items() if key not in _UNTRACKED_METADATA}
+    out: FieldSet = {}
+    for key, below in fields.items():
+        if key == "f:metadata":
+            if rest:
+                out[key] = rest
+        elif key not in _UNTRACKED:
+            out[key] = below
+    return out
 
 
 def entry_key(entry: Entry) -> tuple[str, str, str, str]:
@@ -118,6 +116,8 @@ def record_update(
     mine: Entry = {"manager": manager, "operation": "Update", "apiVersion": api_version}
     if subresource:
         mine["subresource"] = subresource
+    if not entries:
+        return [encode(mine, changed, now)] if changed else entries
     out = release(entries, entry_key(mine), changed, removed)
     return own(out, mine, changed, removed, now)
 

@@ -198,7 +198,11 @@ def _compare_fields(node: Node, before: Obj, after: Obj, changed: FieldSet, remo
         if was is value:
             continue
         if was is _MISSING:
-            if not builtin or name not in _ALWAYS_THERE or not isinstance(value, dict | list):
+            kind = type(value)
+            if kind is not dict and kind is not list:
+                changed["f:" + name] = {}
+                continue
+            if not builtin or name not in _ALWAYS_THERE:
                 changed["f:" + name] = _whole(_child(node, name), value)
                 continue
             was = [] if isinstance(value, list) else {}
@@ -211,28 +215,36 @@ def _compare_fields(node: Node, before: Obj, after: Obj, changed: FieldSet, remo
 
 
 def _whole(node: Node, value: Any) -> FieldSet:
-    """The set at and under a value that wholly came or went: everything in it, and the places themselves."""
-    if isinstance(value, dict):
-        kind = node.type
-        if not value or not node.granular or (kind == "open" and node.definition):
+    """The set at and under a value that wholly came or went: everything in it, and the places themselves.
+
+    Every created object goes through here field by field: types are compared, not tested, as decoded JSON allows.
+    """
+    kind = type(value)
+    if kind is dict:
+        sort = node.type
+        if not value or not node.granular or (sort == "open" and node.definition):
             return {}
         out: FieldSet = {SELF: {}}
-        if kind == "object":
+        if sort == "object":
             fields = node.fields
             for name, below in value.items():
-                out["f:" + name] = _whole(fields.get(name, ANY), below) if isinstance(below, dict | list) else {}
+                kind = type(below)
+                branch = kind is dict or kind is list
+                out["f:" + name] = _whole(fields.get(name, ANY), below) if branch and below else {}
         else:
-            child = node.item if kind == "map" else ANY
+            child = node.item if sort == "map" else ANY
             for name, below in value.items():
-                out["f:" + name] = _whole(child, below) if isinstance(below, dict | list) else {}
+                kind = type(below)
+                out["f:" + name] = _whole(child, below) if kind is dict or kind is list else {}
         return out
-    if isinstance(value, list) and value and node.list_type in ("map", "set"):
+    if kind is list and value and (node.list_type == "map" or node.list_type == "set"):
         items = _keyed(node, value)
         if items is None:
             return {}
+        item_node = node.item
         out = {SELF: {}}
         for element, item in items.items():
-            out[element] = _whole(node.item, item) if isinstance(item, dict | list) else {}
+            out[element] = _whole(item_node, item)
         return out
     return {}
 

@@ -1,4 +1,4 @@
-"""The answer that most requests get: 200, stored bytes as JSON, written in one piece.
+"""The answer that most requests get: 200 or 201, stored bytes as JSON, written in one piece.
 
 It stands in for aiohttp's `Response` (whoever finishes a request uses `prepare`, `write_eof`, `keep_alive`, `status`
 and `prepared`), and leaves out what that does for answers in general: a third of the time of a small GET goes into
@@ -14,6 +14,7 @@ from aiohttp import web
 from aiohttp.helpers import rfc822_formatted_time
 
 _JOIN_BYTES_MAX = 64 * 1024
+_STATUS_LINES = {200: b"HTTP/1.1 200 OK", 201: b"HTTP/1.1 201 Created"}
 _date: tuple[int, bytes] = (0, b"")
 
 
@@ -31,7 +32,7 @@ class StoredJson:
 
     __slots__ = ("_http", "audit_id", "body", "flow_head", "keep_alive", "prepared", "status")
 
-    def __init__(self, http: web.BaseRequest, body: bytes) -> None:
+    def __init__(self, http: web.BaseRequest, body: bytes, status: int = 200) -> None:
         self._http = http
         self.body = body
         self.audit_id = ""
@@ -39,7 +40,7 @@ class StoredJson:
         self.flow_head = b""
         self.keep_alive = http.keep_alive
         self.prepared = False
-        self.status = 200
+        self.status = status
 
     async def prepare(self, _request: Any) -> None:
         """Nothing is sent before the body."""
@@ -52,9 +53,10 @@ class StoredJson:
             raise ConnectionResetError("the client is gone")
         body = self.body
         head = (
-            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nCache-Control: no-cache, private\r\n"
+            b"%b\r\nContent-Type: application/json\r\nCache-Control: no-cache, private\r\n"
             b"Audit-Id: %b\r\nDate: %b\r\nContent-Length: %d\r\n%b%b\r\n"
             % (
+                _STATUS_LINES[self.status],
                 self.audit_id.encode(),
                 _now(),
                 len(body),
@@ -71,4 +73,4 @@ class StoredJson:
 
 def fits(http: web.BaseRequest) -> bool:
     """Whether this short way can serve the request."""
-    return http.method == "GET" and http.version >= (1, 1)
+    return http.method != "HEAD" and http.version >= (1, 1)

@@ -167,10 +167,7 @@ class Verbs:
         document, duplicates = bodies.decode_object(await call.read(), call.content_type)
         write = options.write_options(call.query, call.user_agent, duplicates)
         result = await self.handlers.create(request, document, write)
-        body = self._transformed(call, resource, form, result.json)
-        return responses.json_response(
-            responses.represented(body, form.media_type), 201, content_type=form.content_type, warnings=result.warnings
-        )
+        return self._written(call, resource, form, result.json, True, result.warnings)
 
     async def update(self, call: Call, resource: Resource) -> web.StreamResponse:
         """PUT."""
@@ -239,13 +236,13 @@ class Verbs:
         body: bytes,
         created: bool,
         warnings: Sequence[str],
-    ) -> web.Response:
+    ) -> web.StreamResponse:
+        status = 201 if created else 200
+        if form is negotiate.PLAIN and not warnings and fits(call.http):
+            return StoredJson(call.http, body, status)  # type: ignore[return-value]
         body = self._transformed(call, resource, form, body)
         return responses.json_response(
-            responses.represented(body, form.media_type),
-            201 if created else 200,
-            content_type=form.content_type,
-            warnings=warnings,
+            responses.represented(body, form.media_type), status, content_type=form.content_type, warnings=warnings
         )
 
     def _transformed(self, call: Call, resource: Resource, form: negotiate.Representation, body: bytes) -> bytes:
