@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -26,7 +27,7 @@ from services.apiserver.registry.resource import Resource
 from services.apiserver.request import ListOptions, Request, WatchOptions
 from services.apiserver.selection import Selection, select
 from services.apiserver.watch_cache import Entry, WatchCache
-from services.apiserver.watcher import Change, Watcher, WatchEvent
+from services.apiserver.watcher import EVENTS_PER_BATCH, Batch, Change, Events, Watcher, WatchEvent, batches
 from storage.errors import Compacted, FutureRevision
 from storage.store import Event, EventType, Key
 
@@ -37,7 +38,6 @@ BOOKMARK_SECONDS = 55.0
 WATCH_SECONDS_MIN = 1800
 """Without a timeout of its own a watch ends after 30 to 60 minutes, so that clients spread over the apiservers
 again."""
-EVENTS_PER_BATCH = 500
 CATCH_UP_MAX = 10_000
 """How many changes a watch may read from the log when it resumes; beyond that a list is cheaper."""
 
@@ -246,8 +246,6 @@ class WatchStream:
         self._resource = resource
         self._watcher = watcher
         self._initial = initial
-        self._selection = watcher.selection
-        self._everything = watcher.selection.everything
         self._bookmarks = options.allow_bookmarks
         # The state is complete only with the bookmark that says so.
         self._announce_end = bool(options.send_initial_events) and options.allow_bookmarks
@@ -256,8 +254,8 @@ class WatchStream:
         self._next_bookmark = now + BOOKMARK_SECONDS if self._bookmarks else self._end
         self._late = late
         self._convert = not resource.as_stored and late is None
-        # Changes that were taken and not handed out yet.
-        self._backlog: Sequence[Change] = ()
+        # What the store's log has to say first.
+        self._backlog: deque[Batch] = deque()
         # The client has seen up to here, at another apiserver; this one's cache has yet to get there.
         self._ahead = ahead
         # Everything up to this revision has been handed out (or does not concern this watch).
@@ -266,7 +264,7 @@ class WatchStream:
     def __aiter__(self) -> WatchStream:
         return self
 
-    async def __anext__(self) -> list[WatchEvent]:
+    async def __anext__(self) -> Events:
         try:
             events = await self._next()
         except BaseException:
@@ -274,33 +272,27 @@ class WatchStream:
             raise
         return await self._converted(events) if self._convert else events
 
-    async def _next(self) -> list[WatchEvent]:
+    async def _next(self) -> Events:
         if self._catch_up_after is not None:
-            self._backlog = await logged_changes(
-                self._cache, self._resource.storage, self._catch_up_after, self.revision
-            )
+            changes = await logged_changes(self._cache, self._resource.storage, self._catch_up_after, self.revision)
+            self._backlog.extend(batches(changes, self._watcher.selection))
             self._catch_up_after = None
         while self._initial:
             part, self._initial = self._initial[:EVENTS_PER_BATCH], self._initial[EVENTS_PER_BATCH:]
             if self._late is None:
-                return [WatchEvent("ADDED", entry.value, entry.revision, entry) for entry in part]
-            events = await self._late.initial(part)
+                return Events(WatchEvent("ADDED", entry.value, entry.revision, entry) for entry in part)
+            events = Events(await self._late.initial(part))
             if events:
                 return events
         if self._announce_end:
             self._announce_end = False
-            return [self._bookmark(self.revision, initial_events_end=True)]
+            return Events((self._bookmark(self.revision, initial_events_end=True),))
         loop = asyncio.get_running_loop()
         while True:
-            changes = await self._taken()
-            if changes:
-                if self._everything and not self._selection.namespace and self._late is None:
-                    return [change.event for change in changes]
-                selection, resource = self._selection, self._resource
-                if self._late is not None:
-                    events = await self._late.events(changes, selection)
-                else:
-                    events = [event for change in changes if (event := change.seen_by(selection, resource)) is not None]
+            batch = await self._taken()
+            if batch is not None:
+                late = self._late
+                events = batch.events if late is None else Events(await late.events(batch.changes, batch.selection))
                 if events:
                     return events
             now = loop.time()
@@ -308,28 +300,32 @@ class WatchStream:
                 raise StopAsyncIteration
             if now >= self._next_bookmark:
                 self._next_bookmark = now + BOOKMARK_SECONDS
-                return [self._bookmark(self.revision)]
+                return Events((self._bookmark(self.revision),))
 
-    async def _taken(self) -> Sequence[Change]:
-        """The next changes, a bounded number at a time; empty at a deadline."""
-        changes = self._backlog
-        if changes:
-            self._backlog = ()
+    async def _taken(self) -> Batch | None:
+        """The next changes, a bounded number at a time; None at a deadline."""
+        if self._backlog:
+            batch: Batch | None = self._backlog.popleft()
         else:
-            changes = await self._watcher.take(min(self._next_bookmark, self._end))
+            batch = await self._watcher.take(min(self._next_bookmark, self._end))
+        if not self._backlog and self._watcher.up_to_date:
             self.revision = self._cache.revision
-            if self._ahead:
-                changes = [change for change in changes if change.revision > self._ahead]
-                if self.revision < self._ahead:
-                    self.revision = self._ahead
-                else:
-                    self._ahead = 0
-        if len(changes) > EVENTS_PER_BATCH:
-            changes, self._backlog = changes[:EVENTS_PER_BATCH], changes[EVENTS_PER_BATCH:]
-            self.revision = changes[-1].revision
-        elif changes and self.revision < changes[-1].revision:
-            self.revision = changes[-1].revision
-        return changes
+        elif batch is not None:
+            self.revision = batch.revision
+        if self._ahead:
+            batch = self._after_ahead(batch)
+        return batch
+
+    def _after_ahead(self, batch: Batch | None) -> Batch | None:
+        """What of a batch the client has not seen at the apiserver where it was before."""
+        if batch is not None and batch.changes[0].revision <= self._ahead:
+            changes = [change for change in batch.changes if change.revision > self._ahead]
+            batch = Batch(changes, batch.selection) if changes else None
+        if self.revision < self._ahead:
+            self.revision = self._ahead
+        else:
+            self._ahead = 0
+        return batch
 
     async def aclose(self) -> None:
         """No more events. Idempotent."""
@@ -344,7 +340,7 @@ class WatchStream:
         )
         return WatchEvent("BOOKMARK", json.encode(), revision, None)
 
-    async def _converted(self, events: Sequence[WatchEvent]) -> list[WatchEvent]:
+    async def _converted(self, events: Sequence[WatchEvent]) -> Events:
         """Events as the version that is watched; bookmarks are made as that already."""
         try:
             values = await conversion.served_all(self._resource, [e.json for e in events if e.entry is not None])
@@ -352,10 +348,10 @@ class WatchStream:
             await self.aclose()
             raise
         fresh = iter(values)
-        return [
+        return Events(
             event if event.entry is None else WatchEvent(event.type, next(fresh), event.revision, event.entry)
             for event in events
-        ]
+        )
 
 
 async def logged_changes(cache: WatchCache, storage: str, after: int, until: int) -> list[Change]:

@@ -29,7 +29,15 @@ from machinery.api import errors
 from services.apiserver import codec
 from services.apiserver.registry.resource import Registry, Resource
 from services.apiserver.selection import Selection, extractor
-from services.apiserver.watcher import RECENT_CHANGES, Change, Watcher
+from services.apiserver.watcher import (
+    PAUSE_SECONDS_A_WATCHER,
+    PAUSE_SECONDS_MAX,
+    RECENT_CHANGES,
+    Change,
+    Watcher,
+    WatchGroup,
+    batches,
+)
 from storage.store import Event, EventType, Key, Mutation, Store
 
 INDEXED_FIELDS = {"pods": "spec.nodeName"}
@@ -109,9 +117,14 @@ class ResourceCache:
         # Every change after `floor` is in `_recent`.
         self.floor = floor
         self._recent: list[Change] = []
-        self._watchers: set[Watcher] = set()
-        self._watchers_by_field: dict[str, set[Watcher]] = {}
-        self._watchers_by_name: dict[tuple[str, str], set[Watcher]] = {}
+        self.watchers = 0
+        self._groups: dict[Selection, WatchGroup] = {}
+        self._groups_by_field: dict[str, dict[Selection, WatchGroup]] = {}
+        self._groups_by_name: dict[tuple[str, str], dict[Selection, WatchGroup]] = {}
+        # Groups with changes to hand out, when that will happen, and when it last did (loop time).
+        self._changed: list[WatchGroup] = []
+        self._flush_at: asyncio.Handle | None = None
+        self._flushed = 0.0
 
     # --- reading
 
@@ -254,9 +267,17 @@ class ResourceCache:
         """A watcher that gets every change after a revision that may concern the selection. Raises Expired."""
         if after_revision < self.floor:
             raise errors.Expired(f"too old resource version: {after_revision} ({self.floor})")
-        watcher = Watcher(selection, self._remove_watcher)
-        watcher.pending.extend(self.changes_after(after_revision))
-        self._bucket(selection).add(watcher)
+        bucket = self._bucket(selection)
+        group = bucket.get(selection)
+        if group is None:
+            group = bucket[selection] = WatchGroup(selection)
+        # What the others have still to get, this one gets by its revision.
+        group.flush()
+        watcher = Watcher(group, self._remove_watcher)
+        for batch in batches(self.changes_after(after_revision), selection):
+            watcher.add(batch)
+        group.watchers.add(watcher)
+        self.watchers += 1
         return watcher
 
     def changes_after(self, revision: int) -> Sequence[Change]:
@@ -271,33 +292,57 @@ class ResourceCache:
                 high = middle
         return recent[low:]
 
-    def _bucket(self, selection: Selection) -> set[Watcher]:
+    def _bucket(self, selection: Selection) -> dict[Selection, WatchGroup]:
         value = self.indexed_value(selection)
         if value is not None:
-            return self._watchers_by_field.setdefault(value, set())
+            return self._groups_by_field.setdefault(value, {})
         if selection.name:
-            return self._watchers_by_name.setdefault((selection.namespace, selection.name), set())
-        return self._watchers
+            return self._groups_by_name.setdefault((selection.namespace, selection.name), {})
+        return self._groups
 
-    def _remove_watcher(self, watcher: Watcher) -> None:
-        self._bucket(watcher.selection).discard(watcher)
-        for table in (self._watchers_by_field, self._watchers_by_name):
+    def _remove_watcher(self, watcher: Watcher, group: WatchGroup) -> None:
+        self.watchers -= 1
+        group.watchers.discard(watcher)
+        if group.watchers:
+            return
+        self._bucket(group.selection).pop(group.selection, None)
+        for table in (self._groups_by_field, self._groups_by_name):
             for key in [key for key, bucket in table.items() if not bucket]:
                 del table[key]  # type: ignore[arg-type]
 
     def _notify(self, change: Change) -> None:
-        for watcher in self._watchers:
-            watcher.add(change)
-        if self._watchers_by_name:
+        if not self.watchers:
+            return
+        for group in self._groups.values():
+            self._gather(group, change)
+        if self._groups_by_name:
             last = change.last
             for namespace in (last.namespace, "") if last.namespace else ("",):
-                for watcher in self._watchers_by_name.get((namespace, last.name), ()):
-                    watcher.add(change)
-        if self._watchers_by_field:
+                for group in self._groups_by_name.get((namespace, last.name), {}).values():
+                    self._gather(group, change)
+        if self._groups_by_field:
             values = {entry.fields[self._indexed] for entry in (change.old, change.new) if entry is not None}
             for value in values:
-                for watcher in self._watchers_by_field.get(value, ()):
-                    watcher.add(change)
+                for group in self._groups_by_field.get(value, {}).values():
+                    self._gather(group, change)
+
+    def _gather(self, group: WatchGroup, change: Change) -> None:
+        if not group.changes:
+            self._changed.append(group)
+        group.changes.append(change)
+        if self._flush_at is None:
+            loop = asyncio.get_running_loop()
+            pause = min(PAUSE_SECONDS_MAX, PAUSE_SECONDS_A_WATCHER * self.watchers)
+            # Also when at once, it is after everything that this turn of the loop applies.
+            when = self._flushed + pause
+            self._flush_at = loop.call_soon(self._flush) if loop.time() >= when else loop.call_at(when, self._flush)
+
+    def _flush(self) -> None:
+        self._flush_at = None
+        changed, self._changed = self._changed, []
+        for group in changed:
+            group.flush()
+        self._flushed = asyncio.get_running_loop().time()
 
 
 class WatchCache:

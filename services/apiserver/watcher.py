@@ -1,4 +1,10 @@
-"""One watch: the changes that it has not sent yet, and what they look like through its selectors.
+"""Watches: the changes that they have not sent yet, and what these look like through their selectors.
+
+    change -> WatchGroup (one for each selection) -flush-> Batch (shared) -> each Watcher -take-> its stream -> client
+
+Fifty clients that watch the same thing cost one look through the selectors and one encoding; each of them costs only
+the sending. A flush comes at once after a quiet time, and not too soon after another one (`pause_seconds`), so that
+many watchers get fewer and larger batches rather than all of the server's time.
 
     change            old selected   new selected   event
     created           -              yes            ADDED
@@ -7,21 +13,20 @@
     changed           yes            no             DELETED, with the old bytes at the change's revision
     deleted           yes            -              DELETED, with the last bytes at the deletion's revision
 
-A watcher holds references to shared changes, so it costs a pointer a change; one that falls `PENDING_MAX` behind is
-lost, never waited for.
+A watcher holds references to shared batches; one that falls `PENDING_MAX` changes behind is lost, never waited for.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from machinery.api import errors
 from services.apiserver import codec
 
 if TYPE_CHECKING:
-    from services.apiserver.registry.resource import Resource
     from services.apiserver.selection import Selection
     from services.apiserver.watch_cache import Entry
 
@@ -29,6 +34,11 @@ RECENT_CHANGES = 4096
 """How many changes of a resource are kept at least, so that a watch can be resumed; at most twice as many."""
 PENDING_MAX = 20_000
 """How many changes a watcher may be behind."""
+EVENTS_PER_BATCH = 500
+"""A batch is sent in one piece: this bounds its size, and how long encoding it takes."""
+PAUSE_SECONDS_A_WATCHER = 0.00004
+"""About what sending one batch to one watcher costs: flushing takes at most about half of the time."""
+PAUSE_SECONDS_MAX = 0.005
 
 _PREFIX = {kind: f'{{"type":"{kind}","object":'.encode() for kind in ("ADDED", "MODIFIED", "DELETED", "BOOKMARK")}
 
@@ -77,7 +87,7 @@ class Change:
             event = self._event = WatchEvent(kind, self.last.value, self.revision, self.last)
         return event
 
-    def seen_by(self, selection: Selection, resource: Resource) -> WatchEvent | None:
+    def seen_by(self, selection: Selection) -> WatchEvent | None:
         """The event for a selection; None if it concerns neither state."""
         old, new = self.old, self.new
         matches = selection.matches
@@ -95,27 +105,105 @@ class Change:
         return None
 
 
-class Watcher:
-    """Collects changes until they are taken. One task at a time takes."""
+class Events(list[WatchEvent]):
+    """Events that go out together. `wire` is for the transport: what it made of them, for all that send the same."""
 
-    __slots__ = ("_closed", "_on_close", "_waiter", "lost", "pending", "selection")
+    __slots__ = ("wire",)
 
-    def __init__(self, selection: Selection, on_close: Callable[[Watcher], None]) -> None:
+    def __init__(self, events: Iterable[WatchEvent] = ()) -> None:
+        super().__init__(events)
+        self.wire: bytes | None = None
+
+
+class Batch:
+    """Changes in a row, at most EVENTS_PER_BATCH, and the events that one selection sees of them."""
+
+    __slots__ = ("_events", "changes", "selection")
+
+    def __init__(self, changes: Sequence[Change], selection: Selection) -> None:
+        self.changes = changes
         self.selection = selection
-        self.pending: list[Change] = []
+        self._events: Events | None = None
+
+    @property
+    def events(self) -> Events:
+        """What to send, looked up once for all watchers."""
+        events = self._events
+        if events is None:
+            selection = self.selection
+            if selection.everything and not selection.namespace:
+                events = Events(change.event for change in self.changes)
+            else:
+                seen = (change.seen_by(selection) for change in self.changes)
+                events = Events(event for event in seen if event is not None)
+            self._events = events
+        return events
+
+    @property
+    def revision(self) -> int:
+        """Of the last change."""
+        return self.changes[-1].revision
+
+
+def batches(changes: Sequence[Change], selection: Selection) -> Iterator[Batch]:
+    """Changes as batches of a bounded size."""
+    for start in range(0, len(changes), EVENTS_PER_BATCH):
+        yield Batch(changes[start : start + EVENTS_PER_BATCH], selection)
+
+
+class WatchGroup:
+    """The watchers of one selection, and the changes that none of them has been given yet."""
+
+    __slots__ = ("changes", "selection", "watchers")
+
+    def __init__(self, selection: Selection) -> None:
+        self.selection = selection
+        self.watchers: set[Watcher] = set()
+        self.changes: list[Change] = []
+
+    def flush(self) -> None:
+        """Give the changes to the watchers."""
+        changes = self.changes
+        if changes:
+            self.changes = []
+            for batch in batches(changes, self.selection):
+                for watcher in self.watchers:
+                    watcher.add(batch)
+
+
+class Watcher:
+    """Collects batches until they are taken. One task at a time takes."""
+
+    __slots__ = ("_behind", "_closed", "_group", "_on_close", "_pending", "_waiter", "lost")
+
+    def __init__(self, group: WatchGroup, on_close: Callable[[Watcher, WatchGroup], None]) -> None:
         self.lost = False
+        self._group = group
+        self._pending: deque[Batch] = deque()
+        # How many changes are pending.
+        self._behind = 0
         self._waiter: asyncio.Future[None] | None = None
         self._on_close = on_close
         self._closed = False
 
-    def add(self, change: Change) -> None:
-        """A change that may concern it."""
-        pending = self.pending
-        if len(pending) >= PENDING_MAX:
+    @property
+    def selection(self) -> Selection:
+        """What is watched."""
+        return self._group.selection
+
+    @property
+    def up_to_date(self) -> bool:
+        """Whether everything that has happened has been taken."""
+        return not self._pending and not self._group.changes
+
+    def add(self, batch: Batch) -> None:
+        """What comes next."""
+        self._behind += len(batch.changes)
+        if self._behind > PENDING_MAX:
             self.lost = True
-            pending.clear()
+            self._pending.clear()
         if not self.lost:
-            pending.append(change)
+            self._pending.append(batch)
         self.wake()
 
     def wake(self) -> None:
@@ -124,10 +212,11 @@ class Watcher:
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
-    async def take(self, deadline: float) -> list[Change]:
-        """What has come since, at once if there is anything; empty at the deadline (loop time). Raises Expired if it
-        was too slow."""
-        if not self.pending and not self.lost and not self._closed:
+    async def take(self, deadline: float) -> Batch | None:
+        """The next batch, at once if there is one; None at the deadline (loop time), and then `up_to_date`. Raises
+        Expired if it was too slow."""
+        pending = self._pending
+        if not pending and not self.lost and not self._closed:
             loop = asyncio.get_running_loop()
             self._waiter = loop.create_future()
             timer = loop.call_at(deadline, self.wake)
@@ -136,15 +225,31 @@ class Watcher:
             finally:
                 timer.cancel()
                 self._waiter = None
+            if not pending:
+                self._group.flush()
         if self.lost:
             raise errors.Expired("the watcher was too slow: list again")
-        taken, self.pending = self.pending, []
-        return taken
+        if not pending:
+            return None
+        first = pending.popleft()
+        if pending:
+            first = self._merged(first)
+        self._behind -= len(first.changes)
+        return first
+
+    def _merged(self, first: Batch) -> Batch:
+        """One batch of several small ones: who is slow gets more at a time."""
+        pending, count, parts = self._pending, len(first.changes), [first.changes]
+        while pending and count + len(pending[0].changes) <= EVENTS_PER_BATCH:
+            part = pending.popleft().changes
+            parts.append(part)
+            count += len(part)
+        return first if len(parts) == 1 else Batch([change for part in parts for change in part], self.selection)
 
     def close(self) -> None:
         """No more changes, please. Idempotent."""
         if not self._closed:
             self._closed = True
-            self.pending = []
-            self._on_close(self)
+            self._pending.clear()
+            self._on_close(self, self._group)
             self.wake()
