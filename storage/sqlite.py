@@ -123,11 +123,18 @@ class SqliteSession:
 
     def __init__(self, engine: Engine) -> None:
         self._connection = engine.connect()
-        self._cursor = cast(sqlite3.Connection, self._connection.connection.driver_connection).cursor()
+        self._driver = cast(sqlite3.Connection, self._connection.connection.driver_connection)
+        self._cursor = self._driver.cursor()
         self._checkpointer = Checkpointer(engine)
         self._size = 0
+        self._changes = self._driver.total_changes
 
     def begin(self) -> Counter:
+        # What compaction has removed since the last commit is in the write-ahead log too: about a page a row. Were it
+        # not counted, some commit would have to move it all.
+        removed = self._driver.total_changes - self._changes
+        if removed:
+            self._checkpointer.written(removed * _PAGE_BYTES)
         self._checkpointer.advance(self._cursor)
         # IMMEDIATE takes the write lock now, so that nothing read in this transaction can be outdated when it writes.
         self._cursor.execute("BEGIN IMMEDIATE")
@@ -155,11 +162,13 @@ class SqliteSession:
     def commit(self) -> None:
         self._cursor.execute("COMMIT")
         self._checkpointer.written(self._size)
+        self._changes = self._driver.total_changes
 
     def rollback(self) -> None:
         # SQLite may have rolled back by itself already, as it does when the disk is full.
         with contextlib.suppress(sqlite3.Error):
             self._cursor.execute("ROLLBACK")
+        self._changes = self._driver.total_changes
 
     def recover(self, error: Exception) -> None:
         self.rollback()

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from machinery.api.errors import Cause
 from machinery.api.kinds import Kind
+from services.apiserver.schema import defaults, intake, validate
 
 
 class Schema(Protocol):
@@ -41,26 +42,18 @@ class BuiltinSchema:
         self._stored = stored
 
     def take_in(self, obj: dict[str, Any], field_validation: str, duplicates: tuple[str, ...] = ()) -> list[str]:
-        from services.apiserver.schema import intake
-
         warnings = intake.take_in(self._kind, obj, field_validation, duplicates)
         if "stringData" in obj and self._kind.kind == "Secret":
             merge_string_data(obj)
         return warnings
 
     def default(self, obj: dict[str, Any]) -> None:
-        from services.apiserver.schema import defaults
-
         defaults.apply_defaults(self._stored, obj)
 
     def validate_create(self, obj: dict[str, Any]) -> Sequence[Cause]:
-        from services.apiserver.schema import validate
-
         return validate.validate_create(self._stored, obj)
 
     def validate_update(self, new: dict[str, Any], old: dict[str, Any], subresource: str) -> Sequence[Cause]:
-        from services.apiserver.schema import validate
-
         if subresource == "status":
             return validate.validate_status_update(self._stored, new, old)
         if subresource == "ephemeralcontainers":
