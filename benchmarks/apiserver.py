@@ -1,6 +1,6 @@
 """How fast the apiserver is from outside: a process of its own, TLS and RBAC on, SQLite with FULL sync, load by wrk.
 
-    python benchmarks/apiserver.py [--pods 3000] [--seconds 5]
+    python benchmarks/apiserver.py [--pods 3000] [--seconds 5] [--watchers 50]
 
 Each row prints what was reached, and the CPU that the apiserver spent on one operation: on a machine that others use
 too that is the figure to compare. Needs the program wrk (Debian's package of that name).
@@ -9,14 +9,21 @@ too that is the figure to compare. Needs the program wrk (Debian's package of th
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import re
 import shutil
+import ssl
 import subprocess
 import sys
 import tempfile
+import time
+from functools import partial
 from pathlib import Path
+
+import aiohttp
+import uvloop
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -41,6 +48,42 @@ function response(status)
   end
 end
 """
+
+
+MARK = b'"t":"'
+PROBES = 20
+
+
+class WatchClient(asyncio.Protocol):
+    """One watch that counts events, and tells how old each probe (an event with a clock in it) is when it comes. It
+    looks for marks instead of parsing HTTP, so that the server is what is measured."""
+
+    def __init__(self, head: bytes, lags: list[float], expected: int) -> None:
+        self.head, self.lags, self.expected = head, lags, expected
+        self.done = asyncio.Event()
+        self.events = 0
+        self.rest = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.write(self.head)  # type: ignore[attr-defined]
+
+    def data_received(self, data: bytes) -> None:
+        data = self.rest + data
+        # A mark may be cut by the end of what has come; what is kept is too short to hold a whole one.
+        cut = data.rfind(b"\n") + 1
+        self.rest, data = data[cut:], data[:cut]
+        self.events += data.count(MARK)
+        self.lags += [time.time() - sent for sent in map(float, re.findall(rb'"t":"([\d.]+)"', data)) if sent]
+        if self.events >= self.expected:
+            self.done.set()
+
+
+def _given(client: WatchClient) -> WatchClient:
+    return client
+
+
+def _config_map(name: str, text: str) -> dict[str, object]:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"t": text}}
 
 
 class Bench:
@@ -82,17 +125,24 @@ subjects: [{{kind: ServiceAccount, name: default, namespace: {NAMESPACE}}}]
         self, row: str, method: str, path: str, body: object, count: int, content_type: str = "application/json"
     ) -> None:
         """`count` requests, 16 at a time; @N@ is the number of each."""
+        before = self.cpu_seconds()
+        seconds, bad = self._load(method, path, body, count, content_type)
+        self.say(row, f"{count / seconds:8.0f} /s", (self.cpu_seconds() - before) / count, f"failed {bad}")
+
+    def _load(
+        self, method: str, path: str, body: object, count: int, content_type: str, connections: int = 16
+    ) -> tuple[float, int]:
+        """The load of `send`: how many seconds it took, and how many requests failed."""
         script = SEND.format(
             method=method, path=path, body=json.dumps(body), count=count, content_type=content_type, token=self.token
         )
         with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
             file.write(script)
             file.flush()
-            before = self.cpu_seconds()
-            arguments = [self.wrk, "-t1", "-c16", "-d300s", "-s", file.name, self.server.url]
+            arguments = [self.wrk, "-t1", f"-c{connections}", "-d300s", "-s", file.name, self.server.url]
             done = subprocess.run(arguments, capture_output=True, text=True, check=False)
         seconds, bad = re.findall(r"RESULT ([\d.]+) (\d+)", done.stderr)[0]
-        self.say(row, f"{count / float(seconds):8.0f} /s", (self.cpu_seconds() - before) / count, f"failed {bad}")
+        return float(seconds), int(bad)
 
     def read(self, row: str, path: str, connections: int, seconds: int) -> None:
         """GET as fast as it goes."""
@@ -104,6 +154,46 @@ subjects: [{{kind: ServiceAccount, name: default, namespace: {NAMESPACE}}}]
         p50, p99 = (re.findall(rf"{percent}%\s+(\S+)", out)[0] for percent in (50, 99))
         self.say(row, f"{rate:8.1f} /s", (self.cpu_seconds() - before) / (rate * seconds), f"p50 {p50} p99 {p99}")
 
+    def watch(self, row: str, path: str, watchers: int, count: int) -> None:
+        """`count` objects are created, 8 at a time, while `watchers` watch them come."""
+        uvloop.run(self._watch(row, path, watchers, count))
+
+    async def _watch(self, row: str, path: str, watchers: int, count: int) -> None:
+        context = ssl.create_default_context(cafile=str(self.server.admin.ca_file))
+        context.load_cert_chain(self.server.admin.cert_file, self.server.admin.key_file)
+        revision = json.loads(self.server.kubectl("get", "--raw", f"{path}?limit=1").stdout)["metadata"][
+            "resourceVersion"
+        ]
+        head = f"GET {path}?watch=1&resourceVersion={revision} HTTP/1.1\r\nHost: bench\r\n\r\n".encode()
+        lags: list[float] = []
+        clients = [WatchClient(head, lags, count + PROBES) for _ in range(watchers)]
+        for client in clients:
+            loop = asyncio.get_running_loop()
+            await loop.create_connection(
+                partial(_given, client), "127.0.0.1", self.server.rest_port, ssl=context, server_hostname="localhost"
+            )
+        await asyncio.sleep(0.5)
+        before, started = self.cpu_seconds(), time.perf_counter()
+        body = _config_map(f"w{revision}-@N@", "0")
+        task = asyncio.create_task(
+            asyncio.to_thread(self._load, "POST", path, body, count, "application/json", connections=8)
+        )
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context)) as session:
+            for probe in range(PROBES):
+                await asyncio.sleep(0.03)
+                name = f"p{revision}-{probe}"
+                async with session.post(self.server.url + path, json=_config_map(name, str(time.time()))) as response:
+                    assert response.status == 201
+        await task
+        async with asyncio.timeout(120):
+            for client in clients:
+                await client.done.wait()
+        seconds = time.perf_counter() - started
+        events = sum(client.events for client in clients)
+        lags.sort()
+        lag = f"lag p50 {lags[len(lags) // 2] * 1e3:.1f} ms, max {lags[-1] * 1e3:.1f} ms"
+        self.say(row, f"{events / seconds:8.0f} /s", (self.cpu_seconds() - before) / events, lag)
+
     def say(self, row: str, rate: str, cpu: float, more: str) -> None:
         """One line."""
         print(f"{row:22} {rate}   {cpu * 1e3:6.3f} ms CPU each   {self.resident_mb():6.1f} MB   {more}", flush=True)
@@ -114,6 +204,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pods", type=int, default=3000)
     parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument("--watchers", type=int, default=50)
     options = parser.parse_args()
     wrk = shutil.which("wrk")
     if wrk is None:
@@ -149,6 +240,7 @@ def main() -> None:
             )
             bench.read("GET a pod", f"{pods}/p1", 16, options.seconds)
             bench.read(f"LIST {options.pods} pods", pods, 2, options.seconds)
+            bench.watch(f"watch, {options.watchers} watchers", maps, options.watchers, 2000)
         finally:
             server.stop()
 
