@@ -303,6 +303,7 @@ def _phase(observed: Observed, status: Json) -> str:
         elif ended["exitCode"] != 0:
             failed_init += 1
             restart = policy == "Always" or pod_spec.should_restart(pod, container, ended["exitCode"])
+            restart = restart or _comes_back(observed, entry)
             if not restart:
                 return "Failed"
     running = waiting = stopped = succeeded = 0
@@ -320,7 +321,7 @@ def _phase(observed: Observed, status: Json) -> str:
             restartable_left = (
                 restartable_left
                 or pod_spec.should_restart(pod, container, ended["exitCode"])
-                or ("waiting" in entry["state"] and container.name in observed.removed)
+                or _comes_back(observed, entry)
             )
     over = observed.terminated
     if (pending_init or failed_init) and not over and not running:
@@ -334,6 +335,12 @@ def _phase(observed: Observed, status: Json) -> str:
     if restartable_left:
         return "Running"
     return "Succeeded" if stopped == succeeded else "Failed"
+
+
+def _comes_back(observed: Observed, entry: Json) -> bool:
+    """Whether a container that ended runs again because all of the pod's do."""
+    removed = "waiting" in entry["state"] and entry["name"] in observed.removed
+    return not observed.terminated and (removed or restarting_all(observed.pod, observed.runtime))
 
 
 def _settle(status: Json) -> None:

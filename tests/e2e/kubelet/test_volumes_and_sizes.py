@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,34 +26,64 @@ def cgroup_value(uid: str, controller: str, name: str) -> str:
     return sorted(values, key=len)[0]
 
 
-async def test_a_local_persistent_volume_keeps_its_files(cluster: Cluster) -> None:
-    ns = cluster.namespace
-    disk = cluster.node.directory / "disk"
-    disk.mkdir(exist_ok=True)
+async def bind_local(cluster: Cluster, claim_name: str, path: str, mode: str = "Filesystem") -> None:
+    """A claim of the test's namespace, bound to a volume at this path of the node."""
+    ns, shared = cluster.namespace, {"accessModes": ["ReadWriteOnce"], "storageClassName": "", "volumeMode": mode}
+    volume_name = f"{ns}-{claim_name}"
     required = {
         "nodeSelectorTerms": [
             {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": ["n1"]}]}
         ]
     }
     claim = {
-        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data", "namespace": ns},
-        "spec": {
-            "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}, "storageClassName": "",
-            "volumeName": "local-1",
-        },
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": claim_name, "namespace": ns},
+        "spec": {**shared, "resources": {"requests": {"storage": "1Mi"}}, "volumeName": volume_name},
     }  # fmt: skip
     made = await cluster.client.create(kinds.PERSISTENT_VOLUME_CLAIM, claim, ns)
+    reference = {"kind": "PersistentVolumeClaim", "namespace": ns, "name": claim_name, "uid": made.metadata.uid}
     volume = {
-        "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "local-1"},
+        "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": volume_name},
         "spec": {
-            "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "local": {"path": str(disk)},
-            "nodeAffinity": {"required": required},
-            "claimRef": {"kind": "PersistentVolumeClaim", "namespace": ns, "name": "data", "uid": made.metadata.uid},
+            **shared, "capacity": {"storage": "1Mi"}, "local": {"path": path},
+            "nodeAffinity": {"required": required}, "claimRef": reference,
         },
     }  # fmt: skip
     await cluster.client.create(kinds.PERSISTENT_VOLUME, volume)
     bound = {"status": {"phase": "Bound"}}
-    await cluster.client.patch(kinds.PERSISTENT_VOLUME_CLAIM, "data", ns, bound, subresource="status")
+    await cluster.client.patch(kinds.PERSISTENT_VOLUME_CLAIM, claim_name, ns, bound, subresource="status")
+
+
+@pytest.fixture
+def loop_device(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """(file, block device over it)."""
+    if not Path("/dev/loop-control").exists():
+        pytest.skip("needs loop devices")
+    image = tmp_path / "disk.img"
+    with image.open("wb") as file:
+        file.truncate(1 << 20)
+    made = subprocess.run(["losetup", "-f", "--show", str(image)], capture_output=True, text=True, check=True)
+    yield image, made.stdout.strip()
+    subprocess.run(["losetup", "-d", made.stdout.strip()], check=True)
+
+
+async def test_a_raw_block_volume_is_a_device_in_the_container(cluster: Cluster, loop_device: tuple[Path, str]) -> None:
+    image, device = loop_device
+    await bind_local(cluster, "raw", device, "Block")
+    script = f"test -b /dev/xvda && echo straight | dd of=/dev/xvda bs=512 conv=sync,fsync 2>/dev/null; {LIVE}"
+    devices = [{"name": "d", "devicePath": "/dev/xvda"}]
+    probe = {"exec": {"command": ["sh", "-c", "head -c 8 /dev/xvda | grep straight"]}, "periodSeconds": 1}
+    container = busybox(script=script, volumeDevices=devices, readinessProbe=probe)
+    volumes = [{"name": "d", "persistentVolumeClaim": {"claimName": "raw"}}]
+    await cluster.pod("p", cluster.namespace, {"containers": [container], "volumes": volumes})
+    await cluster.until_ready("p", cluster.namespace)
+    assert image.read_bytes().startswith(b"straight\n")
+
+
+async def test_a_local_persistent_volume_keeps_its_files(cluster: Cluster) -> None:
+    ns = cluster.namespace
+    disk = cluster.node.directory / "disk"
+    disk.mkdir(exist_ok=True)
+    await bind_local(cluster, "data", str(disk))
     mounts = [{"name": "d", "mountPath": "/d"}, {"name": "d", "mountPath": "/own", "subPathExpr": "$(NAME)"}]
     env = [{"name": "NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]
     for name, script in (("w", f"echo kept > /d/f; echo mine > /own/f; {LIVE}"), ("r", f"cat /d/f /d/w/f; {LIVE}")):

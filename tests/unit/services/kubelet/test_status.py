@@ -162,6 +162,11 @@ def test_what_was_removed_for_a_restart_of_all_is_its_last_state() -> None:
     entry = after["containerStatuses"][0]
     assert (entry["restartCount"], entry["lastState"]["terminated"]["exitCode"]) == (1, 42)
     seen = compute_status(Observed(spec, state(exited(code=42)), 299.0, {}))
+    assert seen["phase"] == "Running"
+    first = {"name": "i", "image": "i", "restartPolicy": "Never", "restartPolicyRules": rule}
+    spec = pod(restartPolicy="Never", initContainers=[first])
+    for runtime, gone in ((state(exited("i", code=42)), {}), (state(), {"i": exited("i", code=42)})):
+        assert compute_status(Observed(spec, runtime, 300.0, {}, removed=gone))["phase"] == "Pending"
     condition = next(c for c in seen["conditions"] if c["type"] == "AllContainersRestarting")
     assert condition["status"] == "True"
     assert after["phase"] == "Running"
