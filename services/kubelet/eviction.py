@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from lightkube.models import core_v1
 
-from machinery.api.quantity import parse_quantity
+from machinery.api.quantity import Format, Quantity, parse_quantity
 from services.kubelet import pod_spec, qos
 
 # Which condition of the node a signal raises, and which resource of a pod it is about.
@@ -82,19 +82,19 @@ def rank(pods: Iterable[core_v1.Pod], usage: Mapping[str, int], resource: str) -
 def message(breach: Breach, pod: core_v1.Pod, used: int) -> str:
     """Why the pod was evicted, in the words of its status."""
     text = (
-        f"The node was low on resource: {breach.resource}. Threshold quantity: {breach.threshold}, "
+        f"The node was low on resource: {breach.resource}. Threshold quantity: {_amount(breach.threshold)}, "
         f"available: {_amount(breach.available)}. "
     )
     requested = qos.pod_requests(pod).get(breach.resource, 0) // 1000
     if used > requested:
         name = pod.spec.containers[0].name
-        text += f"Container {name} was using {_amount(used)}, request is {requested}, has larger consumption of "
-        text += f"{breach.resource}. "
+        text += f"Container {name} was using {_amount(used)}, request is {_amount(requested)}, "
+        text += f"has larger consumption of {breach.resource}. "
     return text
 
 
 def _amount(count: int) -> str:
-    return f"{count // 1024}Ki" if count >= 1024 else str(count)
+    return str(Quantity(count * 1_000_000_000, Format.BINARY_SI))
 
 
 def over_size_limit(pod: core_v1.Pod, sizes: Mapping[str, int]) -> str:

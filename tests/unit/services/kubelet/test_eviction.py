@@ -38,8 +38,8 @@ def test_the_order_of_eviction() -> None:
 def test_the_message_names_the_resource() -> None:
     breach = eviction.Breach("memory.available", "memory", "memory", 51200 * 1024, 100 << 20)
     text = eviction.message(breach, named("u"), GI)
-    assert text.startswith("The node was low on resource: memory. Threshold quantity: 104857600, available: 51200Ki.")
-    assert "Container c was using 1048576Ki, request is 0" in text
+    assert text.startswith("The node was low on resource: memory. Threshold quantity: 100Mi, available: 50Mi.")
+    assert "Container c was using 1Gi, request is 0" in text
 
 
 def test_empty_dirs_over_their_limit() -> None:
