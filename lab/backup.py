@@ -26,6 +26,11 @@ def backup(cluster: Cluster, file: Path, at_revision: int = 0) -> str:
     return _run("backup", components.storage_url(cluster), str(file.absolute()), str(at_revision))
 
 
+def put(cluster: Cluster, file: Path) -> str:
+    """Put a back-up where the cluster keeps its state, which must be empty; its revision, in words. Raises LabError."""
+    return _run("restore", str(file), components.storage_url(cluster))
+
+
 def fork(cluster: Cluster, revision: int, home: Path, say: Callable[[str], None]) -> Cluster:
     """Another cluster, as large as this one and with one master, that begins with this one's state as of a retained
     revision. Raises LabError; then there is nothing in `home`."""

@@ -11,21 +11,70 @@ Scheduler and controller-manager run as often as there are masters; the Lease de
 
 from __future__ import annotations
 
-from lab import process_spec
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from lab import process_spec, supervisor_client
 from lab.cluster import Cluster
 from lab.components import Component
 from lab.errors import LabError
 from lab.pki import Pki
 
 
-def refuse_change(known: Cluster, wanted: int) -> None:
-    """Raise LabError if a cluster's state lies where this number of masters could not read it."""
-    if (known.masters == 1) != (wanted == 1) and not known.storage_url:
-        kept = "SQLite, which only one apiserver can open" if known.masters == 1 else "its own PostgreSQL"
-        raise LabError(
-            f"this cluster keeps its state in {kept}; it has {known.masters} master{'s' * (known.masters > 1)}",
-            "`cutaway backup FILE`, `cutaway down --purge`, `cutaway up --masters N`, `cutaway restore FILE`",
-        )
+def change(known: Cluster, wanted: int, say: Callable[[str], None]) -> Cluster:
+    """The cluster with another number of masters, and its state where that number can read it. Raises LabError; then it
+    is as it was.
+
+    One master keeps its state in SQLite, which only one process can open; several share a PostgreSQL.
+    """
+    changed = replace(known, masters=wanted)
+    if (known.masters == 1) == (wanted == 1) or known.storage_url:
+        return changed
+    from lab import backup, postgres
+    from lab import up as upping
+
+    running = supervisor_client.is_running(known.home)
+    apiservers = [
+        name for name, spec in process_spec.read_specs(known.components).items() if spec.component == "apiserver"
+    ]
+    copy = known.home / "masters.backup"
+    if running:
+        # What is written from here on would be written to what is left behind.
+        for name in apiservers:
+            supervisor_client.call(known.home, "stop", name)
+        say("apiservers stopped")
+    try:
+        copy.unlink(missing_ok=True)
+        if known.masters > 1 and not running:
+            upping.arrange_foundation(known, Pki(known.pki), say)
+        backup.backup(known, copy)
+        if wanted == 1:
+            _set_aside(known.home / "state.db")
+        else:
+            upping.arrange_foundation(changed, Pki(known.pki), say)
+            postgres.make_room(changed)
+        # Every client of the former place is told, or sees nothing but what goes on: see storage/backup.py.
+        backup.put(changed, copy)
+        say(f"state moved to {'SQLite' if wanted == 1 else 'PostgreSQL'}; the former one is kept")
+    except LabError:
+        if running:
+            for name in apiservers:
+                supervisor_client.call(known.home, "start", name)
+        raise
+    finally:
+        copy.unlink(missing_ok=True)
+    return changed
+
+
+def _set_aside(state: Path) -> None:
+    """Keep what an earlier time with one master has left."""
+    suffix = time.strftime("%Y%m%d-%H%M%S")
+    for end in ("", "-wal", "-shm"):
+        file = state.with_name(f"{state.name}{end}")
+        if file.exists():
+            file.replace(state.with_name(f"state-{suffix}.db{end}"))
 
 
 def foundation(cluster: Cluster, pki: Pki) -> list[Component]:

@@ -129,10 +129,20 @@ def wait_ready(cluster: Cluster) -> None:
         time.sleep(0.05)
 
 
-def _connect(cluster: Cluster) -> psycopg.Connection[tuple[object, ...]]:
+def _connect(cluster: Cluster, database: str = "postgres") -> psycopg.Connection[tuple[object, ...]]:
     return psycopg.connect(
-        host=str(socket_directory(cluster)), port=PORT, user=USER, dbname="postgres", autocommit=True, connect_timeout=5
+        host=str(socket_directory(cluster)), port=PORT, user=USER, dbname=database, autocommit=True, connect_timeout=5
     )
+
+
+def make_room(cluster: Cluster) -> None:
+    """An empty database for a cluster that comes from elsewhere; what an earlier time has left is kept under another
+    name. Raises LabError."""
+    with _connect(cluster, DATABASE) as connection:
+        used = connection.execute("SELECT 1 FROM pg_tables WHERE schemaname = 'public' LIMIT 1").fetchone()
+    if used is not None:
+        rename_database(cluster, DATABASE, f"{DATABASE}-{time.strftime('%Y%m%d-%H%M%S')}")
+        wait_ready(cluster)
 
 
 def rename_database(cluster: Cluster, old: str, new: str, *, replace: bool = False) -> None:

@@ -203,6 +203,8 @@ class Supervisor:
         specs = process_spec.read_specs(self.components)
         for name in [name for name in self.processes if name not in specs]:
             await self.processes.pop(name).stop()
+            # Should it come back some day, it is not one that somebody stopped.
+            (self.components / f"{name}{process_spec.STATE_SUFFIX}").unlink(missing_ok=True)
         for name, spec in specs.items():
             known = self.processes.get(name)
             if known is None or known.spec != spec:

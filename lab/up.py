@@ -57,8 +57,7 @@ def up(
         _refuse_unfit_machine(home)
     cluster = known or clusters.create(home, nodes=0, hollow=hollow_nodes, masters=masters or 1)
     if masters is not None and masters != cluster.masters:
-        several_masters.refuse_change(cluster, masters)
-        cluster = replace(cluster, masters=masters)
+        cluster = several_masters.change(cluster, masters, say)
     cluster = cluster.with_nodes(node_count if node_count is not None else len(cluster.nodes) or 1)
     if known is not None and not supervisor_client.is_running(home):
         _refuse_taken_ports(known)
@@ -124,7 +123,7 @@ def _arrange(cluster: Cluster, say: Say) -> bool:
     _write_admin_kubeconfig(cluster)
     if not cluster.hollow:
         network.ensure_bridge(cluster.addresses)
-    _arrange_foundation(cluster, pki, say)
+    arrange_foundation(cluster, pki, say)
     # The control plane starts first: while Python imports, the nodes' networks are made.
     changed = several_masters.forget_removed(cluster)
     changed = write(cluster, components.control_plane(cluster, pki)) or changed
@@ -133,8 +132,9 @@ def _arrange(cluster: Cluster, say: Say) -> bool:
     if was_running and changed:
         supervisor_client.call(cluster.home, "apply")
     node_changed = arrange_nodes(cluster, pki)
-    if node_changed or _revive(cluster):
+    if node_changed:
         supervisor_client.call(cluster.home, "apply")
+    _revive(cluster)
     return changed or node_changed or not was_running
 
 
@@ -161,7 +161,7 @@ def write_kubeconfigs(cluster: Cluster, pki: Pki) -> None:
     write(cluster, parts)
 
 
-def _arrange_foundation(cluster: Cluster, pki: Pki, say: Say) -> None:
+def arrange_foundation(cluster: Cluster, pki: Pki, say: Say) -> None:
     """The database and the balancer of several masters: they run before the first apiserver looks for them."""
     parts = several_masters.foundation(cluster, pki)
     if not parts:

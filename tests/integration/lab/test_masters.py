@@ -189,6 +189,10 @@ def test_the_cluster_comes_back_after_its_database_was_killed(cluster):
     assert cluster.get("configmap", "told-19")["metadata"]["name"] == "told-19"
 
 
-def test_another_number_of_masters_is_refused_where_the_state_could_not_be_read(cluster):
-    with pytest.raises(AssertionError, match="its own PostgreSQL"):
-        cluster.cutaway("up", "--masters", "1")
+def test_the_number_of_masters_changes_in_place_and_the_state_moves_along(cluster):
+    pods = {pod["metadata"]["uid"] for pod in cluster.get("pods", "-l", "app=web")["items"]}
+    cluster.cutaway("up", "--masters", "1", timeout=300)
+    assert sorted(name for name in cluster.status() if "apiserver" in name or name == "postgres") == ["apiserver"]
+    assert cluster.get("configmap", "told-19")["metadata"]["name"] == "told-19"
+    assert {pod["metadata"]["uid"] for pod in cluster.get("pods", "-l", "app=web")["items"]} == pods
+    assert "whole" in cluster.cutaway("verify")
