@@ -12,12 +12,14 @@ import msgspec
 from lab import admin
 from lab.cluster import Cluster
 from lab.errors import LabError
+from lab.explain.endings import explain_deletion, explain_namespace
 from lab.explain.finding import Finding
+from lab.explain.limits import explain_autoscaler, explain_budget, explain_node, explain_quota
 from lab.explain.network import explain_ingress, explain_service
 from lab.explain.pods import explain_pod
 from lab.explain.snapshot import Object, Snapshot
 from lab.explain.volumes import explain_claim
-from lab.explain.workloads import explain_deployment, explain_replicas
+from lab.explain.workloads import explain_deployment, explain_job, explain_replicas
 from machinery.api import errors, kinds
 from machinery.api.kinds import Kind
 from machinery.client.api_client import ApiClient
@@ -29,7 +31,9 @@ ASK_SECONDS = 5.0
 _LOOKED_AT = (
     kinds.POD, kinds.REPLICA_SET, kinds.DEPLOYMENT, kinds.STATEFUL_SET, kinds.DAEMON_SET, kinds.JOB, kinds.SERVICE,
     kinds.REPLICATION_CONTROLLER, kinds.ENDPOINT_SLICE, kinds.EVENT, kinds.NODE, kinds.PERSISTENT_VOLUME_CLAIM,
-    kinds.STORAGE_CLASS, kinds.CONFIG_MAP, kinds.SECRET, kinds.INGRESS, kinds.INGRESS_CLASS,
+    kinds.STORAGE_CLASS, kinds.CONFIG_MAP, kinds.SECRET, kinds.INGRESS, kinds.INGRESS_CLASS, kinds.RESOURCE_QUOTA,
+    kinds.POD_DISRUPTION_BUDGET, kinds.HORIZONTAL_POD_AUTOSCALER, kinds.NAMESPACE,
+    kinds.VALIDATING_WEBHOOK_CONFIGURATION, kinds.MUTATING_WEBHOOK_CONFIGURATION,
 )  # fmt: skip
 
 _EXPLAINERS: dict[str, Callable[[Snapshot, Object], tuple[Finding, ...]]] = {
@@ -38,13 +42,21 @@ _EXPLAINERS: dict[str, Callable[[Snapshot, Object], tuple[Finding, ...]]] = {
     "Service": explain_service,
     "Ingress": explain_ingress,
     "PersistentVolumeClaim": explain_claim,
+    "Job": explain_job,
+    "Namespace": explain_namespace,
+    "Node": explain_node,
+    "ResourceQuota": explain_quota,
+    "PodDisruptionBudget": explain_budget,
+    "HorizontalPodAutoscaler": explain_autoscaler,
 } | {
     kind: lambda snapshot, owner, kind=kind: explain_replicas(snapshot, kind, owner)  # type: ignore[misc]
-    for kind in ("ReplicaSet", "StatefulSet", "ReplicationController", "DaemonSet", "Job")
+    for kind in ("ReplicaSet", "StatefulSet", "ReplicationController", "DaemonSet")
 }
 _SHORT = {
     "po": "pods", "deploy": "deployments", "rs": "replicasets", "sts": "statefulsets", "ds": "daemonsets",
     "svc": "services", "rc": "replicationcontrollers", "ing": "ingresses", "pvc": "persistentvolumeclaims",
+    "ns": "namespaces", "no": "nodes", "quota": "resourcequotas", "pdb": "poddisruptionbudgets",
+    "hpa": "horizontalpodautoscalers",
 }  # fmt: skip
 
 
@@ -62,6 +74,7 @@ async def explain(cluster: Cluster, kind: Kind, namespace: str, name: str) -> tu
     client = await admin.client(cluster)
     try:
         snapshot = await _take(client)
+        namespace = namespace if kind.namespaced else ""
         subject = snapshot.get(kind.kind, namespace, name)
         if subject is None:
             raise LabError(f"{kind.kind.lower()} {namespace}/{name} does not exist")
@@ -70,7 +83,8 @@ async def explain(cluster: Cluster, kind: Kind, namespace: str, name: str) -> tu
         raise LabError(f"the apiserver does not answer ({error})", "`cutaway status` shows what is ill") from error
     finally:
         await client.close()
-    return _EXPLAINERS[kind.kind](snapshot, subject)
+    # What is on its way out is not mended any more: what keeps it is what counts.
+    return explain_deletion(snapshot, kind.kind, subject) or _EXPLAINERS[kind.kind](snapshot, subject)
 
 
 async def _take(client: ApiClient) -> Snapshot:

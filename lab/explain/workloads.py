@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lab.explain.finding import Finding
+from lab.explain.limits import explain_refusal
 from lab.explain.pods import explain_pod
 from lab.explain.snapshot import Object, Snapshot, condition, subject
 
@@ -51,6 +52,23 @@ def explain_replicas(snapshot: Snapshot, kind: str, owner: Object) -> tuple[Find
     return tuple(findings[:PODS_SHOWN_MAX])
 
 
+def explain_job(snapshot: Snapshot, job: Object) -> tuple[Finding, ...]:
+    """Why a Job is not done and does not go on; empty if it is, or does."""
+    me = subject("job", job)
+    if (condition(job, "Complete") or {}).get("status") == "True":
+        return ()
+    if job["spec"].get("suspend"):
+        return (Finding(me, "is suspended", f'`kubectl patch {me} -p \'{{"spec":{{"suspend":false}}}}\'`'),)
+    causes = explain_replicas(snapshot, "Job", job)
+    failed = condition(job, "Failed") or {}
+    if failed.get("status") == "True":
+        limits = {"BackoffLimitExceeded": "backoffLimit", "DeadlineExceeded": "activeDeadlineSeconds"}
+        limit = limits.get(failed.get("reason", ""), "what the message names")
+        remedy = f"a failed Job stays failed: mend its pods, or raise spec.{limit}, and create it anew"
+        return (Finding(me, f"has failed: {failed.get('message') or failed.get('reason')}", remedy, causes),)
+    return causes
+
+
 def _creation(snapshot: Snapshot, kind: str, owner: Object, message: str) -> Finding:
     me = subject(kind, owner)
     remedy = "mend what the message says"
@@ -62,7 +80,8 @@ def _creation(snapshot: Snapshot, kind: str, owner: Object, message: str) -> Fin
         remedy = "mend or remove the admission webhook"
     elif "serviceaccount" in message:
         remedy = "create the service account"
-    return Finding(me, f"can't create its pods: {message}", remedy)
+    causes = explain_refusal(snapshot, owner["metadata"].get("namespace", ""), message)
+    return Finding(me, f"can't create its pods: {message}", "" if causes else remedy, causes)
 
 
 def _newest_first(sets: list[Object]) -> list[Object]:
