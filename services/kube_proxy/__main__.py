@@ -21,7 +21,7 @@ from services.kube_proxy import api, conntrack, ip_program, node_watch
 from services.kube_proxy.announce import Announcer
 from services.kube_proxy.health_check import HealthChecks
 from services.kube_proxy.health_http import Health, serve_health
-from services.kube_proxy.network import Hop, PodNetwork
+from services.kube_proxy.network import LOOK_SECONDS, Hop, PodNetwork
 from services.kube_proxy.nft import NftCommand, NftError
 from services.kube_proxy.policy.agent import PolicyAgent, leave
 from services.kube_proxy.proxy import Proxy
@@ -77,7 +77,7 @@ class _Parts:
         except NftError as error:
             raise process.Fatal(str(error)) from error
         self.network = network
-        self.ctx.tasks.create_task(node_watch.follow(self.nodes, network.update), name="pod routes")
+        self.ctx.tasks.create_task(node_watch.follow(self.nodes, network.update, LOOK_SECONDS), name="pod routes")
 
     def routes(self) -> Mapping[str, Hop]:
         """The routes to other nodes' pods that are set."""

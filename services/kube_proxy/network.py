@@ -102,6 +102,10 @@ table {TABLE} {{
 """
 
 
+# How long a route that the kernel dropped is missed at most. A look costs two runs of `ip`.
+LOOK_SECONDS = 15.0
+
+
 class PodNetwork:
     """Keeps this node's routes equal to the plan. `update` may be called for every change of any node.
 
@@ -129,8 +133,11 @@ class PodNetwork:
         try:
             links = await ip_program.show("-4", "address")
             wanted = hops(nodes, self.own_name, _segments(links))
-            if self.installed is None:
-                self.installed = await _read_routes()
+            there = await _read_routes()
+            # The kernel drops the routes of an interface that goes down or away, and tells nobody.
+            known = self.installed or {}
+            tunnel = any(link["ifname"] == VXLAN for link in links)
+            self.installed = there | {c: hop for c, hop in known.items() if hop.vxlan and tunnel and c not in there}
             if any(hop.vxlan for hop in wanted.values()):
                 await self._ensure_vxlan(nodes, links)
         except IpError as error:

@@ -11,8 +11,13 @@ from services.kube_proxy.api import Node
 ZONE_LABEL = "topology.kubernetes.io/zone"
 
 
-async def follow(nodes: Informer[Node], act: Callable[[list[Node]], Awaitable[None]]) -> None:
-    """Call `act` with all nodes, now and after every change that matters to a network (heartbeats do not)."""
+async def follow(
+    nodes: Informer[Node], act: Callable[[list[Node]], Awaitable[None]], again_seconds: float | None = None
+) -> None:
+    """Call `act` with all nodes, now and after every change that matters to a network (heartbeats do not).
+
+    With `again_seconds` also when nothing changed for so long: for what this node itself may lose.
+    """
     changed = asyncio.Event()
 
     def note(old: Node | None, new: Node | None) -> None:
@@ -24,7 +29,11 @@ async def follow(nodes: Informer[Node], act: Callable[[list[Node]], Awaitable[No
     while True:
         changed.clear()
         await act(nodes.lister.list())
-        await changed.wait()
+        try:
+            async with asyncio.timeout(again_seconds):
+                await changed.wait()
+        except TimeoutError:
+            continue
 
 
 def zone_of(nodes: list[Node], name: str) -> str:

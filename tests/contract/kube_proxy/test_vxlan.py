@@ -4,6 +4,8 @@ import ipaddress
 import os
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -50,3 +52,54 @@ def test_a_connection_goes_through_the_tunnel():
         a.run("bridge", "-batch", "-", stdin="\n".join(entries) + "\n")
         a.run("ip", "-batch", "-", stdin="\n".join(routes) + "\n")
         assert "10.244.1.0" not in a.run("ip", "route")
+
+
+ROUTES = """
+import asyncio, sys
+import msgspec
+from services.kube_proxy import api, network
+
+def node(name, ip, cidr):
+    status = {"addresses": [{"type": "InternalIP", "address": ip}]}
+    return msgspec.convert({"metadata": {"name": name}, "spec": {"podCIDR": cidr}, "status": status}, api.Node)
+
+async def main():
+    pods = network.PodNetwork("a", "10.244.0.0/16", None)
+    nodes = [node("a", "192.0.2.1", "10.244.0.0/24"), node("b", "192.0.2.2", "10.244.1.0/24")]
+    for line in sys.stdin:
+        await pods.update(nodes)
+        print("done", flush=True)
+
+asyncio.run(main())
+"""
+
+
+def test_routes_that_went_with_their_interface_come_back():
+    with namespace() as a:
+        for command in ("link add wire type veth peer name other", "link set other up", "link set wire up"):
+            a.run("ip", *command.split())
+        a.run("ip", "address", "add", "192.0.2.1/24", "dev", "wire")
+        proxy = subprocess.Popen(
+            ["nsenter", f"--net=/proc/{a.pid}/ns/net", "--", sys.executable, "-c", ROUTES],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3],
+        )  # fmt: skip
+        assert proxy.stdin is not None
+        assert proxy.stdout is not None
+
+        def update():
+            proxy.stdin.write("again\n")
+            proxy.stdin.flush()
+            while "done" not in proxy.stdout.readline():
+                assert proxy.poll() is None
+
+        try:
+            update()
+            assert "10.244.1.0/24 via 192.0.2.2" in a.run("ip", "route")
+            a.run("ip", "link", "set", "wire", "down")
+            a.run("ip", "link", "set", "wire", "up")
+            assert "10.244.1.0/24" not in a.run("ip", "route")
+            update()
+            assert "10.244.1.0/24 via 192.0.2.2" in a.run("ip", "route")
+        finally:
+            proxy.kill()
+            proxy.wait()
