@@ -21,6 +21,8 @@ from machinery.client.workqueue import WorkQueue
 from machinery.component import logs, metrics
 from machinery.component.process import Ended
 
+REQUEUE_SECONDS_MIN = 0.05
+
 
 class Result(msgspec.Struct, frozen=True):
     """What `reconcile` wants next: to be called again after so many seconds."""
@@ -133,7 +135,8 @@ class Controller:
         self.queue.forget(key)
         if result is not None and result.requeue_after_seconds is not None:
             self._totals["requeue_after"].inc()
-            self.queue.add_after(key, result.requeue_after_seconds)
+            # Never at once: a reconcile that waits for nothing and always asks for another would stop the whole loop.
+            self.queue.add_after(key, max(result.requeue_after_seconds, REQUEUE_SECONDS_MIN))
         else:
             self._totals["success"].inc()
 

@@ -137,7 +137,8 @@ def deadline_in(deployment: Deployment, out: dict[str, Any], now: datetime) -> f
     current = find_condition(out, "Progressing")
     if not has_deadline(deployment) or current is None or is_complete(deployment, out):
         return None
-    if current["reason"] == "ProgressDeadlineExceeded":
+    # One that was complete before is late for nothing, however many of its pods are gone now.
+    if current["reason"] in ("ProgressDeadlineExceeded", "NewReplicaSetAvailable"):
         return None
     since = parse_rfc3339(current.get("lastUpdateTime"))
     if since is None:

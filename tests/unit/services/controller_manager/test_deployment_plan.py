@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -157,6 +158,26 @@ def test_a_stuck_rollout_says_so_after_its_deadline() -> None:
     assert (condition["status"], condition["reason"]) == ("False", "ProgressDeadlineExceeded")
     new = next(rs for rs in world.views(kinds.REPLICA_SET) if b"bad" in bytes(rs.spec.template))
     assert condition["message"] == f'ReplicaSet "{new.metadata.name}" has timed out progressing.'
+
+
+@pytest.mark.parametrize("strategy", ["RollingUpdate", "Recreate"])
+def test_one_that_was_complete_and_lost_pods_long_after_is_late_for_nothing(strategy: str) -> None:
+    world = World()
+    world.create(deployment("web", 2, progressDeadlineSeconds=30, strategy={"type": strategy}))
+    settle(world)
+    world.advance(600)
+    lost = world.pods()[0].metadata.name
+    world.state.delete(kinds.POD, "default", lost)
+    world.end_pod(lost)
+    step_replica_sets(world)
+    for _ in range(3):
+        step(world)
+    obj: Deployment = world.view(kinds.DEPLOYMENT, "web")
+    owned = world.views(kinds.REPLICA_SET)
+    assert obj.status.get("readyReplicas", 0) < 2
+    plan = planner.plan(planner.Observed(obj, owned, {owned[0].metadata.uid: 1}), world.now)
+    assert (plan.actions, plan.requeue_after) == ([], None)
+    assert find_condition(obj.status, "Progressing")["reason"] == "NewReplicaSetAvailable"
 
 
 def test_a_paused_deployment_scales_and_does_not_roll_and_resumes() -> None:
