@@ -190,6 +190,7 @@ async def test_a_custom_definition_goes_with_its_objects(plane: ControlPlane) ->
     schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
     version = {"name": "v1", "served": True, "storage": True, "schema": schema}
     names = {"plural": "gadgets", "singular": "gadget", "kind": "Gadget"}
+    counted = "count/gadgets.example.com"
     spec = {"group": "example.com", "scope": "Namespaced", "names": names, "versions": [version]}
     crd = {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
            "metadata": {"name": "gadgets.example.com"}, "spec": spec}  # fmt: skip
@@ -208,7 +209,13 @@ async def test_a_custom_definition_goes_with_its_objects(plane: ControlPlane) ->
         lambda found: "child" not in [c["metadata"]["name"] for c in found["items"]],
         "configmaps",
     )
-    await apply(plane, {**owner, "metadata": {"name": "left"}})
+    await plane.kubectl("create", "quota", "gadgets", "--hard=count/gadgets.example.com=5")
+    await until(plane, "none", lambda q: q.get("status", {}).get("used", {}).get(counted) == "0", "quota", "gadgets")
+    await apply(plane, {**owner, "metadata": {"name": "left"}}, {**owner, "metadata": {"name": "short-lived"}})
+    await until(plane, "two", lambda q: q["status"]["used"][counted] == "2", "quota", "gadgets")
+    await plane.kubectl("delete", "gadget", "short-lived", "--timeout=20s")
+    await until(plane, "one", lambda q: q["status"]["used"][counted] == "1", "quota", "gadgets")
+    await plane.kubectl("delete", "quota", "gadgets")
     await plane.kubectl("delete", "crd", "gadgets.example.com", "--timeout=20s")
 
 

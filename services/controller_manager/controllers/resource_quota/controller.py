@@ -8,10 +8,11 @@ from machinery.api import kinds
 from machinery.api.kinds import Kind
 from machinery.client.informer import wait_synced
 from services.controller_manager.actions import Plan, status_patch
+from services.controller_manager.controllers.crd_cleanup.controller import kind_of
 from services.controller_manager.controllers.resource_quota.usage import Contents, used
 from services.controller_manager.pods import is_terminal
 from services.controller_manager.reconciler import OfKind
-from services.controller_manager.views.cluster import ResourceQuota
+from services.controller_manager.views.cluster import CustomResourceDefinition, ResourceQuota
 from services.controller_manager.views.pod import Pod
 
 # Admission writes the quota before the object that it counts. Within this time the object has surely arrived here.
@@ -38,6 +39,7 @@ class ResourceQuotaController(OfKind):
         """Quotas, and the kinds that are limited most; others are followed once a quota names them."""
         self._followed: set[Kind] = set()
         self.on(kinds.RESOURCE_QUOTA, self._on_quota)
+        self.on(kinds.CUSTOM_RESOURCE_DEFINITION, self._on_definition)
         for kind in _FOLLOWED:
             self._follow(kind)
 
@@ -46,6 +48,19 @@ class ResourceQuotaController(OfKind):
         # moment would take its count back.
         if new is not None and (old is None or old.spec != new.spec or new.status.get("hard") != new.spec.hard):
             self.add(new.metadata.key)
+
+    def _on_definition(self, old: CustomResourceDefinition | None, new: CustomResourceDefinition | None) -> None:
+        definition = new or old
+        assert definition is not None
+        kind = kind_of(definition)
+        if new is None and kind in self._followed:
+            self._followed.discard(kind)
+            self.informers.drop(kind)
+        elif old is None:
+            counted = f"count/{definition.metadata.name}"
+            for quota in self.lister(kinds.RESOURCE_QUOTA):
+                if counted in quota.spec.hard:
+                    self.add(quota.metadata.key)
 
     def _follow(self, kind: Kind) -> None:
         if kind not in self._followed:
@@ -81,7 +96,12 @@ class ResourceQuotaController(OfKind):
         return Plan(status_patch(kinds.RESOURCE_QUOTA, quota, status), requeue_after=_RESYNC_SECONDS)
 
     def _kind(self, resource: str) -> Kind | None:
-        return next((kind for kind in kinds.BUILTIN if kind.resource == resource and kind.namespaced), None)
+        found = next((kind for kind in kinds.BUILTIN if kind.resource == resource), None)
+        if found is None:
+            # A definition's name is that of its resource.
+            definition = self.lister(kinds.CUSTOM_RESOURCE_DEFINITION).get("", resource)
+            found = kind_of(definition) if definition is not None else None
+        return found if found is not None and found.namespaced else None
 
     def _count(self, namespace: str, resource: str) -> int:
         kind = self._kind(resource)
