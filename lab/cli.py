@@ -518,6 +518,21 @@ def image_load(
         print(f"cutaway: loaded {name}")
 
 
+@image_app.command("pull")
+def image_pull(
+    name: Annotated[str, typer.Argument(help="An image, such as registry.example.org/app:1.")],
+    home: Home,
+    node: Annotated[list[str] | None, typer.Option(help="Only to this node; may be given several times.")] = None,
+) -> None:
+    """Have the nodes pull an image from its registry, showing how far it is."""
+    from lab import images
+
+    cluster, _ = _here(home)
+    for one in images.chosen(cluster, node or ()):
+        images.pull(cluster, one, name, _progress())
+        print(f"cutaway: {one.name}: pulled {name}")
+
+
 @image_app.command("build")
 def image_build(
     directory: Annotated[Path, typer.Argument(help="A root file system.")],

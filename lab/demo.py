@@ -43,10 +43,16 @@ def ensure_image(cluster: Cluster, image: str, say: Say) -> None:
     missing = [node for node in cluster.nodes if not images.is_present(cluster, node, image)]
     if not missing:
         return
-    if images.registry_answers(image) and all(images.pull(cluster, node, image) for node in missing):
-        say(f"pulled {image}")
-        return
-    say(f"no registry answers: building {image} from Debian's packages")
+    if images.registry_answers(image):
+        try:
+            for node in missing:
+                images.pull(cluster, node, image, say)
+        except LabError as error:
+            say(str(error))
+        else:
+            say(f"pulled {image}")
+            return
+    say(f"no registry gives it: building {image} from Debian's packages")
     archive = images.build_example(cluster, image)
     images.load(cluster, archive, [node.name for node in missing])
     say(f"loaded {image} into {', '.join(node.name for node in missing)}")

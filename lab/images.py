@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from lab.nodes import Node
 
 LOAD_SECONDS = 600
 REGISTRY_SECONDS = 3
+PROGRESS_SECONDS = 1.0
 
 
 def load(cluster: Cluster, archive: Path, nodes: Sequence[str] = ()) -> list[str]:
@@ -32,16 +33,22 @@ def load(cluster: Cluster, archive: Path, nodes: Sequence[str] = ()) -> list[str
         raise LabError(
             f"{archive} is no file", "give an archive made by `docker save`, `skopeo copy` or `cutaway image build`"
         )
-    chosen = [node for node in cluster.nodes if not nodes or node.name in nodes]
-    if not chosen:
-        raise LabError("no such node", f"there are {', '.join(n.name for n in cluster.nodes) or 'none'}")
+    sockets = [cluster.node_paths(node).containerd_socket for node in chosen(cluster, nodes)]
 
     def load_one(containerd_socket: Path) -> list[str]:
         return _run("cri.images.load", "--socket", str(containerd_socket), str(archive)).split()
 
     with ThreadPoolExecutor(max_workers=4) as pool:
-        names = list(pool.map(load_one, [cluster.node_paths(node).containerd_socket for node in chosen]))
+        names = list(pool.map(load_one, sockets))
     return names[0]
+
+
+def chosen(cluster: Cluster, names: Sequence[str]) -> list[Node]:
+    """The nodes of these names, all if there are none. Raises LabError."""
+    nodes = [node for node in cluster.nodes if not names or node.name in names]
+    if not nodes:
+        raise LabError("no such node", f"there are {', '.join(n.name for n in cluster.nodes) or 'none'}")
+    return nodes
 
 
 def build(directory: Path, name: str, output: Path, *, config: dict[str, object]) -> None:
@@ -106,14 +113,45 @@ def registry_answers(image: str) -> bool:
         return False
 
 
-def pull(cluster: Cluster, node: Node, image: str) -> bool:
-    """Have a node pull an image; whether it worked."""
+def pull(cluster: Cluster, node: Node, image: str, say: Callable[[str], None]) -> None:
+    """Have a node pull an image, telling how far it is. Raises LabError with the registry's own words."""
     from cri_api.v1 import api_pb2, api_pb2_grpc
 
+    log = cluster.home / "logs" / f"cri-{node.name}.log"
+    seen_bytes = log.stat().st_size if log.exists() else 0
     with grpc.insecure_channel(f"unix://{cluster.node_paths(node).cri_socket}") as channel:
         request = api_pb2.PullImageRequest(image=api_pb2.ImageSpec(image=image))
-        try:
-            api_pb2_grpc.ImageServiceStub(channel).PullImage(request, timeout=LOAD_SECONDS)
-        except grpc.RpcError:
-            return False
-    return True
+        call = api_pb2_grpc.ImageServiceStub(channel).PullImage.future(request, timeout=LOAD_SECONDS)
+        told = ""
+        while True:
+            try:
+                call.result(timeout=PROGRESS_SECONDS)
+                return
+            except grpc.FutureTimeoutError:
+                text = progress_text(image, _tail(log, seen_bytes))
+                if text and text != told:
+                    say(f"{node.name}: {text}")
+                    told = text
+            except grpc.RpcError as error:
+                raise LabError(f"{node.name} can't pull {image}: {error.details()}") from error
+
+
+def progress_text(image: str, log_lines: Iterable[str]) -> str:
+    """The last word of a shim's log about a pull of this image, as a person reads it; empty if there is none."""
+    text = ""
+    for line in log_lines:
+        if '"total_bytes"' not in line:
+            continue
+        entry = json.loads(line)
+        if f"/{entry['image']}".endswith(f"/{image}"):
+            text = f"pulling {image}: {entry['received_bytes'] / 1e6:.1f} of {entry['total_bytes'] / 1e6:.1f} MB"
+    return text
+
+
+def _tail(log: Path, after_bytes: int) -> list[str]:
+    """The whole lines of a log after so many bytes."""
+    if not log.exists():
+        return []
+    with log.open("rb") as file:
+        file.seek(after_bytes)
+        return file.read().decode(errors="replace").split("\n")[:-1]

@@ -1,11 +1,14 @@
 """PullImage: from a registry into containerd's content store, unpacked and named.
 
+CRI has no word for how far a pull is: every few seconds the log tells the bytes (`cutaway` shows them to who waits).
+
 A lease holds everything until the names do, so that a pull that fails or is killed leaves nothing for ever. Two
 pulls of the same image at the same time are one.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from cri_api.v1 import api_pb2 as cri
@@ -23,6 +26,27 @@ from cri.logs import log
 
 _ATTEMPTS = 3
 _LAYERS_MAX = 256
+_PROGRESS_SECONDS = 2.0  # between two words about a pull
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far one pull is: bytes of the image's blobs, those that were there already included."""
+
+    total_bytes: int = 0
+    received_bytes: int = 0
+
+    async def counted(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The same chunks. What a broken attempt brought is taken back: its next one begins anew."""
+        complete = 0
+        try:
+            async for chunk in chunks:
+                complete += len(chunk)
+                self.received_bytes += len(chunk)
+                yield chunk
+        except BaseException:
+            self.received_bytes -= complete
+            raise
 
 
 class Puller:
@@ -62,7 +86,7 @@ class Puller:
             digest, media_type, data = await registry.manifest(parsed.digest or parsed.tag)
             target = api.types.Descriptor(media_type=media_type, digest=digest, size=len(data))
             manifest = await self._store_documents(registry, digest, media_type, data, lease, parsed.name)
-            await self._store_blobs(registry, manifest, lease)
+            await self._store_blobs(registry, manifest, lease, parsed.name)
             config = await content.read_json(self._ctd, manifest["config"]["digest"])
             await unpack(self._ctd, self._config.snapshotter, manifest, config, lease)
             image_id = str(manifest["config"]["digest"])
@@ -87,10 +111,13 @@ class Puller:
         await content.write_bytes(self._ctd, digest, data, lease_name=lease, labels=labels)
         return manifest
 
-    async def _store_blobs(self, registry: RegistryClient, manifest: Mapping[str, Any], lease: str) -> None:
+    async def _store_blobs(self, registry: RegistryClient, manifest: Mapping[str, Any], lease: str, name: str) -> None:
         wanted = {part["digest"]: int(part["size"]) for part in (manifest["config"], *manifest["layers"])}
+        progress = Progress(sum(wanted.values()))
+        telling = asyncio.ensure_future(_tell(progress, name))
         tasks = [
-            asyncio.ensure_future(self._store_blob(registry, digest, size, lease)) for digest, size in wanted.items()
+            asyncio.ensure_future(self._store_blob(registry, digest, size, lease, progress))
+            for digest, size in wanted.items()
         ]
         try:
             await asyncio.gather(*tasks)
@@ -99,14 +126,21 @@ class Puller:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             raise
+        finally:
+            telling.cancel()
 
-    async def _store_blob(self, registry: RegistryClient, digest: str, size: int, lease: str) -> None:
+    async def _store_blob(
+        self, registry: RegistryClient, digest: str, size: int, lease: str, progress: Progress
+    ) -> None:
         async with self._layer_slots:
             if await content.exists(self._ctd, digest, lease):
+                progress.received_bytes += size
                 return
             for attempt in range(1, _ATTEMPTS + 1):
                 try:
-                    await content.write(self._ctd, digest, size, registry.blob(digest), lease_name=lease)
+                    await content.write(
+                        self._ctd, digest, size, progress.counted(registry.blob(digest)), lease_name=lease
+                    )
                     return
                 except Unavailable as error:
                     if attempt == _ATTEMPTS:
@@ -115,6 +149,13 @@ class Puller:
                     await asyncio.sleep(0.5 * 2**attempt)
                 except FailedPrecondition as error:
                     raise InvalidArgument(f"blob {digest} is not what its digest says: {error}") from error
+
+
+async def _tell(progress: Progress, name: str) -> None:
+    """Until cancelled."""
+    while True:
+        await asyncio.sleep(_PROGRESS_SECONDS)
+        log.info("pulling image", image=name, received_bytes=progress.received_bytes, total_bytes=progress.total_bytes)
 
 
 def _document(data: bytes, digest: str) -> Mapping[str, Any]:

@@ -62,6 +62,8 @@ class Registry:
         self.requests: list[tuple[str, str]] = []
         self.active = self.active_max = 0
         self.delay = 0.0
+        # While this is set and not yet given, blobs stop half way.
+        self.half_way: threading.Event | None = None
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -149,6 +151,13 @@ class Registry:
         data = self.blobs[digest]
         if digest == self.corrupt:
             data = data[:-1] + bytes([data[-1] ^ 0xFF])
+        if self.half_way is not None and len(data) > 100_000:
+            response = web.StreamResponse(headers={"Content-Length": str(len(data))})
+            await response.prepare(request)
+            await response.write(data[: len(data) // 2])
+            await asyncio.to_thread(self.half_way.wait, 30)
+            await response.write(data[len(data) // 2 :])
+            return response
         return web.Response(body=data)
 
 
@@ -341,4 +350,25 @@ def test_pulls_of_one_image_at_once_are_one(node, registry: Registry) -> None:
     assert len({answer.result(timeout=30).image_ref for answer in answers}) == 1
     assert len([path for path, _ in registry.requests if path.endswith("/manifests/1")]) == 1
     assert registry.active_max <= 3
+    remove(node, name)
+
+
+def test_a_pull_that_takes_long_tells_how_far_it_is(node, registry: Registry) -> None:
+    _forget_content(node)
+    registry.half_way = threading.Event()
+    name = f"127.0.0.1:{TOKEN_PORT}/team/app:1"
+    answer = node.client.images.PullImage.future(cri.PullImageRequest(image=cri.ImageSpec(image=name)))
+
+    def half_way() -> dict[str, Any] | None:
+        told = [json.loads(line) for line in node.shim.log().splitlines() if '"total_bytes"' in line]
+        return next((entry for entry in told if 0 < entry["received_bytes"] < entry["total_bytes"]), None)
+
+    wait_until(half_way)
+    assert not answer.done()
+    entry = half_way()
+    assert entry is not None
+    assert entry["image"] == name
+    assert entry["total_bytes"] > sum(len(data) for data in registry.blobs.values()) / 2
+    registry.half_way.set()
+    assert answer.result(timeout=30).image_ref
     remove(node, name)
