@@ -22,6 +22,8 @@ PROGRAMS = {
 # What containers, bridges and rules need of a root that is itself in a container: (bit, name) of linux/capability.h.
 CAPABILITIES = {21: "SYS_ADMIN", 12: "NET_ADMIN", 13: "NET_RAW", 27: "MKNOD"}
 DISK_BYTES_MIN = 1 << 30
+# What logs, certificates and a small database need, where there are no images.
+HOLLOW_DISK_BYTES_MIN = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ class Finding:
 
 def examine(home: Path) -> list[Finding]:
     """Everything that real nodes need, in the order in which one would mend it."""
-    return [_root(), _capabilities(), *_programs(), _cni(), _cgroups(), _disk(home)]
+    return [_root(), _capabilities(), *_programs(), _cni(), _cgroups(), disk(home)]
 
 
 def first_obstacle(home: Path) -> Finding | None:
@@ -94,12 +96,12 @@ def _cgroups() -> Finding:
     )
 
 
-def _disk(home: Path) -> Finding:
+def disk(home: Path, *, bytes_min: int = DISK_BYTES_MIN) -> Finding:
+    """Whether there is room for a cluster's folder."""
     place = next(path for path in (home, *home.parents) if path.exists())
     free = shutil.disk_usage(place).free
-    text = f"{free / (1 << 30):.1f} GiB free for {home}"
-    if free >= DISK_BYTES_MIN:
+    text = f"{free / (1 << 20):,.0f} MiB free for {home}"
+    if free >= bytes_min:
         return Finding("disk", True, text)
-    return Finding(
-        "disk", False, text, "images need room: free at least 1 GiB, or choose another place with CUTAWAY_HOME"
-    )
+    wanted = f"free at least {bytes_min >> 20:,} MiB, or choose another place with CUTAWAY_HOME"
+    return Finding("disk", False, f"the disk is too full: {text}", wanted)

@@ -55,6 +55,8 @@ def up(
     known = clusters.load(home)
     if not (known.hollow if known else hollow_nodes):
         _refuse_unfit_machine(home)
+    else:
+        _refuse(doctor.disk(home, bytes_min=doctor.HOLLOW_DISK_BYTES_MIN))
     cluster = known or clusters.create(home, nodes=0, hollow=hollow_nodes, masters=masters or 1)
     if masters is not None and masters != cluster.masters:
         cluster = several_masters.change(cluster, masters, say)
@@ -96,6 +98,11 @@ def _refuse_unfit_machine(home: Path) -> None:
     if obstacle is not None:
         hint = "" if "hollow" in obstacle.way_out else " (or `cutaway up --hollow` for simulated nodes)"
         raise LabError(obstacle.message, obstacle.way_out + hint)
+
+
+def _refuse(finding: doctor.Finding) -> None:
+    if not finding.ok:
+        raise LabError(finding.message, finding.way_out)
 
 
 def _refuse_taken_ports(cluster: Cluster) -> None:
