@@ -45,6 +45,8 @@ def load(cluster: Cluster, archive: Path, nodes: Sequence[str] = ()) -> list[str
 
 def chosen(cluster: Cluster, names: Sequence[str]) -> list[Node]:
     """The nodes of these names, all if there are none. Raises LabError."""
+    if cluster.hollow:
+        raise LabError("simulated nodes have no images", "`cutaway up` in another folder makes real ones")
     nodes = [node for node in cluster.nodes if not names or node.name in names]
     if not nodes:
         raise LabError("no such node", f"there are {', '.join(n.name for n in cluster.nodes) or 'none'}")
@@ -83,11 +85,14 @@ def _run(module: str, *arguments: str) -> str:
 
 
 def names(cluster: Cluster, node: Node) -> list[str]:
-    """The names of the images on a node."""
+    """The names of the images on a node. Raises LabError."""
     from cri_api.v1 import api_pb2, api_pb2_grpc
 
     with grpc.insecure_channel(f"unix://{cluster.node_paths(node).cri_socket}") as channel:
-        listed = api_pb2_grpc.ImageServiceStub(channel).ListImages(api_pb2.ListImagesRequest(), timeout=10)
+        try:
+            listed = api_pb2_grpc.ImageServiceStub(channel).ListImages(api_pb2.ListImagesRequest(), timeout=10)
+        except grpc.RpcError as error:
+            raise LabError(f"{node.name}'s runtime does not answer", "`cutaway status` says how it is") from error
     return sorted(tag for image in listed.images for tag in image.repo_tags)
 
 

@@ -2,7 +2,11 @@
 
 import json
 
-from lab.images import progress_text
+import pytest
+
+from lab.cluster import create
+from lab.errors import LabError
+from lab.images import chosen, progress_text
 
 
 def _line(image: str, received: int, total: int) -> str:
@@ -18,3 +22,8 @@ def test_the_latest_word_about_the_image_counts():
 
 def test_an_image_whose_name_only_ends_alike_is_another():
     assert progress_text("inx:1", [_line("docker.io/library/nginx:1", 1, 2)]) == ""
+
+
+def test_simulated_nodes_have_no_images(tmp_path):
+    with pytest.raises(LabError, match="simulated nodes have no images"):
+        chosen(create(tmp_path, nodes=1, hollow=True), ())

@@ -8,8 +8,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from lab.commands import joining
 from lab.errors import LabError
-from lab.join import cli, discovery, host, signing, systemd, tokens
+from lab.join import discovery, host, signing, systemd, tokens
 from lab.pki import Pki
 
 ID, SECRET = "abcdef", "0123456789abcdef"
@@ -84,13 +85,13 @@ def test_tokens_have_the_form_that_clients_expect():
 
 @pytest.mark.parametrize(("text", "expected"), [("30m", 1800), ("24h", 86400), ("7d", 604800)])
 def test_a_lifetime_is_read(text, expected):
-    assert cli.lifetime(text).total_seconds() == expected
+    assert joining.lifetime(text).total_seconds() == expected
 
 
 @pytest.mark.parametrize("text", ["", "0h", "5", "1w", "-1h", "1h30m"])
 def test_what_is_no_lifetime_is_refused(text):
     with pytest.raises(LabError, match="--ttl"):
-        cli.lifetime(text)
+        joining.lifetime(text)
 
 
 def test_a_request_asks_for_exactly_what_is_wanted():

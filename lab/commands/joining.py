@@ -5,18 +5,15 @@ from __future__ import annotations
 import asyncio
 import datetime
 import re
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from lab import cluster as clusters
+from lab.commands.context import Home, progress
 from lab.errors import LabError
 
 token_app = typer.Typer(help="Tokens by which hosts join.", no_args_is_help=True)
-Home = Annotated[
-    Path, typer.Option(envvar="CUTAWAY_HOME", help="The cluster's folder.", default_factory=clusters.default_home)
-]
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -25,10 +22,6 @@ def add_to(app: typer.Typer) -> None:
     app.add_typer(token_app, name="token")
     app.command()(join)
     app.command()(leave)
-
-
-def _say(message: str) -> None:
-    print(f"  {message}", flush=True)
 
 
 def lifetime(text: str) -> datetime.timedelta:
@@ -51,7 +44,7 @@ def token_create(
     """Make a token; the last line is the command to give on the new host."""
     from lab.join import tokens
 
-    print(tokens.create(home, address, lifetime(ttl), description, _say))
+    print(tokens.create(home, address, lifetime(ttl), description, progress()))
 
 
 @token_app.command("list")
@@ -87,7 +80,7 @@ def join(
     if supervisor not in ("", "own", "systemd"):
         raise LabError(f"--supervisor {supervisor!r}: unknown", "systemd or own")
     print(f"cutaway: joining {server}", flush=True)
-    host = joining.join(home, server, token, pin=ca_hash, name=name, ip=ip, supervisor=supervisor, say=_say)
+    host = joining.join(home, server, token, pin=ca_hash, name=name, ip=ip, supervisor=supervisor, say=progress())
     print(f"cutaway: this host is node {host.me.name} of {host.cluster_name}")
 
 
@@ -95,4 +88,4 @@ def leave(home: Home) -> None:
     """Take this host out of the cluster that it joined: pods, processes, rules, folder."""
     from lab.join import joining
 
-    joining.leave(home, _say)
+    joining.leave(home, progress())

@@ -1,0 +1,141 @@
+"""The state and its past: history, diff, backup, fork, restore, compact, verify, certs."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lab import cluster as clusters
+from lab.commands.context import Home, progress
+from lab.errors import LabError
+
+
+def add_to(app: typer.Typer) -> None:
+    """Enter the commands into the `cutaway` command."""
+    for command in (history, diff, backup, fork, restore, compact, verify, certs):
+        app.command()(command)
+
+
+def history(
+    target: Annotated[str, typer.Argument(metavar="KIND/NAME", help="deployment/web, node/node1, any kind served.")],
+    home: Home,
+    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Where it is.")] = "default",
+    limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="How many versions at most.")] = 20,
+    before: Annotated[int, typer.Option("--before", min=0, help="Look at what there was at this revision.")] = 0,
+) -> None:
+    """Each retained version of an object, newest first: revision, when, by whom, and which fields changed."""
+    from lab import history as past
+
+    found = asyncio.run(past.history(clusters.require(home), target, namespace, limit=limit, before=before))
+    print("\n".join(past.rendered(found)))
+
+
+def diff(
+    what: Annotated[
+        list[str],
+        typer.Argument(metavar="[KIND/NAME] REVISION REVISION", help="One object or all; the second may be 0: now."),
+    ],
+    home: Home,
+    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Where the object is.")] = "default",
+) -> None:
+    """What differs between two revisions, in an object or in the whole cluster. Exit code 1 if anything does."""
+    from lab import history as past
+
+    *target, older, newer = what if len(what) > 1 else ["", *what]
+    if len(target) > 1 or not (older.isdigit() and newer.isdigit()):
+        raise LabError(f"{' '.join(what)!r} names no two revisions", "cutaway diff [KIND/NAME] 120 140")
+    cluster = clusters.require(home)
+    if target:
+        changes: Sequence[object] = asyncio.run(past.diff(cluster, target[0], namespace, int(older), int(newer)))
+    else:
+        changes = asyncio.run(past.diff_all(cluster, int(older), int(newer)))
+    for change in changes:
+        print(change)
+    if changes:
+        raise typer.Exit(1)
+
+
+def backup(
+    file: Annotated[Path, typer.Argument(help="The file to write; it holds every Secret.")],
+    home: Home,
+    at: Annotated[int, typer.Option("--at", metavar="REVISION", min=0, help="As it was then; 0: as it is.")] = 0,
+) -> None:
+    """Copy the cluster's whole state to a file, while it runs."""
+    from lab import backup as copies
+
+    print(f"cutaway: {copies.backup(clusters.require(home), file, at)} is in {file}")
+
+
+def fork(
+    revision: Annotated[int, typer.Argument(min=1, help="As `cutaway history` lists it.")],
+    folder: Annotated[Path, typer.Argument(help="The new cluster's folder.")],
+    home: Home,
+) -> None:
+    """Another cluster beside this one, with its state as of a revision. This one goes on."""
+    from lab import backup as copies
+
+    forked = copies.fork(clusters.require(home), revision, folder.absolute(), progress())
+    print(f"cutaway: {forked.name} is up, as of revision {revision}: `cutaway --help`, with CUTAWAY_HOME={forked.home}")
+
+
+def restore(
+    file: Annotated[Path, typer.Argument(help="A file that `cutaway backup` has written, here or elsewhere.")],
+    home: Home,
+    ahead: Annotated[
+        int | None,
+        typer.Option("--ahead", min=1, help="How far the revision goes on beyond any that is known, at least."),
+    ] = None,
+) -> None:
+    """Put a backed up state in place of the cluster's; the present one is kept beside it."""
+    from lab import backup as copies
+
+    revision, kept = copies.restore(clusters.require(home), file, progress(), ahead=ahead)
+    print(f"cutaway: {revision} is restored; what was there before is {kept}")
+
+
+def compact(
+    home: Home,
+    before: Annotated[int, typer.Option("--before", min=0, help="Forget what was before this revision; 0: all.")] = 0,
+) -> None:
+    """Forget history now, and not when its time is over. Current objects stay."""
+    from lab import history as past
+
+    begins, removed = asyncio.run(past.compact(clusters.require(home), before))
+    print(f"cutaway: history begins at revision {begins}; {removed} log entries removed")
+
+
+def verify(home: Home) -> None:
+    """Read the whole state and check that it is sound. Exit code 1 if it isn't."""
+    from lab import backup as copies
+
+    print(f"cutaway: {copies.verify(clusters.require(home))}")
+
+
+def certs(
+    home: Home,
+    renew: Annotated[bool, typer.Option("--renew", help="New ones; whoever has one is started anew.")] = False,
+    due: Annotated[
+        bool, typer.Option("--due", help="With --renew: only what is in the last third of its life.")
+    ] = False,
+) -> None:
+    """The cluster's certificates and when they end."""
+    from lab import certs as certificates
+
+    cluster = clusters.require(home)
+    if due and not renew:
+        raise LabError("--due says which ones to renew", "cutaway certs --renew --due")
+    if renew:
+        renewed = certificates.renew(cluster, progress(), due_only=due)
+        print(f"cutaway: {len(renewed)} certificates renewed")
+    else:
+        now = datetime.datetime.now(datetime.UTC)
+        for found in certificates.listed(cluster, now):
+            note = "  due" if found.due else ""
+            left = f"{found.days_left(now):>5} days"
+            print(f"{left}  {found.ends:%Y-%m-%d}  {found.name:<32}  {found.subject}{note}")
+    certificates.ending_authority(cluster)
