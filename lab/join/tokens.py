@@ -30,12 +30,15 @@ from lab.cluster import PROJECT_ROOT, Cluster
 from lab.errors import LabError
 from lab.pki import Pki
 from machinery.api import errors, kinds
+from machinery.client.api_client import ApiClient
 
 GROUP = "system:bootstrappers:cutaway:join"
 SECRET_TYPE = "bootstrap.kubernetes.io/token"  # noqa: S105 - a type, not a secret
 NAMESPACE = "kube-system"
 INFO_NAME = "cutaway-join"
 ACCESS = PROJECT_ROOT / "deploy" / "join"
+# The controller-manager signs within milliseconds; longer means that none leads.
+SIGNED_SECONDS = 20.0
 _ALPHABET = string.ascii_lowercase + string.digits
 
 
@@ -150,8 +153,25 @@ async def _publish(cluster: Cluster, secret: dict[str, Any], say: Callable[[str]
             document = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data}
             await client.apply(kinds.CONFIG_MAP, document, field_manager=addons.FIELD_MANAGER, force=True)
         await client.create(kinds.SECRET, secret)
+        await _wait_signed(client, secret["stringData"]["token-id"])
     finally:
         await client.close()
+
+
+async def _wait_signed(client: ApiClient, token_id: str) -> None:
+    """Until a host that comes with the token at once will be believed: the controller-manager signs a moment later."""
+    wanted = f"jws-kubeconfig-{token_id}"
+    try:
+        async with asyncio.timeout(SIGNED_SECONDS):
+            async for batch in client.watch(
+                kinds.CONFIG_MAP, "kube-public", field_selector="metadata.name=cluster-info"
+            ):
+                if any(wanted in (info.data or {}) for _, info in batch.events):
+                    return
+    except TimeoutError as error:
+        raise LabError(
+            "the token is made, but the controller-manager has not signed it", "`cutaway status` says how it is"
+        ) from error
 
 
 async def listed(cluster: Cluster) -> list[Token]:
