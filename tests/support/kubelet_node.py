@@ -182,6 +182,16 @@ class Cluster:
     async def until_ready(self, name: str, namespace: str, timeout: float = 30.0) -> Any:
         return await self.wait(kinds.POD, name, namespace, is_ready, timeout)
 
+    async def told(self, namespace: str, words: str, timeout: float = 15.0) -> None:
+        """Wait for an event with these words: events follow what they tell of."""
+        try:
+            async with asyncio.timeout(timeout):
+                async for batch in self.client.watch(kinds.EVENT, namespace):
+                    if any(words in (event.message or "") for _, event in batch.events):
+                        return
+        except TimeoutError:
+            raise AssertionError(f"no event says {words!r}\n{self.node.log[-4000:]}") from None
+
     async def gone(self, name: str, namespace: str, timeout: float = 30.0) -> None:
         """Wait until the pod is deleted at the apiserver."""
         deadline = time.monotonic() + timeout
