@@ -37,7 +37,7 @@ async def wait(client: ApiClient, cluster: Cluster, say: Callable[[str], None]) 
 
     if not reasons:
         return
-    nodes = Informer(client, kinds.NODE)
+    nodes: Informer[core_v1.Node] = Informer(client, kinds.NODE)
     nodes.add_handler(changed)
     async with asyncio.TaskGroup() as tasks:
         watching = tasks.create_task(nodes.run(), name="informer nodes")

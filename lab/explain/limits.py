@@ -140,7 +140,7 @@ def explain_node(snapshot: Snapshot, node: Object) -> tuple[Finding, ...]:
 
 def _undrained(snapshot: Snapshot, node: str) -> list[Finding]:
     """The budgets that keep pods on the node."""
-    found = []
+    found: list[Finding] = []
     for budget in snapshot.all("PodDisruptionBudget"):
         labels = ((budget["spec"].get("selector") or {}).get("matchLabels") or {}).items()
         here = [

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from lightkube.models import core_v1
 
@@ -122,8 +123,10 @@ def _from_whole_objects(
 
 
 def _whole(
-    objects: Mapping[str, Mapping | None], kind: str, reference: core_v1.ConfigMapEnvSource | core_v1.SecretEnvSource
-):  # type: ignore[no-untyped-def]
+    objects: Mapping[str, Mapping[str, Any] | None],
+    kind: str,
+    reference: core_v1.ConfigMapEnvSource | core_v1.SecretEnvSource,
+) -> Mapping[str, Any] | None:
     data = objects.get(reference.name or "")
     if data is None and not reference.optional:
         raise MissingReference(f'{kind} "{reference.name}" not found')

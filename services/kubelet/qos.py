@@ -7,6 +7,7 @@ a floor of 1 ms.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from lightkube.models import core_v1
 
@@ -54,7 +55,7 @@ def qos_class(pod: core_v1.Pod) -> str:
     given.
     """
     holders = [*pod.spec.containers, *pod_spec.init_containers(pod)]
-    pairs: list[tuple[dict, dict]] = []
+    pairs: list[tuple[dict[str, Any], dict[str, Any]]] = []
     if pod.spec.resources is not None:
         pod_limits = pod.spec.resources.limits or {}
         pairs = [({**pod_limits, **(pod.spec.resources.requests or {})}, pod_limits)]
