@@ -68,7 +68,7 @@ def _apply(req: Request, live: dict[str, Any] | None, config: dict[str, Any], op
     version = config["metadata"].pop("resourceVersion", None)
     config["metadata"].pop("uid", None)
     result = apply.apply(
-        _served_node(resource), live, config, manager=manager_of(req, options), api_version=resource.kind.api_version,
+        served_node(resource), live, config, manager=manager_of(req, options), api_version=resource.kind.api_version,
         now=now_text(), force=options.force, subresource=req.subresource, builtin=resource.custom is None,
         ignored=_ignored(resource, req.subresource),
     )  # fmt: skip
@@ -82,7 +82,7 @@ def _apply(req: Request, live: dict[str, Any] | None, config: dict[str, Any], op
 def refuse_undeclared(resource: Resource, config: dict[str, Any]) -> None:
     """An apply patch may only say what its kind declares, whatever the field validation. Raises InternalError or
     BadRequest, as upstream."""
-    apply.refuse_undeclared(_served_node(resource), config)
+    apply.refuse_undeclared(served_node(resource), config)
 
 
 def _stored_node(resource: Resource) -> Any:
@@ -94,7 +94,8 @@ def _judged_version(resource: Resource) -> str:
     return kind.api_version
 
 
-def _served_node(resource: Resource) -> Any:
+def served_node(resource: Resource) -> Any:
+    """The schema of a kind as it is served; None for a custom kind without one."""
     return resource.custom.node if resource.custom is not None else definitions.node_for(resource.kind)
 
 

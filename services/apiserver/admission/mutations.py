@@ -14,14 +14,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from machinery.api import errors
-from services.apiserver import conversion
+from services.apiserver import ownership
 from services.apiserver.admission import rules
 from services.apiserver.admission.expressions import Bound, conditions_hold
-from services.apiserver.admission.policies import NoParameters, Policies, bind_variables
-from services.apiserver.admission.review import Seen, seen_as
+from services.apiserver.admission.policies import NoParameters, Policies, bind_variables, cause_in
+from services.apiserver.admission.review import Seen, put_back, seen_as
 from services.apiserver.patch import json_patch, typed
 from services.apiserver.registry.resource import Resource
-from services.apiserver.schema import cel, cel_objects, definitions
+from services.apiserver.schema import cel, cel_objects
 from services.apiserver.write_context import WriteContext
 
 Obj = dict[str, Any]
@@ -56,10 +56,7 @@ class MutatingPolicies(Policies):
                 changed = mutated(ctx, row, spec, (obj, old), params)
                 if changed is None or changed == obj:
                     continue
-                row.schema.take_in(changed, "Ignore")
-                if row.remote is not None:
-                    changed = (await row.remote.convert([changed], ctx.resource.kind.api_version))[0]
-                ctx.obj = conversion.judged(row, changed)
+                await put_back(ctx, row, changed)
         except (MutationFailed, NoParameters, errors.ApiError) as err:
             if spec.get("failurePolicy", "Fail") == "Fail":
                 about = f"policy '{policy['metadata']['name']}' with binding '{binding['metadata']['name']}'"
@@ -88,9 +85,9 @@ def mutated(ctx: WriteContext, row: Resource, spec: Mapping[str, Any], seen: See
         try:
             value = bound.evaluate(cel_objects.as_maps(expression))
         except cel.CelError as err:
-            why = next((text for name, text in broken.items() if f"variables.{name}" in expression), str(err))
+            why = cause_in(broken, expression) or str(err)
             raise MutationFailed(f"expression '{expression.strip()}' resulted in error: {why}") from err
-        obj = patched(obj or {}, value) if kind == "JSONPatch" else merged(_node(row), obj or {}, value)
+        obj = patched(obj or {}, value) if kind == "JSONPatch" else merged(ownership.served_node(row), obj or {}, value)
         # The next mutation sees what this one did.
         bound.values["object"] = obj
     return obj
@@ -142,7 +139,3 @@ def _atomic(node: Any, value: Any, path: str) -> str:
         if found:
             return found
     return ""
-
-
-def _node(row: Resource) -> Any:
-    return row.custom.node if row.custom is not None else definitions.node_for(row.kind)

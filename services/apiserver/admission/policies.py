@@ -154,6 +154,11 @@ class NoParameters(Exception):
     """The binding's parameters do not exist."""
 
 
+def cause_in(broken: Mapping[str, str], expression: str) -> str:
+    """What is wrong with a broken variable that an expression uses; empty if it uses none."""
+    return next((text for name, text in broken.items() if f"variables.{name}" in expression), "")
+
+
 def violations(spec: Mapping[str, Any], bound: Bound, *, closed: bool) -> Iterator[tuple[str, str]]:
     """(what is wrong, reason) for each validation of a policy that does not hold."""
     from services.apiserver.schema import cel
@@ -170,7 +175,7 @@ def violations(spec: Mapping[str, Any], bound: Bound, *, closed: bool) -> Iterat
         try:
             holds = bound.evaluate(expression) is True
         except cel.CelError as err:
-            why = next((text for name, text in broken.items() if f"variables.{name}" in expression), str(err))
+            why = cause_in(broken, expression) or str(err)
             if closed:
                 yield f"expression '{expression}' resulted in error: {why}", "Invalid"
             continue

@@ -6,7 +6,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from services.apiserver import codec
+from services.apiserver import codec, conversion
 from services.apiserver.auth.reviews import user_info
 from services.apiserver.registry.metadata import new_uid
 from services.apiserver.registry.resource import Resource
@@ -29,6 +29,18 @@ async def seen_as(ctx: WriteContext, row: Resource) -> Seen:
     states = [state for state in (obj, ctx.old) if state is not None]
     converted = iter(await row.remote.convert([copy.deepcopy(state) for state in states], row.kind.api_version))
     return next(converted) if obj is not None else None, next(converted) if ctx.old is not None else None
+
+
+async def put_back(ctx: WriteContext, row: Resource, changed: dict[str, Any]) -> None:
+    """Make a changed object, as the version that `row` serves, the write's object.
+
+    What was added may be unknown to the kind, or not in its canonical form. Raises InternalError if a conversion
+    webhook fails.
+    """
+    row.schema.take_in(changed, "Ignore")
+    if row.remote is not None:
+        changed = (await row.remote.convert([changed], ctx.resource.kind.api_version))[0]
+    ctx.obj = conversion.judged(row, changed)
 
 
 def request_of(ctx: WriteContext, row: Resource, seen: Seen) -> dict[str, Any]:

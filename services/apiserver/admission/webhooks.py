@@ -17,11 +17,11 @@ from typing import Any
 import orjson
 
 from machinery.api import errors
-from services.apiserver import codec, conversion
+from services.apiserver import codec
 from services.apiserver.admission import rules
 from services.apiserver.admission.chain import AsyncPlugin
 from services.apiserver.admission.expressions import Bound, conditions_hold
-from services.apiserver.admission.review import request_of, seen_as
+from services.apiserver.admission.review import put_back, request_of, seen_as
 from services.apiserver.admission.webhook_client import WebhookClient, WebhookFailed, failed
 from services.apiserver.registry.resource import Registry, Resource
 from services.apiserver.watch_cache import WatchCache
@@ -171,11 +171,7 @@ class MutatingWebhooks(Webhooks):
             ) from err
         if changed == document:
             return False
-        # What the webhook added may be unknown to the kind, or not in its canonical form.
-        row.schema.take_in(changed, "Ignore")
-        if row.remote is not None:
-            changed = (await row.remote.convert([changed], ctx.resource.kind.api_version))[0]
-        ctx.obj = conversion.judged(row, changed)
+        await put_back(ctx, row, changed)
         return True
 
 
