@@ -1,5 +1,5 @@
 """What every component is made of: `api` (the API's notions, pure), `client` (talks to the apiserver), `component`
-(runs a process).
+(runs a process), `cel` (expressions).
 
 Imports nothing of the project but `protos`. A third party's component builds on this package; `docs/write-a-
 component.md` shows how.

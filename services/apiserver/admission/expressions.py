@@ -30,7 +30,7 @@ class Bound:
 
     def evaluate(self, expression: str) -> Any:
         """Raises cel.CelError."""
-        from services.apiserver.schema import cel
+        from machinery import cel
 
         return cel.compile(expression, VARIABLES).evaluate(self.values)
 
@@ -45,7 +45,7 @@ def _namespace(namespace: Mapping[str, Any] | None) -> Any:
 
 def conditions_hold(conditions: Iterable[Mapping[str, Any]], bound: Bound) -> tuple[bool, str]:
     """(whether all hold, what could not be evaluated). One that is false decides, whatever failed beside it."""
-    from services.apiserver.schema import cel
+    from machinery import cel
 
     problem = ""
     for condition in conditions:

@@ -13,6 +13,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
+from machinery import cel
 from machinery.api import errors
 from services.apiserver import ownership
 from services.apiserver.admission import rules
@@ -21,7 +22,7 @@ from services.apiserver.admission.policies import NoParameters, Policies, bind_v
 from services.apiserver.admission.review import Seen, put_back, seen_as
 from services.apiserver.patch import json_patch, typed
 from services.apiserver.registry.resource import Resource
-from services.apiserver.schema import cel, cel_objects
+from services.apiserver.schema import cel_objects
 from services.apiserver.write_context import WriteContext
 
 Obj = dict[str, Any]

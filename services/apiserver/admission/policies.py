@@ -161,7 +161,7 @@ def cause_in(broken: Mapping[str, str], expression: str) -> str:
 
 def violations(spec: Mapping[str, Any], bound: Bound, *, closed: bool) -> Iterator[tuple[str, str]]:
     """(what is wrong, reason) for each validation of a policy that does not hold."""
-    from services.apiserver.schema import cel
+    from machinery import cel
 
     hold, problem = conditions_hold(spec.get("matchConditions") or (), bound)
     if not hold:
@@ -187,7 +187,8 @@ def bind_variables(spec: Mapping[str, Any], bound: Bound) -> dict[str, str]:
     """Evaluate a policy's variables; those that can't be, with why. That counts only where one is used: evaluation is
     lazy upstream.
     """
-    from services.apiserver.schema import cel, cel_objects
+    from machinery import cel
+    from services.apiserver.schema import cel_objects
 
     broken: dict[str, str] = {}
     for variable in spec.get("variables") or ():
@@ -199,7 +200,7 @@ def bind_variables(spec: Mapping[str, Any], bound: Bound) -> dict[str, str]:
 
 
 def _message(validation: Mapping[str, Any], bound: Bound, expression: str) -> str:
-    from services.apiserver.schema import cel
+    from machinery import cel
 
     if validation.get("messageExpression"):
         try:

@@ -62,7 +62,7 @@ def _conditions(holder: dict[str, Any], path: str) -> Iterator[Cause]:
 
 
 def _compiled(expression: str, path: str) -> Iterator[Cause]:
-    from services.apiserver.schema import cel
+    from machinery import cel
 
     if not expression.strip():
         yield Cause("FieldValueRequired", "Required value", path)

@@ -12,6 +12,6 @@ here:
 
 An object without fault passes the compiled validator in a few microseconds; only a faulty one is walked again, slowly,
 to say what is wrong and where (`structure`). Custom resources go the same way by their own schemas: `structural` judges
-a definition's schema, `custom` its objects, `rules_cel` its rules, for which `cel` and `cel_library` speak Kubernetes'
-CEL. Read `definitions`, then `structure`, then `intake`.
+a definition's schema, `custom` its objects, `rules_cel` its rules, in Kubernetes' CEL
+(`machinery.cel`). Read `definitions`, then `structure`, then `intake`.
 """

@@ -12,7 +12,7 @@ import functools
 import re
 from dataclasses import dataclass
 
-from services.apiserver.schema.cel import CelError
+from machinery.cel import CelError
 
 OBJECT, JSON_PATCH = "Object", "JSONPatch"
 _PATCH_FIELDS = frozenset(("op", "path", "from", "value"))

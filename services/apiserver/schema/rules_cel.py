@@ -12,8 +12,9 @@ from typing import Any
 
 from google.protobuf import duration_pb2, timestamp_pb2
 
+from machinery import cel
 from machinery.api.errors import Cause
-from services.apiserver.schema import causes, cel, formats
+from services.apiserver.schema import causes, formats
 from services.apiserver.schema.structural import EMBEDDED, INT_OR_STRING, LIST_KEYS, LIST_TYPE, PRESERVE, RULES
 
 Schema = dict[str, Any]

@@ -108,7 +108,7 @@ _MUTATIONS = {"ApplyConfiguration": ("applyConfiguration", "map"), "JSONPatch": 
 
 
 def _mutation(source: str, path: str, wanted: str) -> list[Cause]:
-    from services.apiserver.schema import cel
+    from machinery import cel
     from services.apiserver.schema.cel_objects import as_maps
 
     try:
@@ -164,7 +164,7 @@ def _expression(source: str | None, path: str, wanted: str) -> list[Cause]:
     if not source:
         return []
     # CEL is loaded only where there are expressions: it takes time and memory that most clusters never need.
-    from services.apiserver.schema import cel
+    from machinery import cel
 
     try:
         kind = cel.compile(source, ADMISSION_VARIABLES).type_name.lower()

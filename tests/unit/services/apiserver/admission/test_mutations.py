@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from machinery import cel
 from machinery.api import kinds
 from services.apiserver.admission.mutations import MutationFailed, merged, patched
-from services.apiserver.schema import cel, cel_objects, definitions
+from services.apiserver.schema import cel_objects, definitions
 
 DEPLOYMENT = definitions.node_for(kinds.DEPLOYMENT)
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from services.apiserver.schema import cel, rules_cel
+from machinery import cel
+from services.apiserver.schema import rules_cel
 from services.apiserver.schema.custom import CustomSchema
 
 Obj = dict[str, Any]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.apiserver.schema import cel
+from machinery import cel
 from services.apiserver.schema.cel_objects import as_maps
 
 

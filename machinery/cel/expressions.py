@@ -1,7 +1,7 @@
-"""CEL as Kubernetes speaks it: the C++ implementation with Kubernetes' function libraries (`cel_library`).
+"""CEL as Kubernetes speaks it: the C++ implementation with Kubernetes' function libraries (`library`).
 
 One environment a set of variable names, made when first asked for (0.1 s and some megabytes, so a cluster without rules
-pays nothing). Values are plain JSON values; `convert` in `rules_cel` gives typed ones where a schema knows more.
+pays nothing). Values are plain JSON values; whoever has a schema gives typed ones.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _environment(variables: tuple[str, ...]) -> Any:
     from cel_expr_python import cel
     from cel_expr_python.ext import ext_bindings, ext_encoders, ext_math, ext_optional, ext_strings
 
-    from services.apiserver.schema import cel_library
+    from machinery.cel import library
 
     return cel.NewEnv(
         variables=dict.fromkeys(variables, cel.Type.DYN),
@@ -58,7 +58,7 @@ def _environment(variables: tuple[str, ...]) -> Any:
             ext_optional.ExtOptional(),
             ext_strings.ExtStrings(),
         ],
-        functions=cel_library.declarations(),
+        functions=library.declarations(),
     )
 
 

@@ -1,0 +1,9 @@
+"""Kubernetes' CEL, for whoever evaluates expressions: the apiserver's rules and policies, the scheduler's device
+selectors.
+
+`expressions` compiles and evaluates, `library` holds Kubernetes' functions. Who uses them brings the variables.
+"""
+
+from machinery.cel.expressions import CelError, Program, compile
+
+__all__ = ["CelError", "Program", "compile"]
