@@ -28,8 +28,9 @@ from tests.support.controllers import ready_status
 class ControlPlane:
     """`async with ControlPlane(tmp_path) as plane: plane.kubectl("get", "pods")`."""
 
-    def __init__(self, directory: Path, *, nodes: int = 2, **settings: Any) -> None:
+    def __init__(self, directory: Path, *, nodes: int = 2, pretend: bool = True, **settings: Any) -> None:
         self.directory = directory
+        self.pretend = pretend
         self.server = ApiServerProcess(directory)
         self.nodes = nodes
         self.grpc_port = free_port()
@@ -58,7 +59,8 @@ class ControlPlane:
         self.client = await ApiClient.connect(self.server.grpc, files(self.server.admin), user_agent="pretend-kubelet")
         for number in range(self.nodes):
             await self.add_node(f"n{number + 1}")
-        self._pretend = asyncio.create_task(self._run_kubelets(), name="pretend kubelets")
+        if self.pretend:
+            self._pretend = asyncio.create_task(self._run_kubelets(), name="pretend kubelets")
         await self.until(lambda: self._exists(kinds.SERVICE_ACCOUNT, "default", "default"), "controllers work")
         return self
 
