@@ -8,6 +8,7 @@ been authorized.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -106,6 +107,9 @@ class KubeletProxy:
             raise errors.ServiceUnavailable(
                 f"node {address.node} publishes no gRPC address (annotation {GRPC_ANNOTATION})"
             )
+        if not _is_address(address.grpc):
+            # gRPC would take a name, a socket file, another resolver: a node must not choose those for us.
+            raise errors.ServiceUnavailable(f"node {address.node}: {GRPC_ANNOTATION} {address.grpc!r} is not IP:port")
         known = self._channels.get(address.node)
         if known is not None and known[0] == address.grpc:
             return kubelet_pb2_grpc.KubeletStub(known[1])  # type: ignore[no-untyped-call]
@@ -173,6 +177,15 @@ class KubeletProxy:
         call = self._stub(self.kubelet_of(pod)).PortForward(_preceded(first, frames))
         async for frame in _translated(call):
             yield frame
+
+
+def _is_address(text: str) -> bool:
+    host, _, port = text.rpartition(":")
+    try:
+        ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return False
+    return port.isdigit() and 0 < int(port) < 65536
 
 
 async def _preceded(first: Any, rest: AsyncIterator[Any]) -> AsyncIterator[Any]:

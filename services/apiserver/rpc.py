@@ -28,6 +28,7 @@ from services.apiserver.request import (
     WatchOptions,
     WriteOptions,
 )
+from services.apiserver.rest import bodies
 from services.apiserver.selection import name_selected
 from services.apiserver.watch_cache import Entry
 from services.apiserver.watcher import WatchEvent
@@ -242,18 +243,21 @@ class ApiServerService(apiserver_pb2_grpc.ApiServerServicer):
 
     async def _create(self, user: User, agent: str, m: pb.CreateRequest, omit: bool = False) -> object_pb2.Object:
         resource = self._resolve(m.resource)
+        _refuse_misplaced(resource, m.namespace)
         req = Request(user, "create", resource, m.subresource, m.namespace, m.name, agent)
         result = await self._handlers.create(req, _body(m.json), _write_options(m.options))
         return envelope(result.json, omit_json=omit)
 
     async def _update(self, user: User, agent: str, m: pb.UpdateRequest, omit: bool = False) -> object_pb2.Object:
         resource = self._resolve(m.resource)
+        _refuse_misplaced(resource, m.namespace)
         req = Request(user, "update", resource, m.subresource, m.namespace, m.name, agent)
         result = await self._handlers.update(req, _body(m.json), _write_options(m.options))
         return envelope(result.json, omit_json=omit)
 
     async def _patch(self, user: User, agent: str, m: pb.PatchRequest, omit: bool = False) -> object_pb2.Object:
         resource = self._resolve(m.resource)
+        _refuse_misplaced(resource, m.namespace)
         req = Request(user, "patch", resource, m.subresource, m.namespace, m.name, agent)
         kind = _PATCH_TYPES.get(m.type)
         if kind is None:
@@ -264,6 +268,7 @@ class ApiServerService(apiserver_pb2_grpc.ApiServerServicer):
 
     async def _delete(self, user: User, agent: str, m: pb.DeleteRequest, omit: bool = False) -> pb.DeleteResponse:
         resource = self._resolve(m.resource)
+        _refuse_misplaced(resource, m.namespace)
         req = Request(user, "delete", resource, "", m.namespace, m.name, agent)
         result = await self._handlers.delete(req, _delete_options(m.options))
         return pb.DeleteResponse(object=envelope(result.json, omit_json=omit), gone=result.gone)
@@ -307,12 +312,17 @@ class ApiServerService(apiserver_pb2_grpc.ApiServerServicer):
         first = await anext(frames, None)
         if first is None or first.WhichOneof("frame") != "start":
             raise errors.BadRequest("the first frame must be a start")
-        await self._authorize_pod(context, "create", subresource, first.start.namespace, first.start.pod)
+        start = first.start
+        req = await self._authorize_pod(context, "create", subresource, start.namespace, start.pod)
+        kind = req.resource.subresources[subresource].kind.kind
+        await self._handlers.admit_connect(req, {"kind": kind, "apiVersion": "v1", **_connect_options(start)})
         return _rejoined(first, frames)
 
-    async def _authorize_pod(self, context: Any, verb: str, subresource: str, namespace: str, name: str) -> None:
+    async def _authorize_pod(self, context: Any, verb: str, subresource: str, namespace: str, name: str) -> Request:
         ref = object_pb2.ResourceRef(version="v1", resource="pods")
-        self._handlers.authorize(await self._request(context, verb, ref, namespace, name, subresource))
+        req = await self._request(context, verb, ref, namespace, name, subresource)
+        self._handlers.authorize(req)
+        return req
 
     # --- who asks for what
 
@@ -325,9 +335,9 @@ class ApiServerService(apiserver_pb2_grpc.ApiServerServicer):
         name: str = "",
         subresource: str = "",
     ) -> Request:
-        return Request(
-            await self._user(context), verb, self._resolve(ref), subresource, namespace, name, _agent(context)
-        )
+        resource = self._resolve(ref)
+        _refuse_misplaced(resource, namespace)
+        return Request(await self._user(context), verb, resource, subresource, namespace, name, _agent(context))
 
     def _resolve(self, ref: object_pb2.ResourceRef) -> Resource:
         return self._handlers.registry.resolve(ref.group, ref.version, ref.resource)
@@ -340,6 +350,12 @@ class ApiServerService(apiserver_pb2_grpc.ApiServerServicer):
         if identity is None:
             raise errors.Unauthorized("Unauthorized")
         return User(identity.name, groups=(*identity.groups, AUTHENTICATED))
+
+
+def _refuse_misplaced(resource: Resource, namespace: str) -> None:
+    """A cluster-scoped object is not to be reached below a namespace: rights there must not count (CVE-2019-11247)."""
+    if namespace and not resource.namespaced:
+        raise errors.BadRequest(f"{resource.plural} are cluster-scoped: the request must name no namespace")
 
 
 def _object_key(mutation: pb.Mutation) -> tuple[str, str, str, str] | None:
@@ -355,6 +371,18 @@ def _object_key(mutation: pb.Mutation) -> tuple[str, str, str, str] | None:
         except msgspec.DecodeError:
             return None
     return (about.resource.group, about.resource.resource, about.namespace, name) if name else None
+
+
+def _connect_options(start: Any) -> dict[str, Any]:
+    """A session's options as admission judges them: the fields of PodExecOptions, PodAttachOptions."""
+    if not isinstance(start, stream_pb2.ExecStart):
+        return {}
+    options: dict[str, Any] = {name: True for name in ("stdin", "stdout", "stderr", "tty") if getattr(start, name)}
+    if start.container:
+        options["container"] = start.container
+    if start.command:
+        options["command"] = list(start.command)
+    return options
 
 
 async def _rejoined(first: Any, rest: AsyncIterator[Any]) -> AsyncIterator[Any]:
@@ -387,12 +415,7 @@ def _body(raw: bytes) -> dict[str, Any]:
 def _apply_body(raw: bytes) -> Any:
     if raw[:1] == b"{":
         return _body(raw)
-    import yaml
-
-    try:
-        return yaml.safe_load(raw)
-    except yaml.YAMLError as err:
-        raise errors.BadRequest(f"the patch is neither JSON nor YAML: {err}") from err
+    return bodies.decode_yaml(raw)
 
 
 def _write_options(options: pb.WriteOptions) -> WriteOptions:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import grpc.aio
 
-from machinery.component import grpc_server, metrics, tls
+from machinery.component import grpc_server, logs, metrics, tls
 from machinery.component.process import Context, Fatal
 from protos.cutaway.v1 import apiserver_pb2_grpc
 from services.apiserver.admission.plugins import build_chain
@@ -316,7 +316,11 @@ def _oidc(config: ApiServerConfig) -> list[TokenSource]:
 async def _reload_certificate(context: tls.ServerContext) -> None:
     while True:
         await asyncio.sleep(60)
-        context.reload_if_changed()
+        try:
+            context.reload_if_changed()
+        except tls.TlsError as err:
+            # A renewal that is half written must not end the service: the old certificate stays in use.
+            logs.get("apiserver").warning("serving certificate can't be reloaded", error=str(err))
 
 
 def advertised(config: ApiServerConfig) -> tuple[str, int]:

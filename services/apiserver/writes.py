@@ -62,6 +62,8 @@ class Writer:
         """Create an object, or post to a subresource or a virtual resource."""
         resource = req.resource
         if req.subresource or resource.virtual:
+            if not resource.virtual:
+                body = await self._admit_post(req, body, options)
             return await self._special.create(req, body, options)
         warnings = self.take_in(resource, body, options)
         meta.place(resource, meta.metadata_of(body), req.namespace, req.name)
@@ -289,6 +291,16 @@ class Writer:
         else:
             event = await self.committer.replace(resource, entry, obj, tail, ctx.options.fence, ctx.extra, author)
         return await self._result(resource, event.value, event.revision, ctx)
+
+    async def _admit_post(self, req: Request, body: dict[str, Any], options: WriteOptions) -> dict[str, Any]:
+        """Ask admission about what is posted to a subresource (a binding, an eviction, a token); what it made of it."""
+        meta.metadata_of(body)
+        if not body.get("kind") and req.subresource:
+            body["kind"] = req.resource.subresources[req.subresource].kind.kind
+        ctx = WriteContext(req, "CREATE", body, None, options, self.lookup)
+        await self.admission.mutate(ctx)
+        await self.admission.validate(ctx)
+        return ctx.obj
 
     async def admit_connect(self, req: Request, body: dict[str, Any]) -> None:
         """Ask admission about a stream."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from services.apiserver.admission.certificates import Certificates
 from services.apiserver.admission.chain import Chain
 from services.apiserver.admission.limit_ranger import LimitRanger
 from services.apiserver.admission.mutations import MutatingPolicies
@@ -37,12 +38,13 @@ def build_chain(authorizer: Authorizer, registry: Registry, cache: WatchCache, w
             NamespaceLifecycle(),
             LimitRanger(),
             ServiceAccount(),
-            NodeRestriction(),
+            NodeRestriction(authorizer),
             TaintNodes(),
             PodSecurity(),
             Priority(),
             DefaultTolerationSeconds(),
             RuntimeClass(),
+            Certificates(authorizer),
             StorageObjectInUse(),
             DefaultStorageClass(),
             DefaultIngressClass(),

@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+from machinery.api.kinds import Kind
 from services.apiserver import codec, conversion
 from services.apiserver.auth.reviews import user_info
 from services.apiserver.registry.metadata import new_uid
@@ -37,6 +38,10 @@ async def put_back(ctx: WriteContext, row: Resource, changed: dict[str, Any]) ->
     What was added may be unknown to the kind, or not in its canonical form. Raises InternalError if a conversion
     webhook fails.
     """
+    if ctx.operation == "CREATE" and ctx.subresource:
+        # A post to a subresource (an eviction, a binding, a token): whoever handles it reads what it needs of it.
+        ctx.obj = changed
+        return
     row.schema.take_in(changed, "Ignore")
     if row.remote is not None:
         changed = (await row.remote.convert([changed], ctx.resource.kind.api_version))[0]
@@ -45,13 +50,17 @@ async def put_back(ctx: WriteContext, row: Resource, changed: dict[str, Any]) ->
 
 def request_of(ctx: WriteContext, row: Resource, seen: Seen) -> dict[str, Any]:
     """The AdmissionRequest, with objects as the version that `row` serves (`seen_as`)."""
-    kind, own = row.kind, ctx.resource.kind
+    kind, own = _body_kind(ctx, row), _body_kind(ctx, ctx.resource)
     request: dict[str, Any] = {
         "uid": new_uid(),
-        "kind": {"group": kind.group, "version": kind.version, "kind": _body_kind(ctx, row)},
+        "kind": {"group": kind.group, "version": kind.version, "kind": kind.kind},
         "resource": {"group": row.group, "version": row.version, "resource": row.plural},
-        "requestKind": {"group": own.group, "version": own.version, "kind": _body_kind(ctx, ctx.resource)},
-        "requestResource": {"group": own.group, "version": own.version, "resource": own.plural},
+        "requestKind": {"group": own.group, "version": own.version, "kind": own.kind},
+        "requestResource": {
+            "group": ctx.resource.group,
+            "version": ctx.resource.version,
+            "resource": ctx.resource.plural,
+        },
         "name": ctx.name,
         "operation": ctx.operation,
         "userInfo": user_info(ctx.user),
@@ -73,9 +82,10 @@ def request_of(ctx: WriteContext, row: Resource, seen: Seen) -> dict[str, Any]:
     return request
 
 
-def _body_kind(ctx: WriteContext, row: Resource) -> str:
+def _body_kind(ctx: WriteContext, row: Resource) -> Kind:
+    """What kind the body is: of streams and of posts to a subresource that one's own (PodExecOptions, Eviction)."""
     sub = row.subresources.get(ctx.subresource) if ctx.subresource else None
-    return sub.kind.kind if sub is not None and ctx.operation == "CONNECT" else row.kind.kind
+    return sub.kind if sub is not None and ctx.operation in ("CONNECT", "CREATE") else row.kind
 
 
 def served(row: Resource, obj: dict[str, Any]) -> dict[str, Any]:

@@ -46,7 +46,9 @@ class WebhookClient:
 
         url, host = self._address(config)
         if self._session is None:
-            self._session = aiohttp.ClientSession(headers={"User-Agent": "kube-apiserver-admission"})
+            self._session = aiohttp.ClientSession(
+                headers={"User-Agent": "kube-apiserver-admission"}, cookie_jar=aiohttp.DummyCookieJar()
+            )
         try:
             async with asyncio.timeout(timeout_seconds):
                 async with self._session.post(

@@ -25,7 +25,7 @@ from services.apiserver.request import SYSTEM, Request, User, WriteOptions
 from services.apiserver.rest import responses
 from services.apiserver.rest.backends import RemoteDocuments, TlsContexts, Unavailable, candidates
 from services.apiserver.rest.context import Call
-from services.apiserver.rest.proxy import Backend, Proxy, refuse_private
+from services.apiserver.rest.proxy import Backend, Proxy
 
 if TYPE_CHECKING:
     from services.apiserver.handlers import Handlers
@@ -84,7 +84,7 @@ class Aggregator:
         if isinstance(found, Unavailable):
             raise errors.ServiceUnavailable(found.message, causes=[errors.Cause(found.reason, found.message)])
         host, number = random.choice(found)  # noqa: S311  # spreading load, not keeping a secret
-        refuse_private(host)
+        self._proxy.refuse(host, number)
         return Backend("https", host, number, self._contexts.of(spec), f"{name}.{namespace}.svc")
 
     # -- discovery --

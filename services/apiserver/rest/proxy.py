@@ -3,8 +3,8 @@
     /api/v1/namespaces/a/pods/[https:]web[:8080]/proxy/path?query
 
 Where a request goes is read from the cluster's state only: an object's status can name loopback or link-local
-addresses, and those are never followed (CVE-2020-8561's kin). Redirects are passed on, not followed; the caller's
-credentials stay here.
+addresses or an apiserver's, and those are never followed (CVE-2022-3294). Redirects are passed on, not followed; the
+caller's credentials stay here.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Proxy:
             location = f"{path}/?{query}" if query else f"{path}/"
             return web.Response(status=301, headers={"Location": location})
         backend = self._backend(resource.plural, call.info.namespace, call.info.name)
-        refuse_private(backend.host)
+        self.refuse(backend.host, backend.port)
         url = URL.build(scheme=backend.scheme, host=backend.host, port=backend.port).join(URL(rest, encoded=True))
         if url.host != backend.host or url.port != backend.port:
             raise errors.BadRequest("the path leads to another host")
@@ -107,6 +107,28 @@ class Proxy:
         return await self._http(call, backend, url, forwarded, prefix)
 
     # -- where --
+
+    def refuse(self, host: str, port: int) -> None:
+        """Raise BadRequest for what is this machine's alone, and for the apiservers: what they would be sent comes with
+        an apiserver's certificate (CVE-2021-25737, CVE-2022-3294)."""
+        refuse_private(host)
+        own = self._kubelets.objects("endpoints", "default", "kubernetes") or {}
+        service = self._kubelets.objects("services", "default", "kubernetes") or {}
+        address = ipaddress.ip_address(host)
+        address = getattr(address, "ipv4_mapped", None) or address
+        ends = [
+            (entry["ip"], known["port"])
+            for subset in own.get("subsets") or ()
+            for entry in subset.get("addresses") or ()
+            for known in subset.get("ports") or ()
+        ]
+        ends += [
+            (ip, known["port"])
+            for ip in (service.get("spec") or {}).get("clusterIPs") or ()
+            for known in service["spec"].get("ports") or ()
+        ]
+        if any(port == number and ipaddress.ip_address(ip) == address for ip, number in ends):
+            raise errors.BadRequest("address not allowed: it is an apiserver's")
 
     def _backend(self, plural: str, namespace: str, name: str) -> Backend:
         scheme, host, port = _split_name(name)
@@ -164,8 +186,10 @@ class Proxy:
     def client(self) -> aiohttp.ClientSession:
         if self._session is None:
             timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS_MAX)
+            traces = aiohttp.TraceConfig()
+            traces.on_request_redirect.append(_refuse_redirect)
             self._session = aiohttp.ClientSession(
-                timeout=timeout, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
+                timeout=timeout, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar(), trace_configs=[traces]
             )
         return self._session
 
@@ -198,8 +222,9 @@ class Proxy:
             # The back end's answer to the upgrade is awaited first: one that refuses leaves no connection behind
             # that a client could go on to use.
             upstream = await self.client().ws_connect(
-                url, protocols=protocols, headers=headers, ssl=backend.context or True
-            )
+                url, protocols=protocols, headers=headers, ssl=backend.context or True,
+                server_hostname=backend.server_hostname,
+            )  # fmt: skip
         except (aiohttp.ClientError, TimeoutError) as error:
             raise errors.ServiceUnavailable(f"error trying to reach service: {error}") from error
         socket = web.WebSocketResponse(protocols=[upstream.protocol] if upstream.protocol else [])
@@ -209,6 +234,12 @@ class Proxy:
                 group.create_task(_copy(socket, upstream), name="to the back end")
                 group.create_task(_copy(upstream, socket), name="to the client")
         return socket
+
+
+async def _refuse_redirect(_session: Any, _context: Any, params: aiohttp.TraceRequestRedirectParams) -> None:
+    """aiohttp follows redirects of a WebSocket's request and offers no way to say that it must not: a back end could
+    send our certificate and our caller's commands to another one (CVE-2020-8559)."""
+    raise aiohttp.ClientError(f"the back end answers the upgrade with a redirect ({params.response.status})")
 
 
 async def _copy(source: Any, target: Any) -> None:
