@@ -18,6 +18,7 @@ MERGE_KEYS = {
     "containers": "name", "initContainers": "name", "ephemeralContainers": "name", "env": "name", "volumes": "name",
     "volumeMounts": "mountPath", "conditions": "type", "ownerReferences": "uid", "imagePullSecrets": "name",
     "hostAliases": "ip", "addresses": "type", "podIPs": "ip", "secrets": "name", "schedulingGates": "name",
+    "reservedFor": "uid",
 }  # fmt: skip
 SET_LISTS = frozenset({"finalizers"})
 

@@ -11,6 +11,7 @@ A plugin sees one pod and the whole cluster as arrays. Its extension points, eac
     reserve / unreserve(pod, node)     the decision is made / was in vain; in memory only   None or why not
     permit, pre_bind(pod, node)        asynchronous, before the binding                     None or why not
     post_bind(pod, node)               the pod is bound
+    rejected(pod)                      no node fits, after post_filter: clean up; never called by Explain
 
 `rows` is a slice or an array of row numbers: `state.allocatable[:, rows]` works with both. A plugin with `local = True`
 promises that a row's verdict and score depend on the pod's signature and that row alone; then they are kept, and worked
@@ -81,6 +82,8 @@ class Plugin:
     static: ClassVar[bool] = False
     # Whether a row that this plugin refuses could be made to fit by evicting pods.
     preemptible: ClassVar[bool] = False
+    # Of a plugin that is not local: its `filter` is dear, and asked only about rows that everybody else accepts.
+    narrow: ClassVar[bool] = False
 
     def __init__(self, arguments: dict[str, Any] | None = None, handle: Any = None) -> None:
         self.arguments = arguments or {}

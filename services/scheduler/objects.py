@@ -148,6 +148,14 @@ class Volume(_Slim):
     iscsi: dict[str, Any] | None = None
 
 
+class DeviceClaimRef(_Slim):
+    """PodResourceClaim: devices by a claim of that name, or by one that is made from a template."""
+
+    name: str = ""
+    resourceClaimName: str | None = None
+    resourceClaimTemplateName: str | None = None
+
+
 class PodSpec(_Slim):
     containers: list[Container] = []
     initContainers: list[Container] | None = None
@@ -162,7 +170,7 @@ class PodSpec(_Slim):
     preemptionPolicy: str | None = None
     schedulerName: str | None = None
     schedulingGates: list[Named] | None = None
-    resourceClaims: list[Named] | None = None
+    resourceClaims: list[DeviceClaimRef] | None = None
     volumes: list[Volume] | None = None
     hostNetwork: bool | None = None
 
@@ -174,11 +182,19 @@ class PodCondition(_Slim):
     message: str | None = None
 
 
+class DeviceClaimStatus(_Slim):
+    """Which claim was made for a pod's claim; without a name none was needed."""
+
+    name: str = ""
+    resourceClaimName: str | None = None
+
+
 class PodStatus(_Slim):
     phase: str | None = None
     nominatedNodeName: str | None = None
     conditions: list[PodCondition] | None = None
     startTime: datetime | None = None
+    resourceClaimStatuses: list[DeviceClaimStatus] | None = None
 
 
 class Pod(_Slim):

@@ -74,7 +74,8 @@ class PodInfo:
                 (metadata.namespace, metadata.labels, owner, self.priority, spec.nodeName, spec.nodeSelector,
                  spec.affinity, spec.tolerations, spec.topologySpreadConstraints, self.requests, self.cpu_scored,
                  self.memory_scored, self.host_ports, [container.image for container in spec.containers], self.claims,
-                 bool(spec.resourceClaims))
+                 # Claims are had by one pod, or by few: no two pods that claim devices are alike.
+                 metadata.uid if spec.resourceClaims else "")
             )  # fmt: skip
         return self._signature
 

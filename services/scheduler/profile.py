@@ -83,7 +83,8 @@ class Profile:
             {id(p): p for p in (*filters, *(weighted.plugin for weighted in scores), *others)}.values()
         )
         self._global = [plugin for plugin in self.plugins if not plugin.local and has(plugin, "prepare")]
-        self._global_filters = [plugin for plugin in self.filters if not plugin.local]
+        self._global_filters = [plugin for plugin in self.filters if not plugin.local and not plugin.narrow]
+        self._narrow_filters = [plugin for plugin in self.filters if not plugin.local and plugin.narrow]
         self._global_scores = [weighted for weighted in self.scores if not weighted.plugin.local]
         self._points: dict[str, list[Plugin]] = {}
         self._cache: OrderedDict[bytes, Prepared] = OrderedDict()
@@ -111,11 +112,18 @@ class Profile:
             if mine is not SKIP:
                 found = _call(plugin, "filter", mine, state, slice(0, size)) != 0
                 refused = found if refused is None else refused | found
+        narrowed = refused is not None
         if refused is not None:
             feasible = feasible & ~refused
+        for plugin in self._narrow_filters:
+            mine = data.get(plugin.name)
+            if mine is not SKIP:
+                rows = np.flatnonzero(feasible)
+                feasible, narrowed = feasible.copy(), True
+                feasible[rows[_call(plugin, "filter", mine, state, rows) != 0]] = False
         if not score:
             return Judgement(prepared, feasible, None)
-        if refused is not None:
+        if narrowed:
             ranks = np.where(feasible, ranks, _LOWEST)
         more = self._more_scores(prepared, state, feasible)
         if more is not None:
@@ -254,8 +262,14 @@ class Profile:
             data = prepared.data.get(plugin.name)
             if data is SKIP:
                 continue
-            bits = _call(plugin, "filter", data, state, slice(0, state.size)).copy()
-            bits[~(state.valid[: state.size] if every_plugin else open_rows)] = 0
+            asked = state.valid[: state.size] if every_plugin else open_rows
+            if plugin.narrow:
+                rows = np.flatnonzero(asked)
+                bits = np.zeros(state.size, dtype=np.uint64)
+                bits[rows] = _call(plugin, "filter", data, state, rows)
+            else:
+                bits = _call(plugin, "filter", data, state, slice(0, state.size)).copy()
+            bits[~asked] = 0
             open_rows &= bits == 0
             out.append((plugin, data, bits))
         return out

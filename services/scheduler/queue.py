@@ -87,6 +87,7 @@ class SchedulingQueue:
         self._active: list[tuple[Any, int, str]] = []
         self._backoff: list[tuple[float, int, str]] = []
         self._unschedulable: dict[str, Waiting] = {}
+        self._gated: dict[str, Waiting] = {}
         self._tickets = itertools.count(1)
         self.counts = {ACTIVE: 0, BACKOFF: 0, UNSCHEDULABLE: 0, GATED: 0, POPPED: 0}
 
@@ -97,6 +98,8 @@ class SchedulingQueue:
             self.counts[waiting.queue] -= 1
         if waiting.queue == UNSCHEDULABLE:
             del self._unschedulable[waiting.pod.uid]
+        elif waiting.queue == GATED:
+            del self._gated[waiting.pod.uid]
         waiting.queue = queue
         waiting.ticket = next(self._tickets)
         if queue:
@@ -107,6 +110,8 @@ class SchedulingQueue:
             heapq.heappush(self._backoff, (waiting.ready_at, waiting.ticket, waiting.pod.uid))
         elif queue == UNSCHEDULABLE:
             self._unschedulable[waiting.pod.uid] = waiting
+        elif queue == GATED:
+            self._gated[waiting.pod.uid] = waiting
 
     def add(self, pod: PodInfo, now: float) -> None:
         """A pod wants a node. One that is known is updated."""
@@ -218,6 +223,18 @@ class SchedulingQueue:
         if first is not None:
             times.append(first.rejected_at + UNSCHEDULABLE_SECONDS_MAX)
         return min(times, default=None)
+
+    def look_at_gates(self, of: Callable[[PodInfo], bool], now: float) -> int:
+        """What keeps some gated pods may be gone without the pods having changed: see. How many came free."""
+        freed = 0
+        for waiting in list(self._gated.values()):
+            if of(waiting.pod):
+                waiting.message = self._gate(waiting.pod) or ""
+                if not waiting.message:
+                    waiting.since = now
+                    self._move(waiting, ACTIVE)
+                    freed += 1
+        return freed
 
     # --- events -------------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,7 @@ from services.scheduler import instruments
 from services.scheduler.bind import Binder, Binding
 from services.scheduler.cluster_state import ClusterState
 from services.scheduler.conditions import SCHEDULER_ERROR, UNSCHEDULABLE, ConditionWriter
+from services.scheduler.devices.store import Devices
 from services.scheduler.diagnosis import Diagnosis
 from services.scheduler.evict import evict
 from services.scheduler.framework import ClusterEvent, Hint, PluginError, has
@@ -31,7 +32,7 @@ from services.scheduler.owners import OwnerSelectors
 from services.scheduler.pod_info import PodInfo
 from services.scheduler.preempt import Budget, Candidate
 from services.scheduler.profile import Profile
-from services.scheduler.queue import Popped, SchedulingQueue
+from services.scheduler.queue import GATED, Popped, SchedulingQueue
 from services.scheduler.schedule import decide
 from services.scheduler.volumes import Volumes
 
@@ -61,9 +62,11 @@ class Scheduler:
         self.state = ClusterState()
         self.owners = OwnerSelectors(client)
         self.volumes = Volumes(client)
+        self.devices = Devices(client)
         # For plugins that write: fenced by our leadership once we lead.
         self.writer = client
         self._volumes_changed = asyncio.Event()
+        self._devices_changed = asyncio.Event()
         self.profiles = profiles(self)
         self.recorder = recorder
         self.conditions = ConditionWriter(client)
@@ -89,6 +92,8 @@ class Scheduler:
         self.pods.add_handler(self._on_pod)
         for informer in self.volumes.informers:
             informer.add_handler(partial(self._on_volume, informer.kind.kind))
+        for informer in self.devices.informers:
+            informer.add_handler(partial(self._on_device, informer.kind.kind))
         instruments.watch_queue(self.queue)
         instruments.cache_size.labels("nodes").set_function(lambda: self.state.node_count)
         instruments.cache_size.labels("pods").set_function(lambda: self.state.pod_count)
@@ -103,6 +108,7 @@ class Scheduler:
             self.disruptions,
             *self.owners.informers,
             *self.volumes.informers,
+            *self.devices.informers,
         ]
 
     def budgets(self) -> list[Budget]:
@@ -143,6 +149,26 @@ class Scheduler:
         self._volumes_changed = asyncio.Event()
         action = "Delete" if new is None else "Update" if old is not None else "Add"
         self._event(ClusterEvent(kind, action), old, new)
+
+    def _on_device(self, kind: str, old: Any, new: Any) -> None:
+        """A claim to devices, a class of them or what a driver offers changed."""
+        self._devices_changed.set()
+        self._devices_changed = asyncio.Event()
+        if kind == kinds.RESOURCE_CLAIM.kind and self.queue.look_at_gates(_claims_devices, self.clock()):
+            self._wake.set()
+        action = "Delete" if new is None else "Update" if old is not None else "Add"
+        self._event(ClusterEvent(kind, action), old, new)
+
+    def devices_changed(self) -> asyncio.Event:
+        """For plugins: what the next change of a claim to devices sets."""
+        return self._devices_changed
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """For plugins: do this in the background, as long as we lead."""
+        if self._tasks is None:
+            work.close()
+        else:
+            self._tasks.create_task(work, name=name)
 
     def volumes_changed(self) -> asyncio.Event:
         """For plugins: what the next change of a claim or volume sets."""
@@ -189,10 +215,20 @@ class Scheduler:
         elif self.state.node_of(uid) is None:  # An assumed pod is on its way; its binding decides.
             info = PodInfo(pod)
             self.queue.add(info, self.clock())
+            waiting = self.queue.get(uid)
+            if waiting is not None and waiting.queue == GATED and pod.spec.resourceClaims:
+                self._say_gated(info, waiting.message)
             if pod.status.nominatedNodeName:
                 # Also after a restart: the room that was made for the pod is kept for it.
                 self._keep_room(info, pod.status.nominatedNodeName)
             self._wake.set()
+
+    def _say_gated(self, pod: PodInfo, why: str) -> None:
+        """A pod that names a claim which is not there says so. One made from a template comes in a moment, and its
+        controller says what keeps it."""
+        by_name = any(claim.resourceClaimName for claim in pod.pod.spec.resourceClaims or ())
+        if by_name and not pod.pod.spec.schedulingGates:
+            self.conditions.set(pod, UNSCHEDULABLE, why)
 
     def _event(self, event: ClusterEvent, old: Any, new: Any) -> None:
         if self.queue.on_event(event, old, new, self.clock()):
@@ -332,6 +368,8 @@ class Scheduler:
         candidate = self._make_room(pod, profile, diagnosis)
         message = diagnosis.message
         self.queue.rejected(pod.uid, diagnosis.plugins, message, self.clock())
+        for plugin in self.profiles[profile].with_point("rejected"):
+            plugin.rejected(pod)  # type: ignore[attr-defined]
         nominated = self.state.name(candidate.row) if candidate else None
         if candidate is None and pod.pod.status.nominatedNodeName and not diagnosis.victims_leaving:
             # What was evicted did not help after all: nobody else shall be kept from that room.
@@ -401,6 +439,10 @@ class Scheduler:
                 pod.pod, "Warning", "FailedScheduling", f"binding rejected: {error.message}", "Binding"
             )
         self._wake.set()
+
+
+def _claims_devices(pod: PodInfo) -> bool:
+    return bool(pod.pod.spec.resourceClaims)
 
 
 def _scheduler_name(pod: Pod) -> str:

@@ -181,6 +181,20 @@ class ApiServerContract:
         changed = await client.patch(kinds.DEPLOYMENT, "d", namespace, more, type=PatchType.STRATEGIC)
         assert {c.name for c in changed.spec.template.spec.containers} == {"c", "e"}
 
+    async def test_a_strategic_patch_takes_one_consumer_out_of_a_claim(self, client: ApiClient, namespace: str) -> None:
+        request = {"name": "r", "exactly": {"deviceClassName": "gpu"}}
+        claim = {"metadata": {"name": "c"}, "spec": {"devices": {"requests": [request]}}}
+        await client.create(kinds.RESOURCE_CLAIM, claim, namespace)
+        result = {"request": "r", "driver": "gpu.example.com", "pool": "p", "device": "d"}
+        consumers = [{"resource": "pods", "name": name, "uid": f"uid-{name}"} for name in ("a", "b")]
+        status = {"allocation": {"devices": {"results": [result]}}, "reservedFor": consumers}
+        await client.patch(kinds.RESOURCE_CLAIM, "c", namespace, {"status": status}, subresource="status")
+        delete = {"status": {"reservedFor": [{"$patch": "delete", "uid": "uid-a"}]}}
+        changed = await client.patch(
+            kinds.RESOURCE_CLAIM, "c", namespace, delete, type=PatchType.STRATEGIC, subresource="status"
+        )
+        assert [consumer.name for consumer in changed.status.reservedFor] == ["b"]
+
     async def test_a_patch_may_carry_the_version_as_a_precondition(self, client: ApiClient, namespace: str) -> None:
         made = await client.create(kinds.CONFIG_MAP, config_map("a"), namespace)
         version = {"metadata": {"resourceVersion": made.metadata.resourceVersion}}

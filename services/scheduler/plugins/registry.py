@@ -38,7 +38,7 @@ DEFAULT: tuple[tuple[type[Plugin], int], ...] = (
     (VolumeZone, 0),
     (PodTopologySpread, 2),
     (InterPodAffinity, 2),
-    (DynamicResources, 0),
+    (DynamicResources, 2),
     (NodeResourcesBalancedAllocation, 1),
     (ImageLocality, 1),
     (DefaultPreemption, 0),

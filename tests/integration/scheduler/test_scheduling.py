@@ -172,13 +172,3 @@ async def test_pods_of_one_service_are_spread_without_asking_for_it(world: Any) 
         await world.add_pod(f"p{number}", cpu="100m")
         await world.until(lambda number=number: bool(world.placements()[f"p{number}"]))
     assert len(set(world.placements().values())) == 4
-
-
-async def test_a_pod_that_claims_devices_is_not_started_without_them(world: Any) -> None:
-    await world.add_node("n0")
-    await world.start()
-    await world.add_pod("gpu", resourceClaims=[{"name": "gpu", "resourceClaimName": "gpu"}])
-    await world.add_pod("plain")
-    await world.until(lambda: world.placements()["plain"] == "n0")
-    await world.until(lambda: world.message("gpu").startswith("0/1 nodes are available: 1 cannot allocate all claims."))
-    assert world.placements()["gpu"] == ""

@@ -1,0 +1,184 @@
+"""Writes decisions about devices into claims: allocation and reservation in one write, and their taking back.
+
+Every write carries the revision that it was decided on. A write whose answer was lost is looked at again before
+anything else is done: until the apiserver says what is true, the devices stay promised.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from machinery.api import kinds, objects
+from machinery.api.errors import ApiError, Conflict, NotFound, ServiceUnavailable, Timeout
+from machinery.client.requests import PatchType
+from machinery.component import logs
+from services.scheduler.devices import binding_conditions
+from services.scheduler.devices.objects import FINALIZER, DeviceResourceClaim
+from services.scheduler.devices.store import ClaimMissing, Devices
+from services.scheduler.pod_info import PodInfo
+
+ATTEMPTS_MAX = 5
+ASK_AGAIN_SECONDS = 1.0
+
+log = logs.get("devices")
+
+
+class _Refused(Exception):
+    """The claim can't be had after all: why."""
+
+
+class ClaimWriter:
+    """`bind` before the pod is bound, then `done`; or `undo`."""
+
+    def __init__(self, handle: Any, timeout_seconds: float) -> None:
+        self._handle = handle
+        self.timeout_seconds = timeout_seconds
+        # Claims that carry the pod's reservation by a write of ours: by the pod's uid, (namespace, name, uid).
+        self._written: dict[str, list[tuple[str, str, str]]] = {}
+
+    @staticmethod
+    def now() -> datetime:
+        """The clock of conditions."""
+        return datetime.now(UTC)
+
+    @property
+    def _devices(self) -> Devices:
+        devices: Devices = self._handle.devices
+        return devices
+
+    async def bind(self, pod: PodInfo, node: str) -> str | None:
+        """Reserve each claim for the pod, allocated as promised. None, or why the pod can't be bound."""
+        try:
+            claims = self._devices.claims_of(pod.pod)
+            bound = [await self._reserve(pod, claim) for claim in claims]
+            if all(binding_conditions.ready(claim) for claim in bound):
+                return None
+            said = f"waiting for binding conditions for device on node {node}"
+            self._handle.recorder.record(pod.pod, "Normal", "BindingConditionsPending", said, "Scheduling")
+            return await self._wait_ready(pod)
+        except (ClaimMissing, _Refused) as err:
+            return str(err)
+        except ApiError as err:
+            return f"claims: {err.message}"
+
+    async def _reserve(self, pod: PodInfo, claim: DeviceResourceClaim) -> DeviceResourceClaim:
+        for _ in range(ATTEMPTS_MAX):
+            if claim.reserved_for(pod.uid):
+                return claim
+            if claim.metadata.deletionTimestamp is not None:
+                raise _Refused(f"claim {claim.key} got deleted in the meantime")
+            try:
+                return await self._write(pod, claim)
+            except (Conflict, ServiceUnavailable, Timeout):
+                claim = await self._read(claim)
+        raise _Refused(f"claim {claim.key} changes too often")
+
+    async def _write(self, pod: PodInfo, claim: DeviceResourceClaim) -> DeviceResourceClaim:
+        """Finalizer, then allocation and reservation together."""
+        client, devices, meta = self._handle.writer, self._devices, claim.metadata
+        promised = devices.promised(meta.uid)
+        status: dict[str, Any] = {}
+        revision = meta.resourceVersion
+        if promised is not None:
+            if claim.status.allocation is not None:
+                raise _Refused(f"claim {claim.key} got allocated elsewhere in the meantime")
+            if FINALIZER not in (meta.finalizers or ()):
+                patch = {"metadata": {"resourceVersion": revision, "finalizers": [*(meta.finalizers or ()), FINALIZER]}}
+                changed = await client.patch(kinds.RESOURCE_CLAIM, meta.name, meta.namespace, patch)
+                revision = changed.metadata.resourceVersion
+            timestamp = self.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+            status["allocation"] = {**promised, "allocationTimestamp": timestamp}
+        elif claim.status.allocation is None:
+            raise _Refused(f"claim {claim.key} got deallocated elsewhere in the meantime")
+        consumers = [msgspec.to_builtins(consumer) for consumer in claim.status.reservedFor or ()]
+        status["reservedFor"] = [*consumers, {"resource": "pods", "name": pod.name, "uid": pod.uid}]
+        # Noted before the answer: should it be lost, `undo` takes back what may have been written.
+        self._written.setdefault(pod.uid, []).append((meta.namespace, meta.name, meta.uid))
+        patch = {"metadata": {"uid": meta.uid, "resourceVersion": revision}, "status": status}
+        answer = await client.patch(kinds.RESOURCE_CLAIM, meta.name, meta.namespace, patch, subresource="status")
+        written = _decoded(answer)
+        if promised is not None:
+            devices.written(meta.uid, int(written.metadata.resourceVersion))
+        return written
+
+    async def _read(self, claim: DeviceResourceClaim) -> DeviceResourceClaim:
+        """The claim as it is; asked until there is an answer."""
+        meta = claim.metadata
+        while True:
+            try:
+                live = _decoded(await self._handle.writer.get(kinds.RESOURCE_CLAIM, meta.name, meta.namespace))
+            except NotFound as err:
+                raise _Refused(f"claim {claim.key} got deleted in the meantime") from err
+            except (ServiceUnavailable, Timeout):
+                await asyncio.sleep(ASK_AGAIN_SECONDS)
+                continue
+            if live.metadata.uid != meta.uid:
+                raise _Refused(f"claim {claim.key} got deleted in the meantime")
+            return live
+
+    async def _wait_ready(self, pod: PodInfo) -> str | None:
+        """Until the drivers of the pod's devices say that all are ready, or that one will never be."""
+        try:
+            async with asyncio.timeout(self.timeout_seconds):
+                while True:
+                    changed = self._handle.devices_changed()
+                    claims = self._devices.claims_of(pod.pod)
+                    for claim in claims:
+                        if why := binding_conditions.failure(claim):
+                            return why
+                    if all(binding_conditions.ready(claim) for claim in claims):
+                        return None
+                    await changed.wait()
+        except TimeoutError:
+            return f"device binding timeout: not ready within {self.timeout_seconds:g} s"
+
+    def done(self, pod: PodInfo) -> None:
+        """The pod is bound."""
+        self._written.pop(pod.uid, None)
+
+    def undo(self, pod: PodInfo) -> None:
+        """The pod is not bound: what was promised is free again, what was written is taken back."""
+        written = self._written.pop(pod.uid, [])
+        self._devices.release_of(pod.uid, {uid for _, _, uid in written})
+        for namespace, name, uid in written:
+            self._handle.spawn(self._take_back(pod, namespace, name, uid), f"unreserve claim {namespace}/{name}")
+
+    async def _take_back(self, pod: PodInfo, namespace: str, name: str, uid: str) -> None:
+        patch = {"metadata": {"uid": uid}, "status": {"reservedFor": [{"$patch": "delete", "uid": pod.uid}]}}
+        try:
+            answer = await self._handle.writer.patch(
+                kinds.RESOURCE_CLAIM, name, namespace, patch, type=PatchType.STRATEGIC, subresource="status"
+            )
+        except NotFound:
+            self._devices.release(uid)
+        except ApiError as err:
+            # The claim controller or the next attempt of the pod comes back to it.
+            log.info("reservation not taken back", claim=f"{namespace}/{name}", error=err.message)
+        else:
+            # From this revision on the claim says itself what it holds.
+            self._devices.written(uid, int(_decoded(answer).metadata.resourceVersion) - 1)
+
+    def deallocate(self, pod: PodInfo, claim: DeviceResourceClaim) -> None:
+        """Give up an allocation that serves nobody."""
+        self._handle.spawn(self._deallocate(claim), f"deallocate claim {claim.key}")
+
+    async def _deallocate(self, claim: DeviceResourceClaim) -> None:
+        meta = claim.metadata
+        patch = {
+            "metadata": {"uid": meta.uid, "resourceVersion": meta.resourceVersion},
+            "status": {"allocation": None, "reservedFor": None, "devices": None},
+        }
+        try:
+            await self._handle.writer.patch(
+                kinds.RESOURCE_CLAIM, meta.name, meta.namespace, patch, subresource="status"
+            )
+        except ApiError as err:
+            log.info("claim not deallocated", claim=claim.key, error=err.message)
+
+
+def _decoded(answer: Any) -> DeviceResourceClaim:
+    return msgspec.json.decode(objects.encode(answer), type=DeviceResourceClaim)
