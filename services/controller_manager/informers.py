@@ -12,7 +12,7 @@ from machinery.api import kinds, objects
 from machinery.api.kinds import Kind
 from machinery.client.api_client import ApiClient
 from machinery.client.informer import Informer, Lister, wait_synced
-from services.controller_manager.views import addresses, cluster, meta, pod, workloads
+from services.controller_manager.views import addresses, cluster, devices, meta, pod, workloads
 
 VIEWS: dict[Kind, type[Any]] = {
     kinds.POD: pod.Pod,
@@ -39,6 +39,8 @@ VIEWS: dict[Kind, type[Any]] = {
     kinds.RESOURCE_QUOTA: cluster.ResourceQuota,
     kinds.CERTIFICATE_SIGNING_REQUEST: cluster.CertificateSigningRequest,
     kinds.CLUSTER_ROLE: cluster.ClusterRole,
+    kinds.RESOURCE_CLAIM: devices.ResourceClaim,
+    kinds.RESOURCE_CLAIM_TEMPLATE: devices.ResourceClaimTemplate,
     kinds.SERVICE_CIDR: addresses.ServiceCidr,
     kinds.CUSTOM_RESOURCE_DEFINITION: cluster.CustomResourceDefinition,
 }
@@ -81,6 +83,7 @@ INDEXERS: dict[Kind, dict[str, Callable[[Any], Iterable[str]]]] = {
     kinds.REPLICA_SET: {OWNER: _by_owner},
     kinds.JOB: {OWNER: _by_owner},
     kinds.CONTROLLER_REVISION: {OWNER: _by_owner},
+    kinds.RESOURCE_CLAIM: {OWNER: _by_owner},
     kinds.ENDPOINT_SLICE: {SERVICE: _by_service},
 }
 

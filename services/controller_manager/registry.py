@@ -64,6 +64,7 @@ CONTROLLERS: tuple[Entry, ...] = (
     _entry("persistentvolumeclaim-protection-controller", "persistent_volume", "ClaimProtection"),
     _entry("persistentvolume-protection-controller", "persistent_volume", "VolumeProtection"),
     _entry("ephemeral-volume-controller", "persistent_volume", "EphemeralVolumes"),
+    _entry("resourceclaim-controller", "resource_claim", "ResourceClaimController"),
     _entry("customresourcedefinition-cleanup", "crd_cleanup", "CrdCleanupController"),
     _entry("csrapproving", "csr", "CsrApprover"),
     _entry(

@@ -47,6 +47,17 @@ class Volume(View, frozen=True, gc=False):
     ephemeral: dict[str, Any] | None = None
 
 
+class PodResourceClaim(View, frozen=True, gc=False):
+    name: str = ""
+    resourceClaimName: str = ""
+    resourceClaimTemplateName: str = ""
+
+
+class PodResourceClaimStatus(View, frozen=True, gc=False):
+    name: str = ""
+    resourceClaimName: str = ""
+
+
 class PodSpec(View, frozen=True, gc=False):
     nodeName: str = ""
     hostname: str = ""
@@ -61,6 +72,7 @@ class PodSpec(View, frozen=True, gc=False):
     volumes: tuple[Volume, ...] = ()
     overhead: dict[str, str] = msgspec.field(default_factory=nothing)
     affinity: dict[str, Any] | None = None
+    resourceClaims: tuple[PodResourceClaim, ...] = ()
 
 
 class Terminated(View, frozen=True, gc=False):
@@ -97,6 +109,7 @@ class PodStatus(View, frozen=True, gc=False):
     conditions: tuple[Condition, ...] = ()
     containerStatuses: tuple[ContainerStatus, ...] = ()
     initContainerStatuses: tuple[ContainerStatus, ...] = ()
+    resourceClaimStatuses: tuple[PodResourceClaimStatus, ...] = ()
 
 
 class Pod(View, frozen=True, gc=False):

@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,21 +14,9 @@ import pytest
 from machinery.api import kinds
 from machinery.api.kinds import Kind
 from tests.support.controllers import ControllerLab, deployment, pod_template, ready_status
-from tests.support.torture import FULL, figure
+from tests.support.crashes import Scenarios, crash_after_any_write, obj, stand_still
 
 pytestmark = pytest.mark.torture
-
-STEP = 1 if FULL else 2
-WRITES_MAX = 40
-
-
-def obj(api_version: str, kind: str, name: str, namespace: str = "default", **parts: Any) -> dict[str, Any]:
-    metadata = {"name": name, "namespace": namespace, **parts.pop("metadata", {})}
-    found = kinds.find(api_version, kind)
-    assert found is not None
-    if not found.namespaced:
-        del metadata["namespace"]
-    return {"apiVersion": api_version, "kind": kind, "metadata": metadata, **parts}
 
 
 async def running_pods(lab: ControllerLab, count: int, app: str = "web") -> None:
@@ -46,26 +32,8 @@ def service(name: str = "web", **spec: Any) -> dict[str, Any]:
     return obj("v1", "Service", name, spec={"ports": ports, "clusterIP": "10.96.0.5", "ipFamilies": ["IPv4"], **spec})
 
 
-@dataclass(frozen=True)
-class Scenario:
-    controllers: tuple[str, ...]
-    begin: Callable[[ControllerLab], Awaitable[None]]
-    done: Callable[[ControllerLab], Any]
-    kubelet: bool = True
-    # Fewer writes than two make no crash in between: then only the crash before the first one is tried.
-    crashes_min: int = 2
-    config: dict[str, Any] = field(default_factory=dict)
-
-
-SCENARIOS: dict[str, Scenario] = {}
-
-
-def scenario(*controllers: str, done: Callable[[ControllerLab], Any], **more: Any) -> Callable[[Any], Any]:
-    def register(begin: Callable[[ControllerLab], Awaitable[None]]) -> Any:
-        SCENARIOS[begin.__name__] = Scenario(controllers, begin, done, **more)
-        return begin
-
-    return register
+SCENARIOS = Scenarios()
+scenario = SCENARIOS.scenario
 
 
 def ready_addresses(lab: ControllerLab) -> list[str]:
@@ -397,22 +365,7 @@ async def orphaned(lab: ControllerLab) -> None:
 
 @pytest.mark.parametrize("name", SCENARIOS)
 async def test_a_crash_after_any_write_ends_in_the_same_state(name: str) -> None:
-    chosen = SCENARIOS[name]
-    crashes = 0
-    for writes in range(0, WRITES_MAX, STEP):
-        async with ControllerLab(*chosen.controllers, kubelet=chosen.kubelet, **chosen.config) as lab:
-            lab.crash_after(writes)
-            await chosen.begin(lab)
-            await lab.until(lambda: lab.crashed or chosen.done(lab), f"{name}: neither crashed nor done")
-            if not lab.crashed:
-                break
-            crashes += 1
-            await lab.restart()
-            await lab.until(lambda: chosen.done(lab), f"{name}: the right end after a crash at write {writes}")
-            await lab.quiet(0.05)
-            assert chosen.done(lab), f"{name}: stays right after a crash at write {writes}"
-    figure(7, f"{name}: crashed after {crashes} different writes, the same end each time")
-    assert crashes >= (chosen.crashes_min if STEP == 1 else 1), "the scenario writes too little to be a test"
+    await crash_after_any_write(name, SCENARIOS[name])
 
 
 @pytest.mark.parametrize(
@@ -426,15 +379,4 @@ async def test_a_crash_after_any_write_ends_in_the_same_state(name: str) -> None
     ],
 )
 async def test_who_does_not_see_what_it_made_makes_it_once(name: str, kind: Kind, most: int) -> None:
-    chosen = SCENARIOS[name]
-    async with ControllerLab(*chosen.controllers, kubelet=chosen.kubelet, **chosen.config) as lab:
-        lab.freeze(kind)
-        await chosen.begin(lab)
-        for _ in range(15):
-            await lab.resync()
-        assert len(lab.list(kind)) <= most
-        lab.thaw(kind)
-        await lab.until(lambda: chosen.done(lab), f"{name}: the right end after a stale cache")
-        await lab.quiet(0.05)
-        assert chosen.done(lab)
-        assert len(lab.list(kind)) <= most
+    await stand_still(name, SCENARIOS[name], kind, most)

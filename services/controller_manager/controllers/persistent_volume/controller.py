@@ -165,10 +165,13 @@ class VolumeExpander(OfKind):
     kind = kinds.PERSISTENT_VOLUME_CLAIM
 
     def watch(self) -> None:
-        """Claims; volumes and classes are read."""
+        """Claims, and their volumes, which may be seen after the claim that is bound to them."""
         self.on_own(self.kind)
-        for kind in (kinds.PERSISTENT_VOLUME, kinds.STORAGE_CLASS):
-            self.informers.of(kind)
+        self.on(kinds.PERSISTENT_VOLUME, self._on_volume)
+
+    def _on_volume(self, old: PersistentVolume | None, new: PersistentVolume | None) -> None:
+        if old is None and new is not None and new.spec.claimRef is not None:
+            self.add(f"{new.spec.claimRef.namespace}/{new.spec.claimRef.name}")
 
     async def reconcile(self, key: str) -> Plan | None:
         """A directory has no size.
