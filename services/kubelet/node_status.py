@@ -87,6 +87,11 @@ class NodeStatus:
             self.wake()
             return
         self.labels = new.metadata.labels or {}
+        if self._sent and _judged(new) not in ("", _ready(self._sent)):
+            # While nothing was heard of this node somebody else wrote what became of it: what we said last is not what is
+            # there, so it is said again.
+            self._sent = {}
+            self.wake()
         cidr = (new.spec.podCIDR if new.spec else None) or ""
         if cidr and cidr != self._cidr:
             self._cidr = cidr
@@ -263,6 +268,16 @@ class NodeStatus:
         )
         self._sent = status
         self._sent_at = asyncio.get_running_loop().time()
+
+
+def _judged(node: core_v1.Node) -> str:
+    """The status of the object's Ready condition; empty if it has none."""
+    conditions = (node.status.conditions if node.status else None) or ()
+    return next((condition.status for condition in conditions if condition.type == "Ready"), "")
+
+
+def _ready(status: Json) -> str:
+    return next((str(c["status"]) for c in status.get("conditions") or () if c["type"] == "Ready"), "")
 
 
 def _condition_text(condition: cri.RuntimeCondition) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest_asyncio
 
 from machinery.api import errors, kinds
-from machinery.client.api_client import ApiClient
+from machinery.client.api_client import ApiClient, PatchType
 from machinery.client.fake import FakeApiServer
 from services.kubelet.hollow.fleet import Fleet, HollowConfig
 
@@ -130,3 +130,15 @@ async def test_a_node_takes_no_more_than_it_has(client: ApiClient) -> None:
     await pod(client, "p", containers=[{"name": "c", "image": "i", "resources": wants}])
     found = await until(client, "p", lambda p: p.status.phase == "Failed")
     assert found.status.reason == "OutOfcpu"
+
+
+async def test_a_node_that_was_given_up_says_again_that_it_is_ready(client: ApiClient) -> None:
+    unknown = [{"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown", "message": "nothing was heard"}]
+    patch = {"status": {"conditions": unknown}}
+    await client.patch(kinds.NODE, "hollow-1", "", patch, type=PatchType.MERGE, subresource="status")
+    async with asyncio.timeout(10):
+        async for batch in client.watch(kinds.NODE, field_selector="metadata.name=hollow-1"):
+            for _, node in batch.events:
+                ready = next(c.status for c in node.status.conditions if c.type == "Ready")
+                if ready == "True":
+                    return
