@@ -40,8 +40,7 @@ export BASE
 
 lab: ## Build and start the cluster of containers, and wait until it is healthy
 	@docker build -q -f deploy/Dockerfile -t cutaway:lab $(if $(BASE),--build-arg BASE=$(BASE)) . >/dev/null
-	@$(COMPOSE) up -d --no-build
-	@deploy/compose/wait.sh $(COMPOSE)
+	@deploy/compose/start.sh $(COMPOSE)
 
 lab-down: ## Stop the cluster of containers; its volumes stay
 	@$(COMPOSE) down

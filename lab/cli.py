@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from lab.commands import images, joining, looking, nodes, running, state
+from lab.commands import images, joining, looking, nodes, running, state, watching
 from lab.errors import LabError
 from machinery.component import logs as component_logs
 
@@ -17,7 +17,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for commands in (running, looking, state, joining, nodes, images):
+for commands in (running, looking, watching, state, joining, nodes, images):
     commands.add_to(app)
 
 

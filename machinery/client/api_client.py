@@ -13,7 +13,7 @@ Timeout on a write mean that it may or may not have happened. Objects that the c
 from __future__ import annotations
 
 import builtins
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import Any
 
 import grpc
@@ -147,6 +147,21 @@ class ApiClient:
         )  # fmt: skip
         stub = self._channels.stub
         call = stub.Watch(request)
+        try:
+            async for batch in call:
+                yield batch
+        except grpc.RpcError as err:
+            raise self._stream_error(stub, err) from None
+        finally:
+            call.cancel()
+
+    async def follow(self, after_revision: int = 0) -> AsyncGenerator[apiserver_pb2.FollowBatch, None]:
+        """Every write of the whole cluster after a revision (0: from now on), with who asked for it.
+
+        The first batch may be empty, and tells where the stream begins. Raises Forbidden, Expired, ServiceUnavailable.
+        """
+        stub = self._channels.stub
+        call = stub.Follow(apiserver_pb2.FollowRequest(after_revision=after_revision))
         try:
             async for batch in call:
                 yield batch

@@ -9,7 +9,7 @@ Every method first asks the authorizer; then reads are answered by `reads.Reader
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from machinery.api import errors
@@ -113,6 +113,15 @@ class Handlers:
         if not decision.allowed:
             raise errors.Forbidden(f'User "{user.name}" cannot post path "{COMPACT_PATH}"')
         return await self._reader.compact(revision)
+
+    def follow(self, user: User, after_revision: int) -> AsyncIterator[tuple[int, Sequence[Event]]]:
+        """Every write after a revision (0: from now on) by whomever, of every resource. Raises Forbidden, Expired,
+        BadRequest (a revision that has not happened)."""
+        if not self.authorizer.authorize(Attributes(user=user, verb="watch", group="*", resource="*")).allowed:
+            raise errors.Forbidden(
+                f'User "{user.name}" cannot watch resource "*" in API group "*" at the cluster scope'
+            )
+        return self._reader.follow(after_revision)
 
     async def list(self, req: Request, options: ListOptions) -> ListResult:
         """The objects that the selectors choose, as of one revision; the transport splices their JSON. Raises

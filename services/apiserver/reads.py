@@ -16,7 +16,7 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
 from machinery.api import errors
@@ -114,6 +114,18 @@ class Reader:
         except FutureRevision as err:
             raise errors.BadRequest(f"revision {revision} has not happened: the newest is {err.newest}") from err
         return await self.cache.store.compacted_revision(), removed
+
+    async def follow(self, after_revision: int) -> AsyncIterator[tuple[int, Sequence[Event]]]:
+        """(revision that has been told up to, writes), at once without any, then as they are committed."""
+        after = after_revision or self.cache.revision
+        try:
+            yield after, ()
+            async for events in self.cache.store.follow(after):
+                yield events[-1].revision, events
+        except FutureRevision as err:
+            raise errors.BadRequest(f"revision {after} has not happened: the newest is {err.newest}") from err
+        except Compacted as err:
+            raise errors.Expired(f"the writes after revision {after} are not kept any more") from err
 
     # --- many
 

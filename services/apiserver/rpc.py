@@ -32,7 +32,7 @@ from services.apiserver.rest import bodies
 from services.apiserver.selection import name_selected
 from services.apiserver.watch_cache import Entry
 from services.apiserver.watcher import WatchEvent
-from storage.store import EventType
+from storage.store import Event, EventType
 
 BATCH_MAX = 1000
 CHUNK_OBJECTS_MAX = 500
@@ -78,6 +78,14 @@ def envelope(json: bytes, *, omit_json: bool = False) -> object_pb2.Object:
     )  # fmt: skip
 
 
+def _version(event: Event) -> pb.Version:
+    if event.type is EventType.DELETE:
+        kind = pb.Version.DELETED
+    else:
+        kind = pb.Version.CREATED if event.create_revision == event.revision else pb.Version.CHANGED
+    return pb.Version(object=envelope(event.value), kind=kind, user=event.author, time=event.time)
+
+
 class ApiServerService(apiserver_pb2_grpc.ApiServerServicer):
     """The servicer. `authenticator` judges bearer tokens; a client certificate speaks for itself."""
 
@@ -106,12 +114,25 @@ class ApiServerService(apiserver_pb2_grpc.ApiServerServicer):
             size += len(event.value)
             if size > CHUNK_BYTES_MAX and answer.versions:
                 break
-            if event.type is EventType.DELETE:
-                kind = pb.Version.DELETED
-            else:
-                kind = pb.Version.CREATED if event.create_revision == event.revision else pb.Version.CHANGED
-            answer.versions.add(object=envelope(event.value), kind=kind, user=event.author, time=event.time)
+            answer.versions.append(_version(event))
         return answer
+
+    async def Follow(self, request: pb.FollowRequest, context: Any) -> AsyncIterator[pb.FollowBatch]:
+        """Every write, as it is committed."""
+        user = await self._user(context)
+        async for revision, events in self._handlers.follow(user, request.after_revision):
+            batch, size = pb.FollowBatch(), 0
+            for event in events:
+                if size > CHUNK_BYTES_MAX:
+                    batch.revision = batch.writes[-1].version.object.revision
+                    yield batch
+                    batch, size = pb.FollowBatch(), 0
+                group = event.key.resource.partition(".")
+                ref = object_pb2.ResourceRef(group=group[2], resource=group[0])
+                batch.writes.add(resource=ref, version=_version(event))
+                size += len(event.value)
+            batch.revision = revision
+            yield batch
 
     async def Compact(self, request: pb.CompactRequest, context: Any) -> pb.CompactResponse:
         """Forget history."""

@@ -62,6 +62,8 @@ class Proxy:
         self.wake = asyncio.Event()
         self.keys_of_service: dict[str, tuple[str, ...]] = {}
         self.listeners: list[Listener] = []
+        # What nft was told last.
+        self.transaction = ""
         services.add_handler(self._service_changed)
         slices.add_handler(self._slice_changed)
 
@@ -127,6 +129,7 @@ class Proxy:
         if transaction:
             await self.nft.apply(transaction)
             sync_seconds.observe(time.monotonic() - began)
+        self.transaction = transaction
         self.is_written, self.refused = True, False
         self.pending_since = time.monotonic() if self.dirty else None
         synced_at.set_to_current_time()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from machinery.api import errors
@@ -17,6 +19,13 @@ from services.kube_proxy.proxy import Proxy
 from services.kube_proxy.render import TABLE, entry
 from services.kube_proxy.ruleset import Endpoint, Ruleset, ServicePort
 from services.kube_proxy.trace import route_steps, trace
+
+# How far a reader of changes may stay behind.
+WAITING_CHANGES_MAX = 256
+# Of a transaction's nft commands so many are told.
+COMMANDS_MAX = 400
+
+_Ports = dict[str, ServicePort | None]
 
 
 class KubeProxyService(kube_proxy_pb2_grpc.KubeProxyServicer):
@@ -40,8 +49,47 @@ class KubeProxyService(kube_proxy_pb2_grpc.KubeProxyServicer):
                 for port in ruleset.ports.values()
                 if request.namespace in ("", port.namespace) and request.service in ("", port.service)
             ],
-            revision=min(self.proxy.services.revision, self.proxy.slices.revision),
+            revision=self._revision(),
         )
+
+    async def Follow(self, request: pb.FollowRulesRequest, context: Any) -> AsyncIterator[pb.RulesChange]:
+        """See the contract."""
+        waiting: deque[pb.RulesChange] = deque([pb.RulesChange(revision=self._revision())])
+        told = asyncio.Event()
+        told.set()
+
+        def listen(before: _Ports, after: _Ports) -> None:
+            if len(waiting) <= WAITING_CHANGES_MAX:
+                waiting.append(self._change(before, after))
+            told.set()
+
+        self.proxy.listeners.append(listen)
+        try:
+            while True:
+                await told.wait()
+                told.clear()
+                while waiting:
+                    if len(waiting) > WAITING_CHANGES_MAX:
+                        raise errors.Expired("the rules changed faster than they were read")
+                    yield waiting.popleft()
+        finally:
+            self.proxy.listeners.remove(listen)
+
+    def _change(self, before: _Ports, after: _Ports) -> pb.RulesChange:
+        gone = {f"{port.namespace}/{port.service}" for key, port in before.items() if port and not after.get(key)}
+        return pb.RulesChange(
+            changed=[
+                _service_message(port, self.proxy.settings.node)
+                for key, port in after.items()
+                if port is not None and port != before.get(key)
+            ],
+            removed=sorted(gone),
+            revision=self._revision(),
+            commands=self.proxy.transaction.splitlines()[:COMMANDS_MAX],
+        )
+
+    def _revision(self) -> int:
+        return min(self.proxy.services.revision, self.proxy.slices.revision)
 
     async def Trace(self, request: pb.TraceRequest, context: Any) -> pb.TraceResponse:
         """See the contract."""

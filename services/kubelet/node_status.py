@@ -88,8 +88,8 @@ class NodeStatus:
             return
         self.labels = new.metadata.labels or {}
         if self._sent and _judged(new) not in ("", _ready(self._sent)):
-            # While nothing was heard of this node somebody else wrote what became of it: what we said last is not what is
-            # there, so it is said again.
+            # While nothing was heard of this node somebody else wrote what became of it: what we said last is not what
+            # is there, so it is said again.
             self._sent = {}
             self.wake()
         cidr = (new.spec.podCIDR if new.spec else None) or ""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
@@ -100,3 +102,40 @@ class TestRealApiServer(ApiServerContract):
         found = (await client._channels.call("History", request, 5, safe=True)).versions
         assert [version.object.revision for version in found] == [revision]
         assert (await client.get(kinds.CONFIG_MAP, "a", namespace)).data == {"k": "2"}
+
+    async def test_every_write_is_followed_in_order_with_who_asked_by_who_may_watch_everything(
+        self, server: ApiServerProcess, client: ApiClient, namespace: str
+    ) -> None:
+        body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"k": "1"}}
+        async with asyncio.timeout(10), aclosing(client.follow()) as stream:
+            first = await anext(stream)
+            assert not first.writes
+            made = await client.create(kinds.CONFIG_MAP, body, namespace)
+            await client.patch(kinds.CONFIG_MAP, "a", namespace, {"data": {"k": "2"}})
+            await client.delete(kinds.CONFIG_MAP, "a", namespace)
+            seen: list[apiserver_pb2.Write] = []
+            while len(mine := [w for w in seen if w.version.object.namespace == namespace]) < 3:
+                batch = await anext(stream)
+                seen += batch.writes
+                assert batch.revision >= batch.writes[-1].version.object.revision
+        assert [write.version.object.revision for write in seen] == list(
+            range(first.revision + 1, first.revision + 1 + len(seen))
+        )
+        assert [(w.resource.resource, w.version.kind, w.version.user) for w in mine] == [
+            ("configmaps", kind, "kubernetes-admin") for kind in (1, 2, 3)
+        ]
+        assert json.loads(mine[1].version.object.json)["data"] == {"k": "2"}
+        # From a revision that was: the same again.
+        async with asyncio.timeout(10), aclosing(client.follow(int(made.metadata.resourceVersion))) as stream:
+            assert not (await anext(stream)).writes
+            again = (await anext(stream)).writes
+        assert again[0].version.object.revision == int(made.metadata.resourceVersion) + 1
+        await client._channels.call("Compact", apiserver_pb2.CompactRequest(), 30, safe=True)
+        for after, refusal in ((10**9, errors.BadRequest), (1, errors.Expired)):
+            with pytest.raises(refusal):
+                async for _ in client.follow(after):
+                    pass
+        nobody = await ApiClient.connect(server.grpc, files(server.pki.client("joe", "joe")), user_agent="contract")
+        with pytest.raises(errors.Forbidden, match='cannot watch resource "\\*"'):
+            await anext(nobody.follow())
+        await nobody.close()

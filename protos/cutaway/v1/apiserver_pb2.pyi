@@ -65,6 +65,28 @@ class HistoryResponse(_message.Message):
     versions: _containers.RepeatedCompositeFieldContainer[Version]
     def __init__(self, versions: _Optional[_Iterable[_Union[Version, _Mapping]]] = ...) -> None: ...
 
+class FollowRequest(_message.Message):
+    __slots__ = ("after_revision",)
+    AFTER_REVISION_FIELD_NUMBER: _ClassVar[int]
+    after_revision: int
+    def __init__(self, after_revision: _Optional[int] = ...) -> None: ...
+
+class Write(_message.Message):
+    __slots__ = ("resource", "version")
+    RESOURCE_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    resource: _object_pb2.ResourceRef
+    version: Version
+    def __init__(self, resource: _Optional[_Union[_object_pb2.ResourceRef, _Mapping]] = ..., version: _Optional[_Union[Version, _Mapping]] = ...) -> None: ...
+
+class FollowBatch(_message.Message):
+    __slots__ = ("writes", "revision")
+    WRITES_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    writes: _containers.RepeatedCompositeFieldContainer[Write]
+    revision: int
+    def __init__(self, writes: _Optional[_Iterable[_Union[Write, _Mapping]]] = ..., revision: _Optional[int] = ...) -> None: ...
+
 class CompactRequest(_message.Message):
     __slots__ = ("revision",)
     REVISION_FIELD_NUMBER: _ClassVar[int]

@@ -86,6 +86,11 @@ class ApiServerStub:
                 request_serializer=protos_dot_cutaway_dot_v1_dot_apiserver__pb2.HistoryRequest.SerializeToString,
                 response_deserializer=protos_dot_cutaway_dot_v1_dot_apiserver__pb2.HistoryResponse.FromString,
                 _registered_method=True)
+        self.Follow = channel.unary_stream(
+                '/cutaway.v1.ApiServer/Follow',
+                request_serializer=protos_dot_cutaway_dot_v1_dot_apiserver__pb2.FollowRequest.SerializeToString,
+                response_deserializer=protos_dot_cutaway_dot_v1_dot_apiserver__pb2.FollowBatch.FromString,
+                _registered_method=True)
         self.Compact = channel.unary_unary(
                 '/cutaway.v1.ApiServer/Compact',
                 request_serializer=protos_dot_cutaway_dot_v1_dot_apiserver__pb2.CompactRequest.SerializeToString,
@@ -192,6 +197,14 @@ class ApiServerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Follow(self, request, context):
+        """Every write of the whole cluster as it is committed, in the order of revisions, with who asked for it. Needs the right to watch
+        everything (verb watch on resource * of API group *).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Compact(self, request, context):
         """Forget history before a revision, now and not when its time is over. Current objects stay. Needs the verb "post" on the path "/compact".
         """
@@ -286,6 +299,11 @@ def add_ApiServerServicer_to_server(servicer, server):
                     servicer.History,
                     request_deserializer=protos_dot_cutaway_dot_v1_dot_apiserver__pb2.HistoryRequest.FromString,
                     response_serializer=protos_dot_cutaway_dot_v1_dot_apiserver__pb2.HistoryResponse.SerializeToString,
+            ),
+            'Follow': grpc.unary_stream_rpc_method_handler(
+                    servicer.Follow,
+                    request_deserializer=protos_dot_cutaway_dot_v1_dot_apiserver__pb2.FollowRequest.FromString,
+                    response_serializer=protos_dot_cutaway_dot_v1_dot_apiserver__pb2.FollowBatch.SerializeToString,
             ),
             'Compact': grpc.unary_unary_rpc_method_handler(
                     servicer.Compact,
@@ -588,6 +606,33 @@ class ApiServer:
             '/cutaway.v1.ApiServer/History',
             protos_dot_cutaway_dot_v1_dot_apiserver__pb2.HistoryRequest.SerializeToString,
             protos_dot_cutaway_dot_v1_dot_apiserver__pb2.HistoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Follow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/cutaway.v1.ApiServer/Follow',
+            protos_dot_cutaway_dot_v1_dot_apiserver__pb2.FollowRequest.SerializeToString,
+            protos_dot_cutaway_dot_v1_dot_apiserver__pb2.FollowBatch.FromString,
             options,
             channel_credentials,
             insecure,

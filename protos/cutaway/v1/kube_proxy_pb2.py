@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"protos/cutaway/v1/kube_proxy.proto\x12\ncutaway.v1\"7\n\x11GetRulesetRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0f\n\x07service\x18\x02 \x01(\t\"H\n\x0fRulesetEndpoint\x12\n\n\x02ip\x18\x01 \x01(\t\x12\x0c\n\x04port\x18\x02 \x01(\r\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\r\n\x05local\x18\x04 \x01(\x08\"\x96\x02\n\x0eRulesetService\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\tport_name\x18\x03 \x01(\t\x12\x10\n\x08protocol\x18\x04 \x01(\t\x12\x13\n\x0b\x63luster_ips\x18\x05 \x03(\t\x12\x0c\n\x04port\x18\x06 \x01(\r\x12\x11\n\tnode_port\x18\x07 \x01(\r\x12\x14\n\x0c\x65xternal_ips\x18\x08 \x03(\t\x12\x19\n\x11load_balancer_ips\x18\t \x03(\t\x12\x18\n\x10session_affinity\x18\n \x01(\t\x12\r\n\x05\x63hain\x18\x0b \x01(\t\x12.\n\tendpoints\x18\x0c \x03(\x0b\x32\x1b.cutaway.v1.RulesetEndpoint\"X\n\x07Ruleset\x12\r\n\x05table\x18\x01 \x01(\t\x12,\n\x08services\x18\x02 \x03(\x0b\x32\x1a.cutaway.v1.RulesetService\x12\x10\n\x08revision\x18\x03 \x01(\x04\"Y\n\x0cTraceRequest\x12\x11\n\tsource_ip\x18\x01 \x01(\t\x12\x16\n\x0e\x64\x65stination_ip\x18\x02 \x01(\t\x12\x0c\n\x04port\x18\x03 \x01(\r\x12\x10\n\x08protocol\x18\x04 \x01(\t\"5\n\tTraceStep\x12\n\n\x02\x61t\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\x0c\n\x04rule\x18\x03 \x01(\t\"\xaf\x01\n\rTraceResponse\x12\x0f\n\x07verdict\x18\x01 \x01(\t\x12$\n\x05steps\x18\x02 \x03(\x0b\x32\x15.cutaway.v1.TraceStep\x12.\n\tendpoints\x18\x03 \x03(\x0b\x32\x1b.cutaway.v1.RulesetEndpoint\x12\x13\n\x0bmasqueraded\x18\x04 \x01(\x08\x12\x11\n\tnamespace\x18\x05 \x01(\t\x12\x0f\n\x07service\x18\x06 \x01(\t\"g\n\rPolicyVerdict\x12\x11\n\tdirection\x18\x01 \x01(\t\x12\x0f\n\x07\x61llowed\x18\x02 \x01(\x08\x12\x10\n\x08policies\x18\x03 \x03(\t\x12\x12\n\nallowed_by\x18\x04 \x01(\t\x12\x0c\n\x04held\x18\x05 \x01(\x08\"B\n\x13TracePolicyResponse\x12+\n\x08verdicts\x18\x01 \x03(\x0b\x32\x19.cutaway.v1.PolicyVerdict2\xd5\x01\n\tKubeProxy\x12@\n\nGetRuleset\x12\x1d.cutaway.v1.GetRulesetRequest\x1a\x13.cutaway.v1.Ruleset\x12<\n\x05Trace\x12\x18.cutaway.v1.TraceRequest\x1a\x19.cutaway.v1.TraceResponse\x12H\n\x0bTracePolicy\x12\x18.cutaway.v1.TraceRequest\x1a\x1f.cutaway.v1.TracePolicyResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"protos/cutaway/v1/kube_proxy.proto\x12\ncutaway.v1\"7\n\x11GetRulesetRequest\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0f\n\x07service\x18\x02 \x01(\t\"\x14\n\x12\x46ollowRulesRequest\"o\n\x0bRulesChange\x12+\n\x07\x63hanged\x18\x01 \x03(\x0b\x32\x1a.cutaway.v1.RulesetService\x12\x0f\n\x07removed\x18\x02 \x03(\t\x12\x10\n\x08revision\x18\x03 \x01(\x04\x12\x10\n\x08\x63ommands\x18\x04 \x03(\t\"H\n\x0fRulesetEndpoint\x12\n\n\x02ip\x18\x01 \x01(\t\x12\x0c\n\x04port\x18\x02 \x01(\r\x12\x0c\n\x04node\x18\x03 \x01(\t\x12\r\n\x05local\x18\x04 \x01(\x08\"\x96\x02\n\x0eRulesetService\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\tport_name\x18\x03 \x01(\t\x12\x10\n\x08protocol\x18\x04 \x01(\t\x12\x13\n\x0b\x63luster_ips\x18\x05 \x03(\t\x12\x0c\n\x04port\x18\x06 \x01(\r\x12\x11\n\tnode_port\x18\x07 \x01(\r\x12\x14\n\x0c\x65xternal_ips\x18\x08 \x03(\t\x12\x19\n\x11load_balancer_ips\x18\t \x03(\t\x12\x18\n\x10session_affinity\x18\n \x01(\t\x12\r\n\x05\x63hain\x18\x0b \x01(\t\x12.\n\tendpoints\x18\x0c \x03(\x0b\x32\x1b.cutaway.v1.RulesetEndpoint\"X\n\x07Ruleset\x12\r\n\x05table\x18\x01 \x01(\t\x12,\n\x08services\x18\x02 \x03(\x0b\x32\x1a.cutaway.v1.RulesetService\x12\x10\n\x08revision\x18\x03 \x01(\x04\"Y\n\x0cTraceRequest\x12\x11\n\tsource_ip\x18\x01 \x01(\t\x12\x16\n\x0e\x64\x65stination_ip\x18\x02 \x01(\t\x12\x0c\n\x04port\x18\x03 \x01(\r\x12\x10\n\x08protocol\x18\x04 \x01(\t\"5\n\tTraceStep\x12\n\n\x02\x61t\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\x0c\n\x04rule\x18\x03 \x01(\t\"\xaf\x01\n\rTraceResponse\x12\x0f\n\x07verdict\x18\x01 \x01(\t\x12$\n\x05steps\x18\x02 \x03(\x0b\x32\x15.cutaway.v1.TraceStep\x12.\n\tendpoints\x18\x03 \x03(\x0b\x32\x1b.cutaway.v1.RulesetEndpoint\x12\x13\n\x0bmasqueraded\x18\x04 \x01(\x08\x12\x11\n\tnamespace\x18\x05 \x01(\t\x12\x0f\n\x07service\x18\x06 \x01(\t\"g\n\rPolicyVerdict\x12\x11\n\tdirection\x18\x01 \x01(\t\x12\x0f\n\x07\x61llowed\x18\x02 \x01(\x08\x12\x10\n\x08policies\x18\x03 \x03(\t\x12\x12\n\nallowed_by\x18\x04 \x01(\t\x12\x0c\n\x04held\x18\x05 \x01(\x08\"B\n\x13TracePolicyResponse\x12+\n\x08verdicts\x18\x01 \x03(\x0b\x32\x19.cutaway.v1.PolicyVerdict2\x9a\x02\n\tKubeProxy\x12@\n\nGetRuleset\x12\x1d.cutaway.v1.GetRulesetRequest\x1a\x13.cutaway.v1.Ruleset\x12\x43\n\x06\x46ollow\x12\x1e.cutaway.v1.FollowRulesRequest\x1a\x17.cutaway.v1.RulesChange0\x01\x12<\n\x05Trace\x12\x18.cutaway.v1.TraceRequest\x1a\x19.cutaway.v1.TraceResponse\x12H\n\x0bTracePolicy\x12\x18.cutaway.v1.TraceRequest\x1a\x1f.cutaway.v1.TracePolicyResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,22 +33,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GETRULESETREQUEST']._serialized_start=50
   _globals['_GETRULESETREQUEST']._serialized_end=105
-  _globals['_RULESETENDPOINT']._serialized_start=107
-  _globals['_RULESETENDPOINT']._serialized_end=179
-  _globals['_RULESETSERVICE']._serialized_start=182
-  _globals['_RULESETSERVICE']._serialized_end=460
-  _globals['_RULESET']._serialized_start=462
-  _globals['_RULESET']._serialized_end=550
-  _globals['_TRACEREQUEST']._serialized_start=552
-  _globals['_TRACEREQUEST']._serialized_end=641
-  _globals['_TRACESTEP']._serialized_start=643
-  _globals['_TRACESTEP']._serialized_end=696
-  _globals['_TRACERESPONSE']._serialized_start=699
-  _globals['_TRACERESPONSE']._serialized_end=874
-  _globals['_POLICYVERDICT']._serialized_start=876
-  _globals['_POLICYVERDICT']._serialized_end=979
-  _globals['_TRACEPOLICYRESPONSE']._serialized_start=981
-  _globals['_TRACEPOLICYRESPONSE']._serialized_end=1047
-  _globals['_KUBEPROXY']._serialized_start=1050
-  _globals['_KUBEPROXY']._serialized_end=1263
+  _globals['_FOLLOWRULESREQUEST']._serialized_start=107
+  _globals['_FOLLOWRULESREQUEST']._serialized_end=127
+  _globals['_RULESCHANGE']._serialized_start=129
+  _globals['_RULESCHANGE']._serialized_end=240
+  _globals['_RULESETENDPOINT']._serialized_start=242
+  _globals['_RULESETENDPOINT']._serialized_end=314
+  _globals['_RULESETSERVICE']._serialized_start=317
+  _globals['_RULESETSERVICE']._serialized_end=595
+  _globals['_RULESET']._serialized_start=597
+  _globals['_RULESET']._serialized_end=685
+  _globals['_TRACEREQUEST']._serialized_start=687
+  _globals['_TRACEREQUEST']._serialized_end=776
+  _globals['_TRACESTEP']._serialized_start=778
+  _globals['_TRACESTEP']._serialized_end=831
+  _globals['_TRACERESPONSE']._serialized_start=834
+  _globals['_TRACERESPONSE']._serialized_end=1009
+  _globals['_POLICYVERDICT']._serialized_start=1011
+  _globals['_POLICYVERDICT']._serialized_end=1114
+  _globals['_TRACEPOLICYRESPONSE']._serialized_start=1116
+  _globals['_TRACEPOLICYRESPONSE']._serialized_end=1182
+  _globals['_KUBEPROXY']._serialized_start=1185
+  _globals['_KUBEPROXY']._serialized_end=1467
 # @@protoc_insertion_point(module_scope)

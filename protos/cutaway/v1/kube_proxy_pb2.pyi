@@ -14,6 +14,22 @@ class GetRulesetRequest(_message.Message):
     service: str
     def __init__(self, namespace: _Optional[str] = ..., service: _Optional[str] = ...) -> None: ...
 
+class FollowRulesRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class RulesChange(_message.Message):
+    __slots__ = ("changed", "removed", "revision", "commands")
+    CHANGED_FIELD_NUMBER: _ClassVar[int]
+    REMOVED_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    COMMANDS_FIELD_NUMBER: _ClassVar[int]
+    changed: _containers.RepeatedCompositeFieldContainer[RulesetService]
+    removed: _containers.RepeatedScalarFieldContainer[str]
+    revision: int
+    commands: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, changed: _Optional[_Iterable[_Union[RulesetService, _Mapping]]] = ..., removed: _Optional[_Iterable[str]] = ..., revision: _Optional[int] = ..., commands: _Optional[_Iterable[str]] = ...) -> None: ...
+
 class RulesetEndpoint(_message.Message):
     __slots__ = ("ip", "port", "node", "local")
     IP_FIELD_NUMBER: _ClassVar[int]

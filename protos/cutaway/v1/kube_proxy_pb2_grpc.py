@@ -39,6 +39,11 @@ class KubeProxyStub:
                 request_serializer=protos_dot_cutaway_dot_v1_dot_kube__proxy__pb2.GetRulesetRequest.SerializeToString,
                 response_deserializer=protos_dot_cutaway_dot_v1_dot_kube__proxy__pb2.Ruleset.FromString,
                 _registered_method=True)
+        self.Follow = channel.unary_stream(
+                '/cutaway.v1.KubeProxy/Follow',
+                request_serializer=protos_dot_cutaway_dot_v1_dot_kube__proxy__pb2.FollowRulesRequest.SerializeToString,
+                response_deserializer=protos_dot_cutaway_dot_v1_dot_kube__proxy__pb2.RulesChange.FromString,
+                _registered_method=True)
         self.Trace = channel.unary_unary(
                 '/cutaway.v1.KubeProxy/Trace',
                 request_serializer=protos_dot_cutaway_dot_v1_dot_kube__proxy__pb2.TraceRequest.SerializeToString,
@@ -56,6 +61,14 @@ class KubeProxyServicer:
 
     def GetRuleset(self, request, context):
         """What the node's rules say, Service by Service.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Follow(self, request, context):
+        """What changes in the node's rules, as nft accepts it: at first an empty one, then those Services whose rules have changed. A reader
+        that is too slow is told Expired, and reads GetRuleset again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -83,6 +96,11 @@ def add_KubeProxyServicer_to_server(servicer, server):
                     servicer.GetRuleset,
                     request_deserializer=protos_dot_cutaway_dot_v1_dot_kube__proxy__pb2.GetRulesetRequest.FromString,
                     response_serializer=protos_dot_cutaway_dot_v1_dot_kube__proxy__pb2.Ruleset.SerializeToString,
+            ),
+            'Follow': grpc.unary_stream_rpc_method_handler(
+                    servicer.Follow,
+                    request_deserializer=protos_dot_cutaway_dot_v1_dot_kube__proxy__pb2.FollowRulesRequest.FromString,
+                    response_serializer=protos_dot_cutaway_dot_v1_dot_kube__proxy__pb2.RulesChange.SerializeToString,
             ),
             'Trace': grpc.unary_unary_rpc_method_handler(
                     servicer.Trace,
@@ -122,6 +140,33 @@ class KubeProxy:
             '/cutaway.v1.KubeProxy/GetRuleset',
             protos_dot_cutaway_dot_v1_dot_kube__proxy__pb2.GetRulesetRequest.SerializeToString,
             protos_dot_cutaway_dot_v1_dot_kube__proxy__pb2.Ruleset.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Follow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/cutaway.v1.KubeProxy/Follow',
+            protos_dot_cutaway_dot_v1_dot_kube__proxy__pb2.FollowRulesRequest.SerializeToString,
+            protos_dot_cutaway_dot_v1_dot_kube__proxy__pb2.RulesChange.FromString,
             options,
             channel_credentials,
             insecure,
