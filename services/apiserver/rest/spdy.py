@@ -1,5 +1,5 @@
-"""As much of SPDY/3.1 as `kubectl port-forward` speaks: streams, data, ping, reset (draft-mbelshe-httpbis-spdy-00,
-version 3).
+"""As much of SPDY/3.1 as `kubectl port-forward` and upstream's kubelets speak: streams, data, ping, reset
+(draft-mbelshe-httpbis-spdy-00, version 3).
 
     control frame   1|version:15 | type:16 | flags:8 | length:24 | …
     data frame      0|stream:31            | flags:8 | length:24 | bytes
@@ -93,7 +93,7 @@ Frame = StreamOpened | Data | Reset | Ping | GoAway
 
 
 class Codec:
-    """One connection's framing, server's side. Feed bytes, get frames; the encoding functions give bytes to send."""
+    """One connection's framing. Feed bytes, get frames; the encoding functions give bytes to send."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -161,15 +161,21 @@ class Codec:
 
     # -- to send --
 
+    def syn(self, stream: int, headers: Mapping[str, str]) -> bytes:
+        """Open a stream. Names are in lower case; clients' streams have odd numbers."""
+        return _control_frame(SYN_STREAM, 0, struct.pack("!IIH", stream, 0, 0) + self._block(headers))
+
     def reply(self, stream: int, headers: Mapping[str, str] | None = None) -> bytes:
         """Accept a stream."""
+        return _control_frame(SYN_REPLY, 0, struct.pack("!I", stream) + self._block(headers))
+
+    def _block(self, headers: Mapping[str, str] | None) -> bytes:
         parts = [struct.pack("!I", len(headers or {}))]
         for name, value in (headers or {}).items():
             for text in (name, value):
                 encoded = text.encode()
                 parts.append(struct.pack("!I", len(encoded)) + encoded)
-        block = self._deflate.compress(b"".join(parts)) + self._deflate.flush(zlib.Z_SYNC_FLUSH)
-        return _control_frame(SYN_REPLY, 0, struct.pack("!I", stream) + block)
+        return self._deflate.compress(b"".join(parts)) + self._deflate.flush(zlib.Z_SYNC_FLUSH)
 
     @staticmethod
     def data(stream: int, data: bytes, *, fin: bool = False) -> bytes:
