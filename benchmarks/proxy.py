@@ -37,12 +37,12 @@ def objects(number: int, endpoints: list[str]) -> tuple[object, list[object]]:
 
 async def measure(services: int, changes: int) -> None:
     """Print a line a figure."""
-    from services.kube_proxy.nft import NftCommand
+    from services.kube_proxy.nft_library import open_nft
     from services.kube_proxy.render import TABLE
     from services.kube_proxy.ruleset import Settings, service_ports
     from services.kube_proxy.table import Table
 
-    settings, nft, table = Settings("n0", "10.244.0.0/16"), NftCommand(), Table(Settings("n0", "10.244.0.0/16"))
+    settings, nft, table = Settings("n0", "10.244.0.0/16"), open_nft(), Table(Settings("n0", "10.244.0.0/16"))
     every = [objects(n, [f"10.244.{(n + k) // 250 % 250}.{n % 250 + 1}" for k in range(3)]) for n in range(services)]
     for name in ("full write", "adoption after a restart"):
         table, began = Table(settings), time.perf_counter()

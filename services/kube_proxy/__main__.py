@@ -22,7 +22,8 @@ from services.kube_proxy.announce import Announcer
 from services.kube_proxy.health_check import HealthChecks
 from services.kube_proxy.health_http import Health, serve_health
 from services.kube_proxy.network import LOOK_SECONDS, Hop, PodNetwork
-from services.kube_proxy.nft import NftCommand, NftError
+from services.kube_proxy.nft import NftError
+from services.kube_proxy.nft_library import open_nft
 from services.kube_proxy.policy.agent import PolicyAgent, leave
 from services.kube_proxy.proxy import Proxy
 from services.kube_proxy.ruleset import Settings
@@ -52,7 +53,7 @@ class _Parts:
         self.ctx = ctx
         self.settings = ctx.config
         self.client = client
-        self.nft = NftCommand()
+        self.nft = open_nft()
         self.network: PodNetwork | None = None
         self.nodes = self.informer(kinds.NODE, api.Node)
 

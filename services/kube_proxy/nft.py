@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import msgspec
 
 APPLY_SECONDS = 60.0
-_COMPLAINT_CHARACTERS_MAX = 2000
+COMPLAINT_CHARACTERS_MAX = 2000
 
 
 class NftError(Exception):
@@ -80,5 +80,5 @@ async def _nft(*arguments: str, stdin: bytes = b"") -> bytes:
         await process.wait()
         raise NftError(f"nft did not finish in {APPLY_SECONDS:.0f} s") from error
     if process.returncode != 0:
-        raise NftError(complaint.decode(errors="replace").strip()[:_COMPLAINT_CHARACTERS_MAX])
+        raise NftError(complaint.decode(errors="replace").strip()[:COMPLAINT_CHARACTERS_MAX])
     return output

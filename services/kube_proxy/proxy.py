@@ -60,6 +60,8 @@ class Proxy:
         # Since when there is something that the rules do not have yet; monotonic.
         self.pending_since: float | None = None
         self.wake = asyncio.Event()
+        # Held from a plan until the kernel has it: without it `applied` may be ahead by one transaction.
+        self.writing = asyncio.Lock()
         self.keys_of_service: dict[str, tuple[str, ...]] = {}
         self.listeners: list[Listener] = []
         # What nft was told last.
@@ -77,6 +79,10 @@ class Proxy:
         """What the kernel holds; None before the first write and after a refusal."""
         return Ruleset(self.settings, self.table.ports) if self.is_written else None
 
+    def ports_of(self, service: str) -> Iterable[ServicePort]:
+        """The ports that the table serves of one Service, by namespace/name."""
+        return [self.table.ports[key] for key in self.keys_of_service.get(service, ()) if key in self.table.ports]
+
     def table_ports(self) -> Iterable[ServicePort]:
         """Every port that the table serves."""
         return self.table.ports.values()
@@ -88,7 +94,8 @@ class Proxy:
         pause = RETRY_SECONDS_FIRST
         while True:
             try:
-                await self._sync()
+                async with self.writing:
+                    await self._sync()
                 pause = RETRY_SECONDS_FIRST
             except NftError as error:
                 sync_failures.inc()

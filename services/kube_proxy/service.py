@@ -40,17 +40,21 @@ class KubeProxyService(kube_proxy_pb2_grpc.KubeProxyServicer):
 
     async def GetRuleset(self, request: pb.GetRulesetRequest, context: Any) -> pb.Ruleset:
         """See the contract."""
-        ruleset = self._applied()
-        node = ruleset.settings.node
-        return pb.Ruleset(
-            table=TABLE,
-            services=[
-                _service_message(port, node)
-                for port in ruleset.ports.values()
-                if request.namespace in ("", port.namespace) and request.service in ("", port.service)
-            ],
-            revision=self._revision(),
-        )
+        async with self.proxy.writing:
+            ruleset = self._applied()
+            if request.namespace and request.service:
+                ports = self.proxy.ports_of(f"{request.namespace}/{request.service}")
+            else:
+                ports = ruleset.ports.values()
+            return pb.Ruleset(
+                table=TABLE,
+                services=[
+                    _service_message(port, ruleset.settings.node)
+                    for port in ports
+                    if request.namespace in ("", port.namespace) and request.service in ("", port.service)
+                ],
+                revision=self._revision(),
+            )
 
     async def Follow(self, request: pb.FollowRulesRequest, context: Any) -> AsyncIterator[pb.RulesChange]:
         """See the contract."""

@@ -1,14 +1,17 @@
 """What any nft must do, the kernel's and the fake one: all or nothing, and refuse what does not fit."""
 
 import asyncio
+import ctypes
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from services.kube_proxy import nft as nft_module
 from services.kube_proxy.fake_nft import FakeNft
 from services.kube_proxy.nft import Names, NftCommand, NftError
+from services.kube_proxy.nft_library import NftLibrary
 from services.kube_proxy.ruleset import Settings, service_ports
 from services.kube_proxy.table import Table
 from tests.support.netns import namespace
@@ -23,7 +26,7 @@ add chain {TABLE} c
 """
 
 
-@pytest.fixture(params=["fake", "real"])
+@pytest.fixture(params=["fake", "program", "library"])
 def nft(request, monkeypatch):
     if request.param == "fake":
         yield FakeNft()
@@ -37,7 +40,28 @@ def nft(request, monkeypatch):
             return await start("nsenter", f"--net=/proc/{inside.pid}/ns/net", "--", *argv, **options)
 
         monkeypatch.setattr(nft_module.asyncio, "create_subprocess_exec", start_inside)
-        yield NftCommand()
+        if request.param == "program":
+            yield NftCommand()
+            return
+        # A namespace is a thread's own: the socket that this one opens is in there.
+        with ThreadPoolExecutor(1, initializer=_enter, initargs=(f"/proc/{inside.pid}/ns/net",)) as executor:
+            library = NftLibrary(executor)
+            first = NftCommand.apply
+
+            async def only_at_first(command, transaction):
+                assert not library._asked
+                await first(command, transaction)
+
+            monkeypatch.setattr(NftCommand, "apply", only_at_first)
+            yield library
+
+
+def _enter(path):
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        assert ctypes.CDLL(None, use_errno=True).setns(descriptor, 0x40000000) == 0, os.strerror(ctypes.get_errno())
+    finally:
+        os.close(descriptor)
 
 
 async def test_names_are_those_of_the_table_and_none_without_it(nft):
