@@ -55,6 +55,9 @@ class Config(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Records that outlive a reboot."""
     state: str = "/run/cutaway-cri"
     """Namespaces, fifos and mounts, which do not."""
+    userns_dir: str = "/run/cutaway-userns"
+    """Where the files of a pod with users of its own are mounted while a container is created. Those users must be able
+    to reach it: no directory on its way may be closed to others (`root` and `state` may be)."""
     snapshotter: str = "overlayfs"
     runtime: str = "io.containerd.runc.v2"
     runc_root: str = ""
@@ -86,7 +89,7 @@ def parse(text: str, source: str = "config") -> Config:
         raise ConfigError(f"{source}: not YAML: {' '.join(str(error).split())}") from error
     except msgspec.ValidationError as error:
         raise ConfigError(f"{source}: {error}") from error
-    for field in ("socket", "containerd", "root", "state"):
+    for field in ("socket", "containerd", "root", "state", "userns_dir"):
         value = getattr(config, field)
         if not value.startswith("/"):
             raise ConfigError(f"{source}: {field}: {value!r} is not an absolute path")

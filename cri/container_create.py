@@ -10,12 +10,13 @@ from pathlib import Path
 import msgspec
 from cri_api.v1 import api_pb2 as cri
 
-from cri import accounts, node_facts, oci_parts, oci_security, records, status
+from cri import accounts, id_maps, node_facts, oci_parts, oci_security, records, status
 from cri import containerd_api as api
 from cri.container_io import log_path
 from cri.container_remove import remove_snapshot
 from cri.containerd_client import SPEC_TYPE
 from cri.errors import CriError, FailedPrecondition, Internal, InvalidArgument, NotFound
+from cri.idmapped import Stage
 from cri.images import volumes
 from cri.images.store import ImageInfo
 from cri.oci_spec import Device, SpecInput, User, container_spec
@@ -141,6 +142,15 @@ def _gather(
             document = Path(profile.reference).read_bytes()
         except OSError as error:
             raise InvalidArgument(f"seccomp profile {profile.reference}: {error.strerror}") from error
+    mapped = {index for index, mount in enumerate(config.mounts) if id_maps.of_mount(mount, sandbox.ids)}
+    stage = Stage(runtime.stages / container_id)
+    sources = [image_roots.get(i) or _source(mount) for i, mount in enumerate(config.mounts)]
+    hostname_file, resolv_conf = str(sandbox.root / "hostname"), str(sandbox.root / "resolv.conf")
+    shown = [str(stage.source(i)) if i in mapped else source for i, source in enumerate(sources)]
+    locked = {}
+    if sandbox.ids:
+        pairs = [(hostname_file, hostname_file), (resolv_conf, resolv_conf), *zip(shown, sources, strict=True)]
+        locked = {path: _mount_options(source) for path, source in pairs}
     return SpecInput(
         container_id=container_id,
         sandbox_id=sandbox.id,
@@ -148,12 +158,15 @@ def _gather(
         sandbox=sandbox.config,
         image_config=image.config,
         user=user,
-        mount_sources=[image_roots.get(i) or _source(mount) for i, mount in enumerate(config.mounts)],
+        mount_sources=shown,
         devices=_devices(config),
         namespaces=_namespaces(runtime, sandbox, config),
-        hostname_file=str(sandbox.root / "hostname"),
-        resolv_conf=str(sandbox.root / "resolv.conf"),
+        hostname_file=hostname_file,
+        resolv_conf=resolv_conf,
         shm="/dev/shm" if sandbox.namespace_options.ipc == oci_parts.NODE else str(sandbox.state / "shm"),  # noqa: S108
+        ids=sandbox.ids,
+        locked=locked,
+        root=str(stage.root) if sandbox.ids else "rootfs",
         seccomp_document=document,
         node=node_facts.facts(),
         settings=runtime.config,
@@ -163,11 +176,15 @@ def _gather(
 def _namespaces(runtime: Runtime, sandbox: Sandbox, config: cri.ContainerConfig) -> dict[str, str]:
     options = config.linux.security_context.namespace_options
     pod = sandbox.namespace_options
+    if options.HasField("userns_options") and id_maps.of_pod(options) != sandbox.ids:
+        raise InvalidArgument("userns_options: a container's must be those of its sandbox")
     result = {"mount": ""}
     if sandbox.netns:
         result |= {"network": str(sandbox.netns), "uts": str(sandbox.state / "uts")}
     if pod.ipc != cri.NODE:
         result["ipc"] = str(sandbox.state / "ipc")
+    if sandbox.ids:
+        result["user"] = str(sandbox.state / "user")
     if options.pid == cri.CONTAINER:
         result["pid"] = ""
     elif options.pid == cri.POD:
@@ -193,6 +210,13 @@ def _source(mount: cri.Mount) -> str:
     except OSError as error:
         raise NotFound(f"mounts: host_path {mount.host_path}: {error.strerror}") from error
     return path
+
+
+def _mount_options(path: str) -> tuple[str, ...]:
+    """What the mount that holds `path` forbids."""
+    flags = os.statvfs(path).f_flag
+    names = {os.ST_NOSUID: "nosuid", os.ST_NODEV: "nodev", os.ST_NOEXEC: "noexec"}
+    return tuple(name for flag, name in names.items() if flags & flag)
 
 
 def _devices(config: cri.ContainerConfig) -> list[Device]:

@@ -9,6 +9,7 @@ from cri_api.v1 import api_pb2 as cri
 from cri import container_exit, container_stop, status
 from cri import containerd_api as api
 from cri.errors import NotFound
+from cri.idmapped import Stage
 from cri.images import volumes
 from cri.runtime import Runtime
 from cri.state import Container
@@ -36,6 +37,7 @@ async def remove(runtime: Runtime, container: Container) -> None:
             await runtime.containerd.containers.Delete(api.containers.DeleteContainerRequest(id=container.id))
         await remove_snapshot(runtime, container.id)
         await asyncio.to_thread(shutil.rmtree, container.root, True)
+        await asyncio.to_thread(Stage(runtime.stages / container.id).remove)
         runtime.store.containers.remove(container.id)
     status.publish(runtime, cri.CONTAINER_DELETED_EVENT, runtime.store.sandboxes.find(container.sandbox_id), container)
 

@@ -2,13 +2,17 @@
 
 import asyncio
 import contextlib
+import os
+from collections.abc import Sequence
+from typing import Any
 
 from cri_api.v1 import api_pb2 as cri
 
-from cri import container_exit, status
+from cri import container_exit, id_maps, status
 from cri import containerd_api as api
 from cri.container_io import ContainerIO, LogFile
 from cri.errors import CriError, FailedPrecondition, Internal, Unavailable
+from cri.idmapped import Layer, Stage
 from cri.logs import log
 from cri.pause import runc_options
 from cri.runtime import Runtime
@@ -73,9 +77,11 @@ async def _run(runtime: Runtime, sandbox: Sandbox, container: Container) -> int:
     assert io is not None
     key = api.snapshots.MountsRequest(snapshotter=runtime.config.snapshotter, key=container.id)
     mounts = (await ctd.snapshots.Mounts(key)).mounts
+    stage = Stage(runtime.stages / container.id)
     request = api.tasks.CreateTaskRequest(
         container_id=container.id,
-        rootfs=mounts,
+        # The root of a pod with users of its own is mounted by us.
+        rootfs=[] if sandbox.ids else mounts,
         stdin=io.path("stdin"),
         stdout=io.path("stdout"),
         stderr=io.path("stderr"),
@@ -83,8 +89,26 @@ async def _run(runtime: Runtime, sandbox: Sandbox, container: Container) -> int:
         options=runc_options(runtime),
     )
     async with sandbox.shim_lock:
-        await _create_task(runtime, request)
+        try:
+            if sandbox.ids:
+                await asyncio.to_thread(_make_stage, stage, mounts, sandbox, container)
+            await _create_task(runtime, request)
+        finally:
+            if sandbox.ids:
+                await asyncio.to_thread(stage.unmount)
     return int((await ctd.tasks.Start(api.tasks.StartRequest(container_id=container.id))).pid)
+
+
+def _make_stage(stage: Stage, mounts: Sequence[Any], sandbox: Sandbox, container: Container) -> None:
+    """The root file system and the volumes of a container as the pod's own users see them. Blocking."""
+    assert sandbox.ids is not None
+    layers = [Layer(mount.type, mount.source, tuple(mount.options)) for mount in mounts]
+    sources = {
+        index: os.path.realpath(mount.host_path)
+        for index, mount in enumerate(container.config.mounts)
+        if id_maps.of_mount(mount, sandbox.ids)
+    }
+    stage.make(layers, sources, str(sandbox.state / "user"), sandbox.ids)
 
 
 async def _create_task(runtime: Runtime, request: object) -> None:

@@ -12,15 +12,17 @@ import platform
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
 
+CLONE_FS = 0x00000200
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUTS = 0x04000000
 CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
 CLONE_NEWNET = 0x40000000
 
 MS_RDONLY = 0x1
@@ -36,6 +38,7 @@ UMOUNT_NOFOLLOW = 0x8
 
 RESOLVE_IN_ROOT = 0x10
 _NR_OPENAT2 = 437  # the same number on every architecture
+_NR_SETRESUID = {"x86_64": 117, "aarch64": 147}
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -76,6 +79,27 @@ def setns(path: str, kind: int) -> None:
         _check(_libc.setns(ctypes.c_int(fd), ctypes.c_int(kind)), f"enter {path}")
     finally:
         os.close(fd)
+
+
+def become_user(uid: int) -> None:
+    """Makes `uid` the effective user of the calling thread alone; the C library's own call changes them all."""
+    number = _NR_SETRESUID.get(platform.machine())
+    if number is None:
+        raise OSError(38, f"change the user of a thread: not known how on {platform.machine()}")
+    unchanged = ctypes.c_uint(0xFFFFFFFF)
+    result = _libc.syscall(ctypes.c_long(number), unchanged, ctypes.c_uint(uid), unchanged)
+    _check(result, f"become user {uid}")
+
+
+def mount_overlay(target: str, options: Sequence[str], cwd: str) -> None:
+    """Mounts an overlay whose layers may be named relative to `cwd`."""
+
+    def work() -> None:
+        unshare(CLONE_FS)  # the working directory is this thread's own from here
+        os.chdir(cwd)
+        mount("overlay", target, "overlay", data=",".join(options))
+
+    in_new_thread(work)
 
 
 class _OpenHow(ctypes.Structure):

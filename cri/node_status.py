@@ -43,9 +43,14 @@ async def status(runtime: Runtime, *, verbose: bool) -> cri.StatusResponse:
         )
     response = cri.StatusResponse(
         status=cri.RuntimeStatus(conditions=[ready, network]),
-        # runc 1.1 knows `rro` mounts; user namespaces need id-mapped mounts, which it does not know.
+        # runc 1.1 knows `rro` mounts; mounts with mapped ids, which it does not know, are made by `idmapped`.
         runtime_handlers=[
-            cri.RuntimeHandler(name=name, features=cri.RuntimeHandlerFeatures(recursive_read_only_mounts=True))
+            cri.RuntimeHandler(
+                name=name,
+                features=cri.RuntimeHandlerFeatures(
+                    recursive_read_only_mounts=True, user_namespaces=runtime.user_namespaces
+                ),
+            )
             for name in ("", "runc")
         ],
         features=cri.RuntimeFeatures(supplemental_groups_policy=True),

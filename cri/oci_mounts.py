@@ -52,8 +52,6 @@ def from_request(mount: cri.Mount, source: str) -> Mount:
     """A mount of the request whose host path (or image's root) was resolved to `source`."""
     if not mount.container_path.startswith("/"):
         raise InvalidArgument(f"mounts: container_path {mount.container_path!r} is not absolute")
-    if mount.uidMappings or mount.gidMappings:
-        raise InvalidArgument(f"mounts: {mount.container_path}: id-mapped mounts need a newer runtime than runc 1.1")
     if mount.recursive_read_only and not mount.readonly:
         raise InvalidArgument(f"mounts: {mount.container_path}: recursive_read_only needs readonly")
     if mount.recursive_read_only and mount.propagation != cri.PROPAGATION_PRIVATE:
@@ -65,6 +63,16 @@ def from_request(mount: cri.Mount, source: str) -> Mount:
         "source": source,
         "options": ["rbind", _PROPAGATION[mount.propagation], access],
     }
+
+
+def with_locked(mount: Mount, options: Sequence[str]) -> Mount:
+    """A read-only bind mount that keeps these options of what it shows.
+
+    It takes a second mount(2) that names all flags anew, and in a user namespace the kernel refuses to drop any.
+    """
+    if mount["type"] != "bind" or not {"ro", "rro"} & set(mount["options"]):
+        return mount
+    return {**mount, "options": [*mount["options"], *options]}
 
 
 def arranged(defaults: Sequence[Mount], own: Sequence[Mount], requested: Sequence[Mount]) -> list[Mount]:

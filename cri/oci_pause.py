@@ -7,7 +7,7 @@ from cri.config import Config
 from cri.state import Sandbox
 
 
-def spec(sandbox: Sandbox, config: Config) -> dict[str, Any]:
+def spec(sandbox: Sandbox, config: Config, root: str = "rootfs") -> dict[str, Any]:
     namespaces: list[dict[str, str]] = [{"type": "pid"}, {"type": "mount"}]
     options = sandbox.namespace_options
     host_network = sandbox.record.host_network
@@ -18,9 +18,13 @@ def spec(sandbox: Sandbox, config: Config) -> dict[str, Any]:
     ):
         if joined:
             namespaces.append({"type": kind, "path": str(sandbox.state / name)})
+    mappings = {}
+    if sandbox.ids:
+        namespaces.append({"type": "user", "path": str(sandbox.state / "user")})
+        mappings = {"uidMappings": sandbox.ids.oci, "gidMappings": sandbox.ids.oci}
     return {
         "ociVersion": oci_parts.OCI_VERSION,
-        "root": {"path": "rootfs", "readonly": True},
+        "root": {"path": root, "readonly": True},
         "process": {
             "args": ["/pause"],
             "cwd": "/",
@@ -36,6 +40,7 @@ def spec(sandbox: Sandbox, config: Config) -> dict[str, Any]:
         ],
         "annotations": {oci_parts.GROUP_ANNOTATION: sandbox.id},
         "linux": {
+            **mappings,
             "namespaces": namespaces,
             "cgroupsPath": oci_parts.cgroups_path(sandbox.config.linux.cgroup_parent, sandbox.id, config),
             "resources": {"devices": [{"allow": False, "access": "rwm"}], "cpu": {"shares": 2}},

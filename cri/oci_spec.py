@@ -13,6 +13,7 @@ from cri_api.v1 import api_pb2 as cri
 from cri import oci_mounts, oci_parts, oci_resources, oci_security
 from cri.config import Config
 from cri.errors import InvalidArgument
+from cri.id_maps import IdMap
 
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -66,6 +67,12 @@ class SpecInput(msgspec.Struct, kw_only=True):
     hostname_file: str
     resolv_conf: str
     shm: str
+    ids: IdMap | None = None
+    """The map of the pod's user namespace, if it has one."""
+    root: str = "rootfs"
+    """The root file system: below the task's directory, or an absolute path."""
+    locked: dict[str, tuple[str, ...]] = {}
+    """With `ids`: by mount source, the options of its file system that the pod's users may not take off."""
     seccomp_document: bytes = b""
     node: NodeFacts
     settings: Config
@@ -79,7 +86,7 @@ def container_spec(given: SpecInput) -> dict[str, Any]:
     spec: dict[str, Any] = {
         "ociVersion": oci_parts.OCI_VERSION,
         "process": _process(given, sets),
-        "root": {"path": "rootfs", "readonly": context.readonly_rootfs},
+        "root": {"path": given.root, "readonly": context.readonly_rootfs},
         "mounts": _mounts(given),
         "annotations": {
             oci_parts.GROUP_ANNOTATION: given.sandbox_id,
@@ -151,7 +158,8 @@ def _mounts(given: SpecInput) -> list[oci_mounts.Mount]:
     requested = [
         oci_mounts.from_request(mount, source) for mount, source in zip(config.mounts, given.mount_sources, strict=True)
     ]
-    return oci_mounts.arranged(oci_mounts.base(privileged=privileged), own, requested)
+    mounts = oci_mounts.arranged(oci_mounts.base(privileged=privileged), own, requested)
+    return [oci_mounts.with_locked(mount, given.locked.get(mount["source"], ())) for mount in mounts]
 
 
 def _linux(given: SpecInput, capabilities: Sequence[str]) -> dict[str, Any]:
@@ -183,6 +191,8 @@ def _linux(given: SpecInput, capabilities: Sequence[str]) -> dict[str, Any]:
             for device in given.devices
         ],
     }
+    if given.ids:
+        linux |= {"uidMappings": given.ids.oci, "gidMappings": given.ids.oci}
     if not context.privileged:
         linux["maskedPaths"] = list(context.masked_paths)
         linux["readonlyPaths"] = list(context.readonly_paths)

@@ -19,6 +19,7 @@ from cri import containerd_api as api
 from cri import kernel, oci_pause, orphans
 from cri.containerd_client import SPEC_TYPE
 from cri.errors import NotFound, Unimplemented
+from cri.idmapped import Stage
 from cri.runtime import Runtime
 from cri.state import Sandbox
 
@@ -90,7 +91,9 @@ def _root(runtime: Runtime) -> Path:
 async def start(runtime: Runtime, sandbox: Sandbox) -> int:
     """Starts a sandbox's first process, pins its pid namespace, and returns its pid."""
     ctd = runtime.containerd
-    spec = oci_pause.spec(sandbox, runtime.config)
+    # A pod's own users may not reach the task's directory; the root of every pause process is open to all.
+    stage = Stage(runtime.stages / sandbox.id)
+    spec = oci_pause.spec(sandbox, runtime.config, str(stage.root) if sandbox.ids else "rootfs")
     container = api.containers.Container(
         id=sandbox.id,
         labels={SANDBOX_LABEL: sandbox.id},
@@ -99,7 +102,14 @@ async def start(runtime: Runtime, sandbox: Sandbox) -> int:
     )
     await ctd.containers.Create(api.containers.CreateContainerRequest(container=container))
     mount = api.types.Mount(type="bind", source=str(_root(runtime)), options=["rbind", "ro"])
-    await ctd.tasks.Create(api.tasks.CreateTaskRequest(container_id=sandbox.id, rootfs=[mount]))
+    try:
+        if sandbox.ids:
+            stage.make_plain(_root(runtime))
+        rootfs = [] if sandbox.ids else [mount]
+        await ctd.tasks.Create(api.tasks.CreateTaskRequest(container_id=sandbox.id, rootfs=rootfs))
+    finally:
+        if sandbox.ids:
+            stage.remove()
     pid = int((await ctd.tasks.Start(api.tasks.StartRequest(container_id=sandbox.id))).pid)
     target = sandbox.state / "pid"
     target.touch(mode=0o600)

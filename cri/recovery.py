@@ -17,7 +17,7 @@ from typing import Any
 import grpc
 from cri_api.v1 import api_pb2 as cri
 
-from cri import container_exit, namespaces, orphans, records, status
+from cri import container_exit, idmapped, namespaces, orphans, records, status
 from cri import containerd_api as api
 from cri.container_create import CONTAINER_LABEL
 from cri.container_io import ContainerIO, LogFile, exists
@@ -65,6 +65,8 @@ def _alive(sandbox: Sandbox) -> bool:
     wanted = [] if sandbox.record.host_network else ["net", "uts"]
     if sandbox.namespace_options.ipc != cri.NODE:
         wanted.append("ipc")
+    if sandbox.ids:
+        wanted.append("user")
     return all(namespaces.is_pinned(sandbox.state / kind) for kind in wanted)
 
 
@@ -106,6 +108,7 @@ async def _sweep(runtime: Runtime) -> None:
 
 def _sweep_directories(runtime: Runtime, containers: Iterable[str]) -> None:
     keep = set(containers)
+    idmapped.sweep(runtime.stages, keep)
     for directory in (runtime.root / "containers", runtime.state / "io"):
         if directory.is_dir():
             for path in directory.iterdir():

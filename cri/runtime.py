@@ -1,6 +1,7 @@
 """The parts that every verb works with, in one place, made once by `server`."""
 
 import asyncio
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,10 +29,17 @@ class Runtime:
     exits: ProcessExits
     tasks: asyncio.TaskGroup
     streaming: "StreamingServer | None" = None
+    user_namespaces: bool = False
+    """Whether pods can have users of their own; found out at the start."""
 
     @property
     def root(self) -> Path:
         return Path(self.config.root)
+
+    @property
+    def stages(self) -> Path:
+        """Where mounts with mapped ids are made: a directory of this shim's alone, that any user may pass through."""
+        return Path(self.config.userns_dir) / hashlib.sha256(self.config.root.encode()).hexdigest()[:12]
 
     @property
     def state(self) -> Path:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cri_api.v1 import api_pb2 as cri
 
-from cri import kernel, namespaces, pause, status
+from cri import id_maps, kernel, namespaces, pause, status
 from cri.cni import resolv_conf
 from cri.errors import CriError, Internal, InvalidArgument, Unimplemented
 from cri.logs import log
@@ -27,7 +27,7 @@ _HANDLERS = ("", "runc")
 
 async def run_pod_sandbox(runtime: Runtime, request: cri.RunPodSandboxRequest) -> cri.RunPodSandboxResponse:
     config = request.config
-    validate(config, request.runtime_handler)
+    validate(config, request.runtime_handler, user_namespaces=runtime.user_namespaces)
     sandbox_id = new_id()
     runtime.store.sandboxes.reserve(sandbox_name(config.metadata), sandbox_id)
     options = config.linux.security_context.namespace_options
@@ -45,7 +45,7 @@ async def run_pod_sandbox(runtime: Runtime, request: cri.RunPodSandboxRequest) -
         if sandbox.netns:
             record.ips = await runtime.cni.add(sandbox_id, sandbox.netns, config, sandbox.root / "cni.json")
         if config.linux.sysctls:
-            await asyncio.to_thread(namespaces.apply_sysctls, sandbox.state, dict(config.linux.sysctls))
+            await asyncio.to_thread(namespaces.apply_sysctls, sandbox.state, dict(config.linux.sysctls), sandbox.ids)
         if options.pid == cri.POD:
             record.init_pid = await pause.start(runtime, sandbox)
         record.ready = True
@@ -56,7 +56,7 @@ async def run_pod_sandbox(runtime: Runtime, request: cri.RunPodSandboxRequest) -
     return cri.RunPodSandboxResponse(pod_sandbox_id=sandbox_id)
 
 
-def validate(config: cri.PodSandboxConfig, handler: str) -> None:
+def validate(config: cri.PodSandboxConfig, handler: str, *, user_namespaces: bool = False) -> None:
     """Refuses what can't be before anything is made."""
     metadata = config.metadata
     if not metadata.name or not metadata.uid:
@@ -64,8 +64,8 @@ def validate(config: cri.PodSandboxConfig, handler: str) -> None:
     if handler not in _HANDLERS:
         raise InvalidArgument(f"runtime_handler {handler!r} is not known; there is only 'runc'")
     options = config.linux.security_context.namespace_options
-    if options.userns_options.mode == cri.POD and options.HasField("userns_options"):
-        raise Unimplemented("user namespaces: containerd 1.6 and runc 1.1 can't map a container's root file system")
+    if id_maps.of_pod(options) is not None and not user_namespaces:
+        raise Unimplemented("user namespaces: this node's kernel has none for us, or can't mount files with mapped ids")
     for name in config.linux.sysctls:
         kind = namespaces.sysctl_namespace(name)
         if not kind:
@@ -108,12 +108,14 @@ def _prepare(sandbox: Sandbox) -> None:
         kinds.append("ipc")
     hostname = sandbox.config.hostname
     if kinds:
-        namespaces.create(sandbox.state, kinds, hostname=hostname if "uts" in kinds else "")
+        named = hostname if "uts" in kinds else ""
+        namespaces.create(sandbox.state, kinds, hostname=named, ids=sandbox.ids)
     if options.ipc != cri.NODE:
         shm = sandbox.state / "shm"
         shm.mkdir()
         flags = kernel.MS_NOEXEC | kernel.MS_NOSUID | kernel.MS_NODEV
-        kernel.mount("shm", str(shm), "tmpfs", flags, f"mode=1777,size={SHM_BYTES}")
+        root = sandbox.ids.host_id if sandbox.ids else 0
+        kernel.mount("shm", str(shm), "tmpfs", flags, f"mode=1777,size={SHM_BYTES},uid={root},gid={root}")
     _write_etc(sandbox, hostname)
 
 

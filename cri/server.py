@@ -162,6 +162,7 @@ async def serving(config: Config) -> AsyncIterator[Runtime]:
             )
             await asyncio.to_thread(node_facts.facts)
             await recovery.load(runtime)
+            runtime.user_namespaces = await asyncio.to_thread(node_facts.user_namespaces, runtime.root)
             watcher = TaskEvents(ctd, *_handlers(runtime), lambda: recovery.resync(runtime))
             background = tasks.create_task(watcher.run(), name="containerd events")
             await watcher.connected.wait()
@@ -190,6 +191,8 @@ async def serving(config: Config) -> AsyncIterator[Runtime]:
                         container.io.close()
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(config.socket)
+                with contextlib.suppress(OSError):  # not there, or not empty
+                    runtime.stages.rmdir()
     finally:
         cni.close()
         await ctd.close()

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from cri_api.v1 import api_pb2 as cri
 
-from cri import records
+from cri import id_maps, records
 from cri.errors import AlreadyExists, InvalidArgument, NotFound
 from cri.records import ContainerRecord, SandboxRecord, StatusRecord
 
@@ -44,6 +44,7 @@ class Sandbox:
         self.record = record
         self.id = record.id
         self.config = cri.PodSandboxConfig.FromString(record.config)
+        self.ids = id_maps.of_pod(self.config.linux.security_context.namespace_options)
         self.root = root / "sandboxes" / record.id
         self.state = state / "sandboxes" / record.id
         self.lock = asyncio.Lock()

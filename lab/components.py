@@ -255,6 +255,8 @@ def _kubelet(cluster: Cluster, node: Node, pki: Pki, network_namespace: str) -> 
         "cluster_dns": [cluster.addresses.dns_ip],
         "cluster_domain": "cluster.local",
         "cgroup_root": f"/cutaway/{cluster.slot}/{node.name}",
+        # Nodes that share this machine's users must not share those of their pods: 128 ranges each.
+        "user_ids_first": 65536 * (1 + 128 * (node.index % 32 + 32 * cluster.slot)),
     }
     return _ours(
         cluster, f"kubelet-{node.name}", "kubelet", "services.kubelet", config,

@@ -51,8 +51,6 @@ def refuse(
     forbidden = forbidden_sysctl(pod, unsafe_sysctls)
     if forbidden:
         return Refusal("SysctlForbidden", f'forbidden sysctl: "{forbidden}" not allowlisted')
-    if pod.spec.hostUsers is False:
-        return Refusal("UserNamespacesNotSupported", "hostUsers: false: this node has no user namespaces for pods")
     if pod.spec.priorityClassName == "system-node-critical" or pod_spec.is_static(pod):
         return None
     others = [other for other in running if other.metadata.uid != pod.metadata.uid]

@@ -28,6 +28,14 @@ class KubeletConfig(ComponentConfig):
     cgroup_root: Annotated[str, Doc(description="The cgroup below which pods' cgroups are made")] = "/"
     max_pods: Annotated[int, Doc(description="How many pods may run here", ge=1)] = 110
     pod_pids_limit: Annotated[int, Doc(description="How many processes a pod may have; -1: any number")] = -1
+    user_ids_first: Annotated[
+        int,
+        Doc(
+            description="The first id for users of pods with hostUsers: false, 65536 a pod; /etc/subuid's range of "
+            "the user kubelet comes before it",
+            ge=65536,
+        ),
+    ] = 65536
     register_node: Annotated[bool, Doc(description="Create the Node object")] = True
     node_labels: Annotated[dict[str, str], Doc(description="Labels of the Node when it is registered")] = {}
     node_taints: Annotated[list[str], Doc(description="Taints when registered: key=value:Effect")] = []

@@ -14,6 +14,7 @@ from cri_api.v1 import api_pb2 as cri
 from lightkube.models import core_v1
 
 from services.kubelet import pod_spec, qos
+from services.kubelet.user_ids import IDS_PER_POD
 
 LABEL_NAME = "io.kubernetes.pod.name"
 LABEL_NAMESPACE = "io.kubernetes.pod.namespace"
@@ -89,6 +90,8 @@ class ContainerParts:
     image_uid: int | None = None
     image_user: str = ""
     target_container_id: str = ""
+    # Where the ids of the pod's own users begin on this node; None: they are the node's.
+    first_user_id: int | None = None
     command: Sequence[str] = field(default_factory=tuple)
     args: Sequence[str] = field(default_factory=tuple)
 
@@ -131,7 +134,9 @@ def dns_config(pod: core_v1.Pod, node: NodeSettings) -> cri.DNSConfig:
     return cri.DNSConfig(servers=servers, searches=searches, options=options)
 
 
-def namespaces(pod: core_v1.Pod, target_container_id: str = "") -> cri.NamespaceOption:
+def namespaces(
+    pod: core_v1.Pod, target_container_id: str = "", first_user_id: int | None = None
+) -> cri.NamespaceOption:
     spec = pod.spec
     pid = cri.CONTAINER
     if spec.hostPID:
@@ -145,11 +150,29 @@ def namespaces(pod: core_v1.Pod, target_container_id: str = "") -> cri.Namespace
         pid=pid,
         ipc=cri.NODE if spec.hostIPC else cri.POD,
         target_id=target_container_id,
+        userns_options=user_namespace(first_user_id),
     )
 
 
-def sandbox_config(pod: core_v1.Pod, attempt: int, node: NodeSettings, cgroup_parent: str) -> cri.PodSandboxConfig:
-    """The configuration of the pod's sandbox."""
+def id_mapping(first_user_id: int | None) -> list[cri.IDMapping]:
+    """The pod's ids as ids of the node; empty for a pod that has none of its own."""
+    if first_user_id is None:
+        return []
+    return [cri.IDMapping(host_id=first_user_id, container_id=0, length=IDS_PER_POD)]
+
+
+def user_namespace(first_user_id: int | None) -> cri.UserNamespace | None:
+    mapping = id_mapping(first_user_id)
+    return cri.UserNamespace(mode=cri.POD, uids=mapping, gids=mapping) if mapping else None
+
+
+def sandbox_config(
+    pod: core_v1.Pod, attempt: int, node: NodeSettings, cgroup_parent: str, first_user_id: int | None = None
+) -> cri.PodSandboxConfig:
+    """The configuration of the pod's sandbox.
+
+    `first_user_id` is where the ids of a pod with `hostUsers: false` begin.
+    """
     meta = pod.metadata
     identity = {LABEL_NAME: meta.name or "", LABEL_NAMESPACE: meta.namespace or "", LABEL_UID: meta.uid or ""}
     config = cri.PodSandboxConfig(
@@ -170,7 +193,7 @@ def sandbox_config(pod: core_v1.Pod, attempt: int, node: NodeSettings, cgroup_pa
     config.linux.CopyFrom(
         cri.LinuxPodSandboxConfig(
             cgroup_parent=cgroup_parent,
-            security_context=_sandbox_security(pod, node),
+            security_context=_sandbox_security(pod, node, first_user_id),
             sysctls={s.name: s.value for s in (_pod_security(pod).sysctls or [])},
             resources=cri.LinuxContainerResources(
                 cpu_period=qos.CPU_PERIOD_US,
@@ -207,10 +230,12 @@ def _any_privileged(pod: core_v1.Pod) -> bool:
     return any(c.securityContext and c.securityContext.privileged for c in pod_spec.all_containers(pod))
 
 
-def _sandbox_security(pod: core_v1.Pod, node: NodeSettings) -> cri.LinuxSandboxSecurityContext:
+def _sandbox_security(
+    pod: core_v1.Pod, node: NodeSettings, first_user_id: int | None
+) -> cri.LinuxSandboxSecurityContext:
     security = _pod_security(pod)
     context = cri.LinuxSandboxSecurityContext(
-        namespace_options=namespaces(pod),
+        namespace_options=namespaces(pod, first_user_id=first_user_id),
         privileged=_any_privileged(pod),
         # The sandbox's own process needs no more than the default profile, whatever the pod asks for its containers.
         seccomp=cri.SecurityProfile(profile_type=cri.SecurityProfile.RuntimeDefault),
@@ -288,6 +313,8 @@ def container_config(
                 recursive_read_only=mount.recursive_read_only,
                 image=cri.ImageSpec(image=mount.image) if mount.image else None,
                 image_sub_path=mount.image_sub_path,
+                uidMappings=id_mapping(parts.first_user_id),
+                gidMappings=id_mapping(parts.first_user_id),
             )
         )
     for container_path, host_path, permissions in parts.devices:
@@ -344,7 +371,7 @@ def _container_security(
     privileged = bool(own.privileged)
     context = cri.LinuxContainerSecurityContext(
         privileged=privileged,
-        namespace_options=namespaces(pod, parts.target_container_id),
+        namespace_options=namespaces(pod, parts.target_container_id, parts.first_user_id),
         readonly_rootfs=bool(own.readOnlyRootFilesystem),
         no_new_privs=own.allowPrivilegeEscalation is False,
         supplemental_groups=list(

@@ -16,7 +16,7 @@ from machinery.client.informer import Informer
 from machinery.component import grpc_server, logs, process
 from machinery.component.process import Context, Fatal
 from protos.cutaway.v1 import kubelet_pb2_grpc
-from services.kubelet import cgroups, node_info
+from services.kubelet import cgroups, node_info, user_ids
 from services.kubelet.access import Access
 from services.kubelet.config import KubeletConfig
 from services.kubelet.container_config import NodeSettings
@@ -37,6 +37,7 @@ from services.kubelet.shutdown import NodeShutdown
 from services.kubelet.static_pods import StaticPods
 from services.kubelet.stats import StatsCollector
 from services.kubelet.status_manager import StatusManager
+from services.kubelet.user_ids import UserIds
 from services.kubelet.volumes.manager import Volumes
 
 log = logs.get("kubelet")
@@ -56,6 +57,13 @@ def node_settings(config: KubeletConfig, name: str) -> NodeSettings:
         seccomp_default=config.seccomp_default,
         seccomp_root=str(Path(config.root_dir) / "seccomp"),
     )
+
+
+def _user_ids(config: KubeletConfig, root: Path) -> UserIds:
+    try:
+        return UserIds(root / "pods", user_ids.of_node(config.user_ids_first, config.max_pods))
+    except ValueError as error:
+        raise Fatal(str(error)) from error
 
 
 class Kubelet:
@@ -89,6 +97,7 @@ class Kubelet:
             tasks=tasks,
             ips=self.ips,
             endpoint_drain_seconds=config.endpoint_drain_seconds,
+            user_ids=_user_ids(config, root),
         )
         self.pods = Pods(self.node, config.max_pods, config.allowed_unsafe_sysctls)
         self.pleg = PodEvents(self.runtime, self.pods.changed, self.pods.seen)
@@ -114,6 +123,8 @@ class Kubelet:
         """Register the node, adopt what runs, follow what is wanted. Returns when pods are being handled."""
         config, client = self.config, self._client
         _prepare_root(self.node.root)
+        if self.node.user_ids is not None:
+            self.node.user_ids.load(self.node.volumes.known_pods())
         status = self.node_status = NodeStatus(
             config,
             client,

@@ -20,6 +20,7 @@ from services.kubelet.images import Images
 from services.kubelet.objects import Objects
 from services.kubelet.runtime import Runtime
 from services.kubelet.status_manager import StatusManager
+from services.kubelet.user_ids import UserIds
 from services.kubelet.volumes.manager import Volumes
 
 
@@ -41,6 +42,8 @@ class Node:
     events: EventRecorder
     tasks: asyncio.TaskGroup
     ips: tuple[str, ...] = ()
+    # Ids for pods with users of their own; None where pods have no processes.
+    user_ids: UserIds | None = None
     allocatable: dict[str, str] = field(default_factory=dict)
     services: Callable[[], Iterable[core_v1.Service]] = lambda: ()
     wait_services: Callable[[], object] | None = None

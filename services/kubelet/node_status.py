@@ -67,6 +67,7 @@ class NodeStatus:
         self._wake = asyncio.Event()
         self._cidr = ""
         self._runtime_version = ""
+        self._features: Json = {}
         self._images: list[Json] = []
         self._images_at = -1e9
         self.registered = asyncio.Event()
@@ -184,6 +185,7 @@ class NodeStatus:
             "nodeInfo": dict(node_info.node_info(self._runtime_version or "containerd://unknown", VERSION)),
             "images": await self._image_list(),
             "conditions": conditions,
+            **self._features,
         }
 
     async def _ask_version(self) -> str:
@@ -247,11 +249,12 @@ class NodeStatus:
     async def _problem(self) -> str:
         """Why the node can't run pods; empty if it can."""
         try:
-            status = (await self._runtime.status()).status
+            answer = await self._runtime.status()
         except RuntimeFailure as error:
             return f"container runtime is down: {error.message}"
+        self._features = features(answer)
         texts = []
-        for condition in status.conditions:
+        for condition in answer.status.conditions:
             if not condition.status and condition.type in ("RuntimeReady", "NetworkReady"):
                 texts.append(_condition_text(condition))
         if not texts and not self._runtime_healthy():
@@ -278,6 +281,25 @@ def _judged(node: core_v1.Node) -> str:
 
 def _ready(status: Json) -> str:
     return next((str(c["status"]) for c in status.get("conditions") or () if c["type"] == "Ready"), "")
+
+
+def features(answer: cri.StatusResponse) -> Json:
+    """What the runtime says that it can do, as the Node's status has it."""
+    out: Json = {}
+    if answer.runtime_handlers:
+        out["runtimeHandlers"] = [
+            {
+                "name": handler.name,
+                "features": {
+                    "recursiveReadOnlyMounts": handler.features.recursive_read_only_mounts,
+                    "userNamespaces": handler.features.user_namespaces,
+                },
+            }
+            for handler in answer.runtime_handlers
+        ]
+    if answer.HasField("features"):
+        out["features"] = {"supplementalGroupsPolicy": answer.features.supplemental_groups_policy}
+    return out
 
 
 def _condition_text(condition: cri.RuntimeCondition) -> str:

@@ -52,6 +52,8 @@ class PodCleanup:
         uid = pod.metadata.uid or ""
         await _in_thread(lambda: node.volumes.tear_down(uid))
         node.cgroups.remove_pod(pod)
+        if node.user_ids is not None:
+            node.user_ids.release(uid)
 
     async def remove_all(self, pod: core_v1.Pod, runtime: PodRuntime) -> None:
         """Containers, sandboxes and logs of a pod that is gone."""

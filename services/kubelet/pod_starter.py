@@ -20,6 +20,7 @@ from services.kubelet.node import Node
 from services.kubelet.pod_plan import StartContainer, Waiting
 from services.kubelet.runtime import RuntimeFailure
 from services.kubelet.runtime_state import ContainerRecord, PodRuntime, State
+from services.kubelet.user_ids import NoIdsLeft
 from services.kubelet.volumes.context import VolumeError, VolumePath
 from services.kubelet.volumes.payload import config_map_data, secret_data
 
@@ -79,7 +80,19 @@ class PodStarter:
 
     def sandbox_config(self, pod: core_v1.Pod, attempt: int) -> cri.PodSandboxConfig:
         node = self._node
-        return container_config.sandbox_config(pod, attempt, node.settings, node.cgroups.pod_path(pod))
+        return container_config.sandbox_config(
+            pod, attempt, node.settings, node.cgroups.pod_path(pod), self._first_user_id(pod)
+        )
+
+    def _first_user_id(self, pod: core_v1.Pod) -> int | None:
+        """Where the ids of a pod with `hostUsers: false` begin. Raises RuntimeFailure."""
+        node = self._node
+        if pod.spec.hostUsers is not False or node.user_ids is None:
+            return None
+        try:
+            return node.user_ids.of(pod.metadata.uid or "")
+        except (NoIdsLeft, OSError) as error:
+            raise RuntimeFailure(str(error)) from error
 
     async def create_sandbox(self, pod: core_v1.Pod, attempt: int) -> None:
         """Run the sandbox while the volumes are being prepared. Raises RuntimeFailure, VolumeError."""
@@ -87,6 +100,8 @@ class PodStarter:
             self._make_directories(pod)
             self._node.cgroups.set_up_pod(pod)
         handler = await self._handler(pod)
+        if pod.spec.hostUsers is False and not (await self._node.runtime.features_of(handler)).user_namespaces:
+            raise RuntimeFailure(f'RuntimeClassHandler "{handler}" does not support user namespaces')
         sandbox = asyncio.ensure_future(self._node.runtime.run_sandbox(self.sandbox_config(pod, attempt), handler))
         try:
             await self.prepare(pod)
@@ -156,6 +171,7 @@ class PodStarter:
                 image_uid=image.uid,
                 image_user=image.user,
                 target_container_id=self._target(container, runtime),
+                first_user_id=self._first_user_id(pod),
                 command=[expand(word, env.get) for word in container.command or ()],
                 args=[expand(word, env.get) for word in container.args or ()],
             )

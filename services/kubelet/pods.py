@@ -177,6 +177,8 @@ class Pods:
             if uid not in self.workers and uid not in self._pods:
                 try:
                     node.volumes.tear_down(uid)
+                    if node.user_ids is not None:
+                        node.user_ids.release(uid)
                 except OSError as error:
                     log.warning("left-over volumes can not be removed", uid=uid, error=str(error))
         for uid, path in node.cgroups.known_pods().items():

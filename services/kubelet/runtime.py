@@ -87,6 +87,7 @@ class Runtime:
         self._images = cri_grpc.ImageServiceStub(self._channel)
         # What can't change any more: how an ended container ended, by its id.
         self._ended: dict[str, ContainerRecord] = {}
+        self._features: dict[str, cri.RuntimeHandlerFeatures] = {}
 
     async def close(self) -> None:
         await self._channel.close()
@@ -109,7 +110,15 @@ class Runtime:
         return await self._call("Version", cri.VersionRequest(version="0.1.0"), timeout=timeout)
 
     async def status(self, timeout: float = 5.0) -> cri.StatusResponse:
-        return await self._call("Status", cri.StatusRequest(), timeout=timeout)
+        answer: cri.StatusResponse = await self._call("Status", cri.StatusRequest(), timeout=timeout)
+        self._features = {handler.name: handler.features for handler in answer.runtime_handlers}
+        return answer
+
+    async def features_of(self, handler: str) -> cri.RuntimeHandlerFeatures:
+        """What the runtime can do with this handler; nothing special where it does not say."""
+        if handler not in self._features:
+            await self.status()
+        return self._features.get(handler, cri.RuntimeHandlerFeatures())
 
     async def set_pod_cidr(self, cidr: str) -> None:
         config = cri.RuntimeConfig(network_config=cri.NetworkConfig(pod_cidr=cidr))

@@ -93,7 +93,11 @@ class HollowRuntime:
 
     async def status(self, timeout: float = 5.0) -> cri.StatusResponse:
         conditions = [cri.RuntimeCondition(type=kind, status=True) for kind in ("RuntimeReady", "NetworkReady")]
-        return cri.StatusResponse(status=cri.RuntimeStatus(conditions=conditions))
+        handlers = [cri.RuntimeHandler(name="", features=await self.features_of(""))]
+        return cri.StatusResponse(status=cri.RuntimeStatus(conditions=conditions), runtime_handlers=handlers)
+
+    async def features_of(self, _handler: str) -> cri.RuntimeHandlerFeatures:
+        return cri.RuntimeHandlerFeatures(recursive_read_only_mounts=True, user_namespaces=True)
 
     async def set_pod_cidr(self, cidr: str) -> None:
         """Addresses from now on come out of this network."""

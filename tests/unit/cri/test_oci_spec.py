@@ -132,7 +132,6 @@ def test_requested_mounts_replace_ours_and_parents_come_first() -> None:
             recursive_read_only=True,
             propagation=cri.PROPAGATION_HOST_TO_CONTAINER,
         ),
-        cri.Mount(container_path="/x", host_path="/x", uidMappings=[cri.IDMapping(length=1)]),
     ],
 )
 def test_a_mount_that_contradicts_itself_is_refused(mount: cri.Mount) -> None:
