@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import resource
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator
@@ -119,6 +120,10 @@ def run(main: Callable[[Context[ConfigT]], Awaitable[None]], config: ConfigT) ->
     except ValueError as err:
         print(f"{config.name or 'component'}: {err}", file=sys.stderr)
         sys.exit(EXIT_FATAL)
+    # A connection is a descriptor: the soft limit (often 1,024) is for programs that use select.
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     # Long-lived caches make full collections long pauses; most garbage here is acyclic and freed by reference counts.
     gc.set_threshold(*GC_THRESHOLDS)
     with contextlib.suppress(KeyboardInterrupt):

@@ -85,6 +85,8 @@ class HttpApi(TlsListener):
         try:
             if identity is None and scheme.lower() == "bearer":
                 identity = await self._access.of_token(token.strip())
+                if identity is not None:
+                    self._proven()
             parts = urlsplit(target)
             if parts.path.startswith("/containerLogs/"):
                 await self._judge(identity, "get", "log")

@@ -30,7 +30,7 @@ from services.apiserver.request import User
 from services.apiserver.rest import metrics_api, paths, responses
 from services.apiserver.rest.aggregation import Aggregator
 from services.apiserver.rest.connect import Connector
-from services.apiserver.rest.connection import Connection, Server, make_server
+from services.apiserver.rest.connection import HANDSHAKE_SECONDS_MAX, Connection, Server, make_server
 from services.apiserver.rest.context import Call
 from services.apiserver.rest.discovery import VERSION, Discovery, not_allowed, unknown_path
 from services.apiserver.rest.flow import CountObjects, Turns
@@ -106,8 +106,9 @@ class RestServer:
         if self._aggregator is not None:
             self._checking = loop.create_task(self._aggregator.run(), name="check aggregated APIs")
         self._server = await loop.create_server(
-            self._http, host or "0.0.0.0", port, ssl=ssl_context, backlog=1024, reuse_address=True
-        )
+            self._http, host or "0.0.0.0", port, ssl=ssl_context, backlog=1024, reuse_address=True,
+            ssl_handshake_timeout=HANDSHAKE_SECONDS_MAX if ssl_context is not None else None,
+        )  # fmt: skip
         return int(self._server.sockets[0].getsockname()[1])
 
     async def stop(self, grace_seconds: float = 5.0) -> None:
@@ -171,6 +172,9 @@ class RestServer:
                 response.headers.update(flow.headers)
         if self._auditor is not None and call is not None:
             self._auditor.completed(call, response.status, getattr(response, "body", None))
+        connection = http.protocol
+        if isinstance(connection, Connection):
+            connection.ends(response)
         return response
 
     async def _user(self, http: web.BaseRequest) -> User:

@@ -18,15 +18,27 @@ from services.apiserver.rest.bodies import BODY_BYTES_MAX
 
 HEADER_BYTES_MAX = 64 * 1024
 IDLE_SECONDS_MAX = 180.0
+HEAD_SECONDS_MAX = 32.0
+"""How long a new connection may take to say what it wants; upstream's ReadHeaderTimeout."""
+HANDSHAKE_SECONDS_MAX = 10.0
+WAITING_MAX = 2000
+"""Connections on which no request is under way. One more, and one of them is closed: first those that have never made
+a request, then those without a client certificate, of each the one that has waited longest. Whoever holds connections
+only to hold them costs others nothing."""
+UNSENT_BYTES_MAX = 256 * 1024 * 1024
+LARGE_BYTES_MIN = 64 * 1024
+"""What large answers may occupy that their clients do not take. Beyond, who has been at it longest is cut off."""
 
 
 class Connection(RequestHandler):
     """One TCP connection: its TLS user is found once, and tasks that stream to it end with it."""
 
-    __slots__ = ("_lost_callbacks", "certificate_der", "client_address", "user_until")
+    __slots__ = ("_head_timer", "_lost_callbacks", "_peers", "certificate_der", "client_address", "user_until")
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, server: Server, *args: Any, **kwargs: Any) -> None:
+        super().__init__(server, *args, **kwargs)
+        self._peers = server.peers
+        self._head_timer: asyncio.TimerHandle | None = None
         self._lost_callbacks: set[Callable[[], object]] = set()
         self.certificate_der: bytes | None = None
         self.client_address = ""
@@ -39,9 +51,38 @@ class Connection(RequestHandler):
         peer = transport.get_extra_info("peername")
         self.client_address = peer[0] if isinstance(peer, tuple) else ""
         super().connection_made(transport)
+        self._head_timer = asyncio.get_running_loop().call_later(HEAD_SECONDS_MAX, self.force_close)
+        self._peers.came(self)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it has not made a request yet."""
+        return self._head_timer is not None
+
+    def begins(self) -> None:
+        """A request has come."""
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+        self._peers.waiting.pop(self, None)
+
+    def ends(self, response: Any) -> None:
+        """A request is answered, as far as that is for us to do."""
+        self._peers.waiting[self] = None
+        body = response.body if response.__class__ is not web.StreamResponse else None
+        if isinstance(body, bytes) and len(body) >= LARGE_BYTES_MIN:
+            self._peers.send(self, len(body))
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What it was sent and has not taken."""
+        return 0 if self.transport is None else int(self.transport.get_write_buffer_size())
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The client is gone: whatever streams to it hears so."""
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+        self._peers.left(self)
         callbacks, self._lost_callbacks = self._lost_callbacks, set()
         for callback in callbacks:
             callback()
@@ -65,22 +106,71 @@ class Connection(RequestHandler):
         return lambda: self._lost_callbacks.discard(callback)
 
 
+class Peers:
+    """The connections of one server, by what they cost.
+
+    `waiting` holds, in the order in which they began to wait, those without a request under way. `_sending` holds those
+    whose last answer was large, with its size, the oldest first; what they really have not taken is asked of their
+    transports once the sum of sizes could be too much.
+    """
+
+    def __init__(self, waiting_max: int = WAITING_MAX, unsent_bytes_max: int = UNSENT_BYTES_MAX) -> None:
+        self.waiting: dict[Connection, None] = {}
+        self._waiting_max = waiting_max
+        self._unsent_bytes_max = unsent_bytes_max
+        self._sending: dict[Connection, int] = {}
+        self._sending_bytes = 0
+
+    def came(self, connection: Connection) -> None:
+        """One more; one of those that wait may have to go."""
+        if len(self.waiting) >= self._waiting_max:
+            by_rank = min(self.waiting, key=lambda peer: (not peer.is_new, peer.certificate_der is not None))
+            self.waiting.pop(by_rank)
+            by_rank.force_close()
+        self.waiting[connection] = None
+
+    def left(self, connection: Connection) -> None:
+        """One is gone."""
+        self.waiting.pop(connection, None)
+        self._sending_bytes -= self._sending.pop(connection, 0)
+
+    def send(self, connection: Connection, size: int) -> None:
+        """A large answer is about to go out."""
+        self._sending_bytes += size - self._sending.pop(connection, 0)
+        self._sending[connection] = size
+        if self._sending_bytes <= self._unsent_bytes_max:
+            return
+        for peer in [peer for peer in self._sending if peer is not connection and not peer.unsent_bytes]:
+            self._sending_bytes -= self._sending.pop(peer)
+        while self._sending_bytes > self._unsent_bytes_max and len(self._sending) > 1:
+            slowest = next(iter(self._sending))
+            self._sending_bytes -= self._sending.pop(slowest)
+            if slowest.transport is not None:
+                # Not `close`, which would wait until all is sent.
+                slowest.transport.abort()
+
+
 class Server(web.Server):
     """The bare HTTP server over `Connection`s."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.peers = Peers()
 
     def __call__(self) -> RequestHandler:
         """A protocol for one more connection."""
         return Connection(self, loop=self._loop, **self._kwargs)
 
 
-def make_server(handler: Callable[[web.BaseRequest], Any]) -> Server:
-    """The server; its protocols are made by calling it."""
+def make_server(handler: Callable[[web.BaseRequest], Any], peers: Peers | None = None) -> Server:
+    """The server; its protocols are made by calling it. `peers` sets other bounds."""
     loop = asyncio.get_running_loop()
 
     def make_request(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
+        protocol.begins()
         return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=BODY_BYTES_MAX)
 
-    return Server(
+    server = Server(
         handler,
         request_factory=make_request,
         access_log=None,
@@ -88,3 +178,5 @@ def make_server(handler: Callable[[web.BaseRequest], Any]) -> Server:
         max_line_size=HEADER_BYTES_MAX,
         max_field_size=HEADER_BYTES_MAX,
     )
+    server.peers = peers or server.peers
+    return server

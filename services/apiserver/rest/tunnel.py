@@ -92,6 +92,10 @@ class PortForwardSession:
         # Older clients send no id; their two streams have consecutive numbers.
         key = request_id or f"stream-{frame.stream if headers.get('streamtype') == 'error' else frame.stream - 2}"
         pair = self._pairs.setdefault(key, _Pair(key, int(port)))
+        if pair.error_stream if headers.get("streamtype") == "error" else pair.data_stream:
+            # A connection has two streams: whoever opens more under one id opens connections that nobody counts.
+            await self._send(self._codec.reset(frame.stream))
+            return
         self._by_stream[frame.stream] = pair
         await self._send(self._codec.reply(frame.stream))
         if headers.get("streamtype") == "error":

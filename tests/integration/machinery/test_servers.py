@@ -182,3 +182,25 @@ async def test_probes_answer_anyone_and_metrics_only_who_shows_a_certificate(pki
     assert (await fetch(server.port, "/livez", anyone, "POST"))[0] == 405
     assert (await fetch(server.port, "/" + "x" * 20_000, anyone))[0] == 431
     await server.stop()
+
+
+async def test_who_holds_every_connection_keeps_nobody_out(pki: Pki) -> None:
+    config = ComponentConfig(name="t", http_address="127.0.0.1:0", serving=pki.server("http-held"))
+    server = await http_server.serve(config, Health())
+    anyone = ssl.create_default_context(cafile=str(pki.ca_file))
+    known = tls.client_context(pki.client("prometheus"))
+    # A client with a certificate that is at work, and then many strangers that are not.
+    patient = await asyncio.open_connection("127.0.0.1", server.port, ssl=known)
+    patient[1].write(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
+    await asyncio.wait_for(patient[0].readuntil(b"ok"), 20)
+    held = []
+    for _ in range(http_server.CONNECTIONS_MAX + 10):
+        held.append(await asyncio.open_connection("127.0.0.1", server.port, ssl=anyone))
+        held[-1][1].write(b"GET /livez HTTP/1.1\r\nhost:")
+    assert await fetch(server.port, "/livez", anyone) == (200, "ok")
+    assert await asyncio.wait_for(held[0][0].read(), 20) == b""
+    patient[1].write(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
+    await asyncio.wait_for(patient[0].readuntil(b"ok"), 20)
+    for _, writer in [*held, patient]:
+        writer.transport.abort()
+    await server.stop()

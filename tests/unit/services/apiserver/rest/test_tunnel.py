@@ -94,6 +94,19 @@ async def test_a_ping_comes_back_and_a_bad_port_is_reset() -> None:
     assert list(spdy.Codec().feed(sent.pop())) == [spdy.Reset(1)]
 
 
+async def test_more_streams_under_one_id_open_nothing() -> None:
+    session, sent = a_session()
+    client, frames = Client(), session.frames()
+    await session.received(client.open(1, streamtype="data", port="80", requestid="0"))
+    await session.received(client.open(3, streamtype="error", port="80", requestid="0"))
+    for stream, kind in ((5, "data"), (7, "error")):
+        await session.received(client.open(stream, streamtype=kind, port="80", requestid="0"))
+        assert list(spdy.Codec().feed(sent.pop())) == [spdy.Reset(stream)]
+    await take(frames, 2)
+    assert session._outgoing.empty()
+    await frames.aclose()
+
+
 @pytest.mark.parametrize(
     "data",
     [
