@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from lab import process_spec
+from lab import log_files, process_spec
 from lab.process_spec import ProcessSpec
 
 BACKOFF_SECONDS_FIRST = 0.2
@@ -180,8 +180,10 @@ class Supervisor:
             if ready_descriptor is not None:
                 os.close(ready_descriptor)
             renewal = self.tasks.create_task(self._renew_certificates(), name="renew certificates")
+            bounding = self.tasks.create_task(self._bound_logs(), name="bound logs")
             await self.ended.wait()
             renewal.cancel()
+            bounding.cancel()
             for process in self.processes.values():
                 process.let_go()
         self.socket_path.unlink(missing_ok=True)
@@ -197,6 +199,14 @@ class Supervisor:
             )  # fmt: skip
             # What it says on stderr goes to our log.
             await process.wait()
+
+    async def _bound_logs(self) -> None:
+        """Nobody else sees to it: what runs here knows its log as an open file."""
+        while True:
+            await asyncio.sleep(log_files.LOOK_SECONDS)
+            logs = [Path(process.spec.log) for process in self.processes.values()]
+            # A copy of some megabytes, while commands are served.
+            await asyncio.to_thread(log_files.bound, logs)
 
     async def apply(self) -> None:
         """Make what runs equal to the specs: start new ones, restart changed ones, stop what has no spec any more."""
