@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 
-class View(msgspec.Struct, rename="camel", gc=False):
+class View(msgspec.Struct, rename="camel", gc=False, omit_defaults=True):
     """Field names as in the API's JSON; unknown fields are left out."""
 
 

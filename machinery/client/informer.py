@@ -17,6 +17,8 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
+import msgspec
+
 from machinery.api import objects
 from machinery.api.errors import ApiError, Expired
 from machinery.api.kinds import Kind
@@ -37,33 +39,62 @@ BACKOFF_SECONDS_MAX = 1.0
 log = logs.get("informer")
 
 
+class Packing(Generic[T]):
+    """How a Lister keeps its objects: as they are."""
+
+    def pack(self, obj: T) -> Any:
+        """What is kept."""
+        return obj
+
+    def unpack(self, kept: Any) -> T:
+        """What is handed out."""
+        return kept  # type: ignore[no-any-return]
+
+
+class Packed(Packing[T]):
+    """As bytes, for many objects that are seldom read: a fifth of the memory, and some microseconds a read.
+
+    `model` is a msgspec structure, best one that omits defaults.
+    """
+
+    def __init__(self, model: type[T]) -> None:
+        self.pack = msgspec.msgpack.Encoder().encode  # type: ignore[assignment, method-assign]
+        self.unpack = msgspec.msgpack.Decoder(model).decode  # type: ignore[assignment, method-assign]
+
+
 class Lister(Generic[T]):
     """The copy, for reading. What it hands out is shared: never change it in place."""
 
-    def __init__(self, indexers: Mapping[str, Indexer[T]] | None = None) -> None:
-        self._objects: dict[str, T] = {}
-        self._namespaces: dict[str, dict[str, T]] = {}
+    def __init__(
+        self, indexers: Mapping[str, Indexer[T]] | None = None, packing: Packing[T] | None = None
+    ) -> None:  # fmt: skip
+        # Each object as the packing keeps it.
+        self._objects: dict[str, Any] = {}
+        self._namespaces: dict[str, dict[str, Any]] = {}
         self._indexers = dict(indexers or {})
-        self._indices: dict[str, dict[str, dict[str, T]]] = {name: {} for name in self._indexers}
+        self._indices: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in self._indexers}
+        self._packing = packing or Packing()
 
     def get(self, namespace: str, name: str) -> T | None:
         """One object, or None."""
-        return self._objects.get(f"{namespace}/{name}" if namespace else name)
+        return self.by_key(f"{namespace}/{name}" if namespace else name)
 
     def by_key(self, key: str) -> T | None:
         """One object by "namespace/name" (or "name"), or None."""
-        return self._objects.get(key)
+        kept = self._objects.get(key)
+        return None if kept is None else self._packing.unpack(kept)
 
     def list(self, namespace: str = "", selector: LabelSelector | None = None) -> builtins.list[T]:
         """Objects of a namespace (all if empty) that the selector (all if None) chooses, in no particular order."""
-        found = self._namespaces.get(namespace, {}) if namespace else self._objects
+        kept = self._namespaces.get(namespace, {}) if namespace else self._objects
+        found = [*map(self._packing.unpack, kept.values())]
         if selector is None or selector.empty:
-            return [*found.values()]
-        return [obj for obj in found.values() if selector.matches(objects.labels_of(obj))]
+            return found
+        return [obj for obj in found if selector.matches(objects.labels_of(obj))]
 
     def by_index(self, name: str, value: str) -> Sequence[T]:
         """Objects for which the indexer `name` gave `value`."""
-        return [*self._indices[name].get(value, {}).values()]
+        return [*map(self._packing.unpack, self._indices[name].get(value, {}).values())]
 
     def keys(self) -> builtins.list[str]:
         """Every key."""
@@ -73,7 +104,7 @@ class Lister(Generic[T]):
         return len(self._objects)
 
     def __iter__(self) -> Iterator[T]:
-        return iter([*self._objects.values()])
+        return iter(self.list())
 
     def __contains__(self, key: str) -> bool:
         return key in self._objects
@@ -81,19 +112,21 @@ class Lister(Generic[T]):
     # Only the informer writes.
 
     def _put(self, key: str, obj: T) -> T | None:
-        old = self._objects.get(key)
+        old = self.by_key(key)
         if old is not None:
             self._unindex(key, old)
-        self._objects[key] = obj
-        self._namespaces.setdefault(key.rpartition("/")[0], {})[key] = obj
+        kept = self._packing.pack(obj)
+        self._objects[key] = kept
+        self._namespaces.setdefault(key.rpartition("/")[0], {})[key] = kept
         for name, indexer in self._indexers.items():
             for value in indexer(obj):
-                self._indices[name].setdefault(value, {})[key] = obj
+                self._indices[name].setdefault(value, {})[key] = kept
         return old
 
     def _remove(self, key: str) -> T | None:
-        old = self._objects.pop(key, None)
+        old = self.by_key(key)
         if old is not None:
+            del self._objects[key]
             namespace = key.rpartition("/")[0]
             members = self._namespaces[namespace]
             del members[key]
@@ -130,9 +163,11 @@ class Informer(Generic[T]):
         field_selector: str = "",
         decode: Decode | None = None,
         indexers: Mapping[str, Indexer[T]] | None = None,
+        packing: Packing[T] | None = None,
     ) -> None:
         self.kind = kind
-        self.lister: Lister[T] = Lister(indexers)
+        self._packing: Packing[T] = packing or Packing()
+        self.lister: Lister[T] = Lister(indexers, self._packing)
         self.synced = asyncio.Event()
         self.revision = 0
         self.last_error = ""
@@ -145,8 +180,9 @@ class Informer(Generic[T]):
         # (uid, revision) of each object, from the envelope: what tells a change from a repetition when the state is
         # taken again.
         self._versions: dict[str, tuple[str, int]] = {}
-        # The state that is being received, until its bookmark; None while following changes.
-        self._fresh: dict[str, tuple[T, str, int]] | None = {}
+        # The state that is being received, each object as the packing keeps it, until its bookmark; None while
+        # following changes.
+        self._fresh: dict[str, tuple[Any, str, int]] | None = {}
         self._events = metrics.counter("informer_events_total", "Changes that an informer received.", ("kind",)).labels(
             kind.kind
         )
@@ -226,16 +262,16 @@ class Informer(Generic[T]):
             return
         _drop_managed_fields(obj)
         if self._fresh is not None:
-            self._fresh[key] = (obj, envelope.uid, envelope.revision)
+            self._fresh[key] = (self._packing.pack(obj), envelope.uid, envelope.revision)
         else:
             self._take(key, obj, envelope.uid, envelope.revision)
 
-    def _replace(self, fresh: dict[str, tuple[T, str, int]]) -> None:
+    def _replace(self, fresh: dict[str, tuple[Any, str, int]]) -> None:
         for key in [key for key in self._versions if key not in fresh]:
             self._drop(key, None)
-        for key, (obj, uid, revision) in fresh.items():
+        for key, (kept, uid, revision) in fresh.items():
             if self._versions.get(key) != (uid, revision):
-                self._take(key, obj, uid, revision)
+                self._take(key, self._packing.unpack(kept), uid, revision)
 
     def _take(self, key: str, obj: T, uid: str, revision: int) -> None:
         version = self._versions.get(key)

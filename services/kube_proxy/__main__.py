@@ -13,12 +13,12 @@ from machinery.api.kinds import Kind
 from machinery.api.service_views import EndpointSlice, Namespace, Service, slice_service
 from machinery.client.api_client import ApiClient
 from machinery.client.events import EventRecorder
-from machinery.client.informer import Informer
+from machinery.client.informer import Informer, Packed
 from machinery.component import config, grpc_server, http_server, process
 from machinery.component.config import ComponentConfig
 from protos.cutaway.v1 import kube_proxy_pb2, kube_proxy_pb2_grpc
 from services.kube_proxy import api, conntrack, ip_program, node_watch
-from services.kube_proxy.announce import Announcer
+from services.kube_proxy.announce import BALANCED, Announcer, is_balanced
 from services.kube_proxy.health_check import HealthChecks
 from services.kube_proxy.health_http import Health, serve_health
 from services.kube_proxy.network import LOOK_SECONDS, Hop, PodNetwork
@@ -122,8 +122,13 @@ class _Parts:
         """Rules of Services, and what goes with them."""
         settings, tasks = self.settings, self.ctx.tasks
         proxy = Proxy(
-            self.informer(kinds.SERVICE, Service),
-            self.informer(kinds.ENDPOINT_SLICE, EndpointSlice, indexers={"service": slice_service}),
+            self.informer(kinds.SERVICE, Service, indexers={BALANCED: is_balanced}, packing=Packed(Service)),
+            self.informer(
+                kinds.ENDPOINT_SLICE,
+                EndpointSlice,
+                indexers={"service": slice_service},
+                packing=Packed(EndpointSlice),
+            ),
             self.nft,
             Settings(
                 settings.node_name,
@@ -165,7 +170,7 @@ class _Parts:
     def _announcer(self, proxy: Proxy) -> Announcer:
         announcer = Announcer(
             self.settings.node_name,
-            proxy.services.lister.list,
+            lambda: proxy.services.lister.by_index(BALANCED, BALANCED),
             lambda service: proxy.slices.lister.by_index("service", service),
             self.nodes.lister.list,
         )

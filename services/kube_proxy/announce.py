@@ -54,6 +54,15 @@ def ready_nodes(nodes: Iterable[Node]) -> dict[str, str]:
     }
 
 
+# An index of the Services that concern us, of one value: among many they are few, and this is asked after each change.
+BALANCED = "balanced"
+
+
+def is_balanced(service: Service) -> list[str]:
+    """The indexer."""
+    return [BALANCED] if service.spec is not None and service.spec.type == "LoadBalancer" else []
+
+
 def speakers(
     services: Iterable[Service], slices: Callable[[str], Sequence[EndpointSlice]], nodes: Mapping[str, str]
 ) -> dict[str, list[str]]:
@@ -100,7 +109,7 @@ class Announcer:
     def __init__(
         self,
         own_name: str,
-        services: Callable[[], Iterable[Service]],
+        services: Callable[[], Sequence[Service]],
         slices: Callable[[str], Sequence[EndpointSlice]],
         nodes: Callable[[], Iterable[Node]],
     ) -> None:
@@ -134,9 +143,7 @@ class Announcer:
             self.wake.clear()
 
     def _has_work(self) -> bool:
-        return bool(self.held) or bool(self.misses) or any(
-            s.spec is not None and s.spec.type == "LoadBalancer" for s in self.services()
-        )  # fmt: skip
+        return bool(self.held) or bool(self.misses) or bool(self.services())
 
     async def _adopt(self) -> None:
         for link in await ip_program.show("-4", "address"):

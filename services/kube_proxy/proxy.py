@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from machinery.api.service_views import EndpointSlice, Service, slice_service
 from machinery.client.informer import Informer
 from machinery.component import logs, metrics
+from machinery.component.memory import give_back
 from services.kube_proxy.nft import Names, Nft, NftError
 from services.kube_proxy.render import TABLE
 from services.kube_proxy.ruleset import Ruleset, ServicePort, Settings, service_ports
@@ -137,6 +138,8 @@ class Proxy:
             await self.nft.apply(transaction)
             sync_seconds.observe(time.monotonic() - began)
         self.transaction = transaction
+        if not self.is_written:
+            give_back()
         self.is_written, self.refused = True, False
         self.pending_since = time.monotonic() if self.dirty else None
         synced_at.set_to_current_time()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from sys import intern
 from typing import Literal
 
 from machinery.api.service_views import EndpointItem, EndpointSlice, Service, ServicePortSpec, ServiceSpec
@@ -64,6 +65,7 @@ class ServicePort:
     # Everything in use by the cluster-wide policy.
     endpoints: tuple[Endpoint, ...]
     # ip:port of endpoints that still answer, those that are ending included: conntrack entries to others are stale.
+    # For UDP only, where nobody says that a flow is at its end.
     serving: frozenset[str] = frozenset()
     affinity_seconds: int = 0
     port: int = 0
@@ -120,6 +122,9 @@ def service_ports(
     return [_service_port(service, service.spec, port, usable, settings, zone) for port in service.spec.ports or []]
 
 
+_NONE: frozenset[str] = frozenset()
+
+
 @dataclass(frozen=True, slots=True)
 class _Pools:
     every: tuple[Endpoint, ...]
@@ -138,7 +143,8 @@ def _service_port(
     settings: Settings,
     zone: str,
 ) -> ServicePort:
-    protocol, port_name = port.protocol or "TCP", port.name or ""
+    # The same few words in ten thousand Services: once each in memory.
+    protocol, port_name = intern(port.protocol or "TCP"), intern(port.name or "")
     pools = _endpoints(slices, port_name, protocol, settings.node, zone)
     local_outside = spec.external_traffic_policy == "Local"
     within: Masquerade = "always" if settings.masquerade_all else "outside" if settings.cluster_cidr else "never"
@@ -164,7 +170,7 @@ def _service_port(
         frontends.append(frontend("", port.node_port, "node"))
     by_address = {(f.ip, f.port): f for f in reversed(frontends)}
     return ServicePort(
-        namespace=service.metadata.namespace,
+        namespace=intern(service.metadata.namespace),
         service=service.metadata.name,
         port_name=port_name,
         protocol=protocol,
@@ -194,13 +200,14 @@ def _endpoints(slices: Sequence[EndpointSlice], port_name: str, protocol: str, n
                 continue
             key = (item.addresses[0], number)
             group = ready if state == "ready" else ending
-            group[key] = Endpoint(*key, item.node_name or "")
+            group[key] = Endpoint(*key, intern(item.node_name or ""))
             hinted[key] = item
     every = tuple(sorted(ready.values()) or sorted(ending.values()))
     here = sorted(e for e in ready.values() if e.node == node)
     local = tuple(here or sorted(e for e in ending.values() if e.node == node))
-    near = _near([(end, hinted[(end.ip, end.port)]) for end in every], node, zone)
-    return _Pools(every, local, near, frozenset(f"{ip}:{number}" for ip, number in (*ready, *ending)), len(here))
+    serving = frozenset(f"{ip}:{number}" for ip, number in (*ready, *ending)) if protocol == "UDP" else _NONE
+    near = _near(every, [hinted[(end.ip, end.port)] for end in every], node, zone)
+    return _Pools(every, local, near, serving, len(here))
 
 
 def _state(item: EndpointItem) -> Literal["ready", "ending", "down"]:
@@ -210,16 +217,15 @@ def _state(item: EndpointItem) -> Literal["ready", "ending", "down"]:
     return "ending" if conditions.terminating and conditions.serving else "down"
 
 
-def _near(ends: Sequence[tuple[Endpoint, EndpointItem]], node: str, zone: str) -> tuple[Endpoint, ...]:
+def _near(ends: tuple[Endpoint, ...], items: Sequence[EndpointItem], node: str, zone: str) -> tuple[Endpoint, ...]:
     """Those that their hints mean for this node, or else for this zone; all of them if one has no hint or none is."""
-    everywhere = tuple(end for end, _ in ends)
     for kind, own in (("for_nodes", node), ("for_zones", zone)):
-        targets = [{t.name for t in getattr(item.hints, kind, None) or []} for _, item in ends]
+        targets = [{t.name for t in getattr(item.hints, kind, None) or []} for item in items]
         if own and targets and all(targets):
-            chosen = tuple(end for end, names in zip(everywhere, targets, strict=True) if own in names)
+            chosen = tuple(end for end, names in zip(ends, targets, strict=True) if own in names)
             if chosen:
                 return chosen
-    return everywhere
+    return ends
 
 
 def _port_number(piece: EndpointSlice, name: str, protocol: str) -> int | None:
