@@ -6,6 +6,7 @@ YAML files that they are given. Nothing is written or started here.
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ from lab.process_spec import ProcessSpec
 # Unbuffered output: a log must hold the last line that a process wrote before it died.
 # One arena: glibc's arenas, one a thread, cost each Python process tens of megabytes for nothing.
 ENVIRONMENT = {"GRPC_ENABLE_FORK_SUPPORT": "0", "PYTHONUNBUFFERED": "1", "MALLOC_ARENA_MAX": "2"}
+
+_PLACE = re.compile(r"\{([a-z0-9_.]+)\}")
 
 # Where Debian and others install HAProxy; not on every user's PATH.
 PROXY_PATH = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin"
@@ -93,7 +96,8 @@ def _ours(
     argv = [sys.executable, "-m", module, "--config", str(path)]
     swapped = cluster.swaps.get(name) or cluster.swaps.get(component)
     if swapped:
-        argv = [word.replace("{config}", str(path)).replace("{kubeconfig}", str(kubeconfig)) for word in swapped]
+        files = {"config": str(path), "kubeconfig": str(kubeconfig), "pki": str(cluster.pki)}
+        argv = filled(swapped, {**flattened(config), **files})
         # Another program answers no health question of ours: that it runs is what can be said of it.
         health = ""
     spec = ProcessSpec(
@@ -111,6 +115,22 @@ def _ours(
     # The shim can run without the rest of Cutaway, so its configuration is its own.
     common = {} if component == "cri" else {"name": name, "log_format": "json"}
     return Component(spec, {**common, **config}, identity)
+
+
+def flattened(config: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Every value of a configuration by its path: "node_ip", "tls.cert_file". Lists are joined by commas."""
+    out: dict[str, str] = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            out |= flattened(value, f"{prefix}{key}.")
+        else:
+            out[f"{prefix}{key}"] = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    return out
+
+
+def filled(command: list[str], values: dict[str, str]) -> list[str]:
+    """A command with each `{name}` that is known replaced; other braces are the command's own."""
+    return [_PLACE.sub(lambda found: values.get(found[1], found[0]), word) for word in command]
 
 
 def _apiserver(cluster: Cluster, pki: Pki, index: int) -> Component:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import select
+import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,9 @@ from lab.cluster import Cluster
 from lab.errors import LabError
 from lab.pki import Pki
 
+# Tables of rules that a kube-proxy leaves in the kernel when it ends: this project's, and upstream's.
+OURS = ("ip cutaway-proxy", "ip cutaway-policy")
+UPSTREAMS = ("ip kube-proxy", "ip6 kube-proxy")
 # A program that can't run with what it is given says so within this time.
 PROOF_SECONDS = 3.0
 
@@ -22,21 +26,22 @@ PROOF_SECONDS = 3.0
 def swap(home: Path, target: str, command: list[str]) -> list[str]:
     """Run `command` instead of a component (or of one process of it); the names of the processes that changed.
 
-    `{config}` and `{kubeconfig}` in its words become that process's files; `$CUTAWAY_CONFIG` and `$KUBECONFIG` name
-    them too. If the command ends at once, the component is put back and LabError says how it ended.
+    `{config}`, `{kubeconfig}` and `{pki}` in its words become that process's files and the cluster's certificates,
+    `{node_ip}`, `{tls.cert_file}` and the like the values of its configuration; `$CUTAWAY_CONFIG` and `$KUBECONFIG`
+    name the files too. If the command ends at once, the component is put back and LabError says how it ended.
     """
     cluster = clusters.require(home)
     names = _names(cluster, target)
     logs = {name: Path(process_spec.read_specs(cluster.components)[name].log) for name in names}
     said_before = {name: log.stat().st_size if log.exists() else 0 for name, log in logs.items()}
     changed = replace(cluster, swaps={**cluster.swaps, target: command})
-    _bring_in_line(changed)
+    _bring_in_line(changed, without_rules_of=(names, OURS))
     ended = _first_ended(changed, names)
     if ended is None:
         changed.save()
         return names
     last_words = _tail(logs[ended], said_before[ended])
-    _bring_in_line(cluster)
+    _bring_in_line(cluster, without_rules_of=(names, UPSTREAMS))
     raise LabError(f"{command[0]} ended at once: {last_words}", f"{target} runs as before")
 
 
@@ -47,7 +52,7 @@ def undo(home: Path, target: str) -> list[str]:
         raise LabError(f"{target} is not swapped", f"swapped are: {', '.join(cluster.swaps) or 'none'}")
     restored = replace(cluster, swaps={name: command for name, command in cluster.swaps.items() if name != target})
     names = _names(cluster, target)
-    _bring_in_line(restored)
+    _bring_in_line(restored, without_rules_of=(names, UPSTREAMS))
     restored.save()
     asyncio.run(upping.wait_healthy(restored, lambda _: None, names))
     return names
@@ -61,7 +66,25 @@ def _names(cluster: Cluster, target: str) -> list[str]:
     return names
 
 
-def _bring_in_line(cluster: Cluster) -> None:
+def _bring_in_line(cluster: Cluster, without_rules_of: tuple[list[str], tuple[str, ...]]) -> None:
+    """Have what runs be as the cluster says. A proxy that goes leaves its rules, which would stay in the way of the
+    next one's: these tables go with it."""
+    names, tables = without_rules_of
+    specs = process_spec.read_specs(cluster.components)
+    proxies = [specs[name] for name in names if specs[name].component == "kube-proxy" and not cluster.hollow]
+    for spec in proxies:
+        supervisor_client.call(cluster.home, "stop", spec.name)
+        enter = ["nsenter", f"--net={spec.network_namespace}", "--"] if spec.network_namespace else []
+        for table in tables:
+            subprocess.run([*enter, "nft", "delete", "table", *table.split()], capture_output=True, timeout=10)
+    try:
+        _apply(cluster)
+    finally:
+        for spec in proxies:
+            supervisor_client.call(cluster.home, "start", spec.name)
+
+
+def _apply(cluster: Cluster) -> None:
     pki = Pki(cluster.pki)
     upping.write(cluster, components.control_plane(cluster, pki))
     upping.arrange_nodes(cluster, pki)

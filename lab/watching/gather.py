@@ -35,7 +35,7 @@ STEPS_KEPT = 5_000
 """What a listener that comes later is told of the past."""
 QUEUE_MAX = 10_000
 RULES_WAIT_SECONDS = 5.0
-"""How long rules wait for the write that they hold to be told by the apiserver's stream."""
+"""How long rules wait for the write that caused them to be told by the apiserver's stream."""
 # Nothing of these is ever asked for, and they are most of the writes of a cluster that idles.
 _SKIPPED = frozenset({"leases"})
 

@@ -20,18 +20,34 @@ BEGIN_SECONDS = 20.0
 
 @asynccontextmanager
 async def gathering(cluster: Cluster) -> AsyncIterator[Gatherer]:
-    """A story that is being told inside the block. Raises LabError if it can't begin."""
+    """A story that is being told inside the block, which ends with what ends it. Raises LabError if it can't begin."""
     gatherer = Gatherer(cluster)
+    work = asyncio.current_task()
+    assert work is not None
     task = asyncio.create_task(gatherer.run(), name="gather")
     heard = asyncio.create_task(gatherer.listening.wait(), name="wait until heard")
+    failed: list[BaseException] = []
+
+    def ended(done: asyncio.Task[None]) -> None:
+        error = None if done.cancelled() else done.exception()
+        if error is not None:
+            failed.append(error)
+            work.cancel()
+
     try:
         await asyncio.wait({task, heard}, timeout=BEGIN_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             task.result()
         if not heard.done():
             raise LabError("the apiserver does not answer", "`cutaway status` shows what is ill")
+        task.add_done_callback(ended)
         yield gatherer
+    except asyncio.CancelledError:
+        if failed:
+            raise failed[0] from None
+        raise
     finally:
+        task.remove_done_callback(ended)
         for each in (task, heard):
             each.cancel()
         await asyncio.gather(task, heard, return_exceptions=True)

@@ -134,7 +134,9 @@ class Story:
             service = Name("Service", namespace, name)
             pieces = [piece for piece in self._children.get(service, ()) if piece.kind == "EndpointSlice"]
             about = Name("Rules", namespace, f"{name} on {node}")
-            because = self._newest([*pieces, service], not_after=revision)
+            # One that is gone has made room for another, which is what the rules follow.
+            there = [piece for piece in pieces if piece in self._objects] or pieces
+            because = self._newest([*there, service], not_after=revision)
             yield self._step(
                 time, revision, "kube-proxy", node, "system:kube-proxy", about, says, because, commands=lines
             )

@@ -58,7 +58,7 @@ class KubeProxyService(kube_proxy_pb2_grpc.KubeProxyServicer):
 
     async def Follow(self, request: pb.FollowRulesRequest, context: Any) -> AsyncIterator[pb.RulesChange]:
         """See the contract."""
-        waiting: deque[pb.RulesChange] = deque([pb.RulesChange(revision=self._revision())])
+        waiting: deque[pb.RulesChange] = deque([pb.RulesChange(revision=self._newest())])
         told = asyncio.Event()
         told.set()
 
@@ -88,9 +88,12 @@ class KubeProxyService(kube_proxy_pb2_grpc.KubeProxyServicer):
                 if port is not None and port != before.get(key)
             ],
             removed=sorted(gone),
-            revision=self._revision(),
+            revision=self._newest(),
             commands=self.proxy.transaction.splitlines()[:COMMANDS_MAX],
         )
+
+    def _newest(self) -> int:
+        return max(self.proxy.services.revision, self.proxy.slices.revision)
 
     def _revision(self) -> int:
         return min(self.proxy.services.revision, self.proxy.slices.revision)

@@ -107,7 +107,8 @@ class NodeStatus:
             try:
                 if not self.registered.is_set():
                     await self._register()
-                if self._apply_pod_cidr and self._cidr != applied:
+                # Not ready: it may be another runtime by now, which was never told.
+                if self._apply_pod_cidr and (self._cidr != applied or (self._cidr and not self.ready)):
                     await self._runtime.set_pod_cidr(self._cidr)
                     applied = self._cidr
                 status = await self._status()
@@ -175,8 +176,9 @@ class NodeStatus:
         addresses = [{"type": "InternalIP", "address": ip} for ip in self._ips]
         addresses.append({"type": "Hostname", "address": self._name})
         conditions = await self._conditions()
-        if not self._runtime_version and self.ready:
-            self._runtime_version = await self._ask_version()
+        if self.ready:
+            # Every time: another runtime may have taken the place of the one before.
+            self._runtime_version = await self._ask_version() or self._runtime_version
         return {
             "capacity": self.capacity,
             "allocatable": self.allocatable,
