@@ -272,6 +272,8 @@ def _kubelet(cluster: Cluster, node: Node, pki: Pki, network_namespace: str) -> 
         "root_dir": str(paths.kubelet),
         "manifests_dir": str(paths.manifests),
         "pod_logs_dir": str(paths.pod_logs),
+        # The components of this machine's nodes log side by side.
+        "system_logs_dir": str(cluster.home / "logs"),
         "cluster_dns": [cluster.addresses.dns_ip],
         "cluster_domain": "cluster.local",
         "cgroup_root": f"/cutaway/{cluster.slot}/{node.name}",

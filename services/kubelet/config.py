@@ -20,6 +20,9 @@ class KubeletConfig(ComponentConfig):
     runtime_endpoint: Annotated[str, Doc(description="CRI socket")] = "unix:///run/containerd/containerd.sock"
     root_dir: Annotated[str, Doc(description="Where pods' volumes live")] = "/var/lib/kubelet"
     pod_logs_dir: Annotated[str, Doc(description="Where containers' logs live; empty: root_dir/logs")] = ""
+    system_logs_dir: Annotated[str, Doc(description="Logs of the node's own services, served under /logs/")] = (
+        "/var/log"
+    )
     manifests_dir: Annotated[str, Doc(description="Manifests of static pods; empty: none")] = ""
     cluster_dns: Annotated[list[str], Doc(description="Name servers of pods")] = []
     cluster_domain: Annotated[str, Doc(description="DNS domain of the cluster")] = "cluster.local"

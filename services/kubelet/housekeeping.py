@@ -10,10 +10,10 @@ from pathlib import Path
 
 from machinery.api.quantity import parse_quantity
 from machinery.component import logs
-from services.kubelet import eviction, node_info
+from services.kubelet import disk_usage, eviction, node_info
 from services.kubelet import logs as container_logs
 from services.kubelet.config import KubeletConfig
-from services.kubelet.container_config import LABEL_UID
+from services.kubelet.container_config import LABEL_CONTAINER, LABEL_UID, pod_log_directory
 from services.kubelet.eviction import Breach, Signal
 from services.kubelet.node import Node
 from services.kubelet.pods import Pods
@@ -164,14 +164,40 @@ class Housekeeping:
         return usage
 
     async def _evict_over_limits(self) -> None:
-        """End pods whose emptyDirs outgrew their own limits, whatever the node has left."""
+        """End pods whose storage outgrew its own limits, whatever the node has left."""
+        await self._evict_over_volume_limits()
+        workers = [w for w in self._pods.workers.values() if disk_usage.ephemeral_limits(w.pod)]
+        if not workers:
+            return
+        layers = await self._writable_layers()
+        active = {pod.metadata.uid for pod in self._pods.active()}
+        for worker in workers:
+            if worker.uid not in active:
+                continue
+            logs = Path(pod_log_directory(self._node.settings.log_root, worker.pod))
+            loop = asyncio.get_running_loop()
+            usage = await loop.run_in_executor(None, disk_usage.measure, worker.pod, worker.volume_paths, logs)
+            text = disk_usage.over_limit(worker.pod, usage, layers.get(worker.uid, {}))
+            if text:
+                self._end(worker.uid, text)
+
+    async def _writable_layers(self) -> dict[str, dict[str, int]]:
+        """Bytes of writable layers by pod and container."""
+        out: dict[str, dict[str, int]] = {}
+        for item in await self._node.runtime.container_stats():
+            labels = item.attributes.labels
+            used = out.setdefault(labels.get(LABEL_UID, ""), {})
+            used[labels.get(LABEL_CONTAINER, "")] = item.writable_layer.used_bytes.value
+        return out
+
+    async def _evict_over_volume_limits(self) -> None:
         for pod in self._pods.active():
             limited = [v.name for v in pod.spec.volumes or () if v.emptyDir and v.emptyDir.sizeLimit]
             if not limited:
                 continue
             root = self._node.volumes.pod_dir(pod.metadata.uid or "") / "volumes" / "kubernetes.io~empty-dir"
             loop = asyncio.get_running_loop()
-            sizes = {name: await loop.run_in_executor(None, tree_bytes, root / name) for name in limited}
+            sizes = {n: (await loop.run_in_executor(None, disk_usage.tree, root / n))[0] for n in limited}
             text = eviction.over_size_limit(pod, sizes)
             if text:
                 self._end(pod.metadata.uid or "", text)
@@ -185,15 +211,3 @@ class Housekeeping:
             "type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet", "message": text,
         }  # fmt: skip
         worker.end(Verdict("Evicted", text, condition), grace_seconds=0)
-
-
-def tree_bytes(root: Path) -> int:
-    """Disk blocks that a tree takes, in bytes. Links are not followed; what vanishes meanwhile is not counted."""
-    total = 0
-    for directory, _, names in os.walk(root):
-        for name in names:
-            try:
-                total += os.lstat(os.path.join(directory, name)).st_blocks * 512
-            except FileNotFoundError:
-                continue
-    return total

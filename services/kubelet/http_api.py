@@ -10,24 +10,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
 
 from machinery.api import errors, objects
 from machinery.component import health as health_module
 from machinery.component import logs, metrics, tls
-from machinery.component.config import ComponentConfig
 from machinery.component.health import Health
 from machinery.component.tls_listener import IDLE_SECONDS_MAX, TlsListener
 from protos.cutaway.v1 import stream_pb2
-from services.kubelet import cadvisor, node_info, own_metrics, summary
+from services.kubelet import cadvisor, http_views, own_metrics, summary
 from services.kubelet.access import Access
+from services.kubelet.config import KubeletConfig
 from services.kubelet.node import Node
+from services.kubelet.node_logs import NodeLogs
 from services.kubelet.pods import Pods
-from services.kubelet.runtime import Unsupported
+from services.kubelet.runtime import RuntimeFailure, Unsupported
 from services.kubelet.service import KubeletService
 from services.kubelet.stats import StatsCollector
+from services.kubelet.summary_source import SummarySource
 
 log = logs.get("kubelet")
 
@@ -43,7 +45,7 @@ class HttpApi(TlsListener):
 
     def __init__(
         self,
-        config: ComponentConfig,
+        config: KubeletConfig,
         health: Health,
         node: Node,
         pods: Pods,
@@ -57,6 +59,8 @@ class HttpApi(TlsListener):
         self._node = node
         self._pods = pods
         self._stats = stats
+        self._node_logs = NodeLogs(config.system_logs_dir, node.name)
+        self._source = SummarySource(node, pods, stats)
         self._service = service
         self._access = access
         # path -> (what of the node it is, as upstream's authorizer names it; the handler)
@@ -66,7 +70,9 @@ class HttpApi(TlsListener):
             "/metrics/cadvisor": ("metrics", self._cadvisor_metrics),
             "/stats/summary": ("stats", self._summary),
             "/pods": ("pods", self._pod_list),
-            "/runningpods": ("pods", self._pod_list),
+            "/pods/": ("pods", self._pod_list),
+            "/runningpods": ("pods", self._running_pods),
+            "/runningpods/": ("pods", self._running_pods),
             "/configz": ("configz", self._configz),
         }
 
@@ -88,11 +94,18 @@ class HttpApi(TlsListener):
                 if identity is not None:
                     self._proven()
             parts = urlsplit(target)
+            query = parse_qs(parts.query, keep_blank_values=True)
             if parts.path.startswith("/containerLogs/"):
-                await self._judge(identity, "get", "log")
-                await self._send_log(writer, parts.path, parse_qs(parts.query))
+                # Upstream's own word for it: who may read the node's logs may not read those of all its pods.
+                await self._judge(identity, "get", "proxy")
+                await self._send_log(writer, parts.path, query)
                 return False
-            status, kind, body = await self._answer(method, parts.path, parse_qs(parts.query), identity)
+            if method == "GET" and (parts.path == "/logs" or parts.path.startswith("/logs/")):
+                await self._judge(identity, "get", "log")
+                path = unquote(parts.path.removeprefix("/logs"))
+                await _send(writer, *await self._node_logs.answer(path, query))
+                return False
+            status, kind, body = await self._answer(method, parts.path, query, identity)
         except errors.ApiError as error:
             status, kind, body = error.code, "text/plain; charset=utf-8", (error.message + "\n").encode()
         except Exception as error:
@@ -112,6 +125,9 @@ class HttpApi(TlsListener):
             raise errors.Forbidden(f'Forbidden (user "{identity.name}"): {refusal}')
 
     async def _answer(self, method: str, path: str, query: Query, identity: tls.Identity | None) -> Answer:
+        if method == "POST" and path.startswith("/checkpoint/"):
+            await self._judge(identity, "create", "checkpoint")
+            return await self._checkpoint(path, query)
         if method not in ("GET", "HEAD"):
             return 405, "text/plain", b"only GET and HEAD\n"
         if path in ("/healthz", "/livez", "/readyz"):
@@ -140,19 +156,37 @@ class HttpApi(TlsListener):
         return 200, metrics.CONTENT_TYPE, cadvisor.exposition(descriptors, found, usage).encode()
 
     async def _configz(self, _query: Query) -> Answer:
-        return 200, "application/json", msgspec.json.encode({"kubeletconfig": msgspec.to_builtins(self._config)})
+        return 200, "application/json", msgspec.json.encode(http_views.configz(self._config))
+
+    async def _running_pods(self, _query: Query) -> Answer:
+        return 200, "application/json", msgspec.json.encode(http_views.running_pods(self._pods.workers.values()))
+
+    async def _checkpoint(self, path: str, query: Query) -> Answer:
+        """`POST /checkpoint/NAMESPACE/POD/CONTAINER`: the state of a running container into a file of this node."""
+        parts = path.removeprefix("/checkpoint/").split("/")
+        worker = self._pods.get(parts[0], parts[1]) if len(parts) == 3 else None
+        record = next((c for c in worker.runtime.running if c.name == parts[2]), None) if worker is not None else None
+        if record is None:
+            return 404, "text/plain", b"no such container runs here\n"
+        timeout = (query.get("timeout") or ["0"])[0]
+        if not timeout.isdigit():
+            return 400, "text/plain", b"timeout: not a number of seconds\n"
+        directory = self._node.root / "checkpoints"
+        directory.mkdir(mode=0o700, exist_ok=True)
+        at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        target = directory / f"checkpoint-{parts[1]}_{parts[0]}-{parts[2]}-{at}.tar"
+        try:
+            await self._node.runtime.checkpoint(record.id, str(target), int(timeout))
+        except RuntimeFailure as error:
+            text = f"checkpointing of {parts[0]}/{parts[1]}/{parts[2]} failed ({error.message})\n"
+            return 500, "text/plain", text.encode()
+        return 200, "application/json", msgspec.json.encode({"items": [str(target)]})
 
     async def _resource_metrics(self, _query: Query) -> Answer:
         return 200, metrics.CONTENT_TYPE, summary.resource_metrics(await self._stats.response()).encode()
 
-    async def _summary(self, _query: Query) -> Answer:
-        total, available, inodes, inodes_free = node_info.disk(str(self._node.root))
-        disk = {
-            "capacityBytes": total, "availableBytes": available, "usedBytes": total - available,
-            "inodes": inodes, "inodesFree": inodes_free, "inodesUsed": inodes - inodes_free,
-        }  # fmt: skip
-        started = {uid: worker.status.get("startTime", "") for uid, worker in self._pods.workers.items()}
-        body = summary.summary(await self._stats.response(), datetime.now(UTC), started, disk)
+    async def _summary(self, query: Query) -> Answer:
+        body = await self._source.summary(only_cpu_and_memory=query.get("only_cpu_and_memory") == ["true"])
         return 200, "application/json", msgspec.json.encode(body)
 
     async def _pod_list(self, _query: Query) -> Answer:
@@ -172,12 +206,17 @@ class HttpApi(TlsListener):
         if len(parts) != 3 or not all(parts):
             raise errors.BadRequest("expected /containerLogs/NAMESPACE/POD/CONTAINER")
         chunks = self._service.log_chunks(log_request(parts[0], parts[1], parts[2], query))
-        first = await anext(chunks, b"")  # so that an error is still an answer of its own
-        writer.write(_head(200, "text/plain", "transfer-encoding: chunked", close=True))
-        await _write_chunk(writer, first)
-        await _write_chunks(writer, chunks)
-        writer.write(b"0\r\n\r\n")
-        await writer.drain()
+        await _send(writer, "text/plain", chunks)
+
+
+async def _send(writer: asyncio.StreamWriter, kind: str, chunks: AsyncIterator[bytes]) -> None:
+    """An answer whose length is not known."""
+    first = await anext(chunks, b"")  # so that an error is still an answer of its own
+    writer.write(_head(200, kind, "transfer-encoding: chunked", close=True))
+    await _write_chunk(writer, first)
+    await _write_chunks(writer, chunks)
+    writer.write(b"0\r\n\r\n")
+    await writer.drain()
 
 
 async def _write_chunks(writer: asyncio.StreamWriter, chunks: AsyncIterator[bytes]) -> None:

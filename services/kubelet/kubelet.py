@@ -99,6 +99,7 @@ class Kubelet:
             endpoint_drain_seconds=config.endpoint_drain_seconds,
             user_ids=_user_ids(config, root),
         )
+        self.node.volumes.recursive_read_only = lambda: self.runtime.recursive_read_only
         self.pods = Pods(self.node, config.max_pods, config.allowed_unsafe_sysctls)
         self.pleg = PodEvents(self.runtime, self.pods.changed, self.pods.seen)
         self.stats = StatsCollector(self.node)

@@ -30,6 +30,11 @@ def memory_available_bytes() -> int:
     return _meminfo("MemAvailable")
 
 
+def swap_bytes() -> tuple[int, int]:
+    """(all, free) of the machine's swap."""
+    return _meminfo("SwapTotal"), _meminfo("SwapFree")
+
+
 def _meminfo(name: str) -> int:
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith(f"{name}:"):

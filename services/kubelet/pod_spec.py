@@ -122,3 +122,16 @@ def grace_period_seconds(pod: core_v1.Pod) -> int:
     if pod.metadata.deletionGracePeriodSeconds is not None and pod.metadata.deletionTimestamp is not None:
         return pod.metadata.deletionGracePeriodSeconds
     return 30 if pod.spec.terminationGracePeriodSeconds is None else pod.spec.terminationGracePeriodSeconds
+
+
+def recursive_read_only(mount: core_v1.VolumeMount, *, supported: bool) -> bool:
+    """Whether what is mounted below a read-only mount is read-only too. Raises ValueError where it must and can't."""
+    if not mount.readOnly or mount.recursiveReadOnly in (None, "Disabled"):
+        return False
+    if mount.recursiveReadOnly == "IfPossible":
+        return supported and mount.mountPropagation in (None, "None")
+    if not supported:
+        raise ValueError(
+            f'volume "{mount.name}" requested recursive read-only mode, but it is not supported by the runtime'
+        )
+    return True

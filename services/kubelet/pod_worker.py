@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -45,7 +45,7 @@ from services.kubelet.runtime import RuntimeFailure
 from services.kubelet.runtime_state import ContainerRecord, PodRuntime, State
 from services.kubelet.status import OWNED_CONDITIONS, Observed, Verdict, compute_status
 from services.kubelet.status_manager import without_none
-from services.kubelet.volumes.context import VolumeError
+from services.kubelet.volumes.context import VolumeError, VolumePath
 
 log = logs.get("kubelet")
 Json = dict[str, Any]
@@ -87,6 +87,7 @@ class PodWorker:
         self._verdict: Verdict | None = None
         self._verdict_grace: int | None = None
         self._gone_from_api = False
+        self._grace_max: int | None = None
         self._resizer = PodResizer(node, self._starter)
         # The last run of each container that was removed for the pod to begin anew.
         self._removed: dict[str, ContainerRecord] = {}
@@ -101,6 +102,11 @@ class PodWorker:
             self.wake,
             lambda container, reason, message: node.event(self.pod, "Warning", reason, message, container),
         )
+
+    @property
+    def volume_paths(self) -> Mapping[str, VolumePath]:
+        """Where the pod's volumes are, as far as they are set up."""
+        return self._starter.paths or {}
 
     # --- what others tell the worker
 
@@ -117,9 +123,15 @@ class PodWorker:
             self._begin_ending()
         self.wake()
 
-    def removed(self) -> None:
-        """The pod's object is gone from the apiserver (or its manifest from this node)."""
+    def removed(self, grace_seconds: int | None = None) -> None:
+        """The pod's object is gone from the apiserver (or its manifest from this node).
+
+        With `grace_seconds` it gets no more than that from here: nobody waits for it any more.
+        """
         self._gone_from_api = True
+        if grace_seconds is not None:
+            self._grace_max = grace_seconds
+            self._grace_changed.set()
         self._begin_ending()
         self.wake()
 
@@ -407,6 +419,7 @@ class PodWorker:
             applied_pod=self._resizer.applied_pod,
             removed=self._removed,
             resize=self._resizer.pending,
+            recursive_read_only=self._node.volumes.recursive_read_only(),
         )
         self.status = without_none(compute_status(observed))
         return self._node.statuses.submit(self.pod, self.status, api_status=api_status, lazy=lazy)
@@ -472,6 +485,10 @@ class PodWorker:
         self._node.images.forget(self.uid)
         self.state = "gone"
 
+    def _grace_seconds(self) -> int:
+        asked = pod_spec.grace_period_seconds(self.pod)
+        return asked if self._grace_max is None else min(asked, self._grace_max)
+
     async def _end_containers(self) -> None:
         """Kill with the present grace period; begin again with the shorter one if it is shortened meanwhile."""
         await self._look()
@@ -479,7 +496,7 @@ class PodWorker:
         await self._drain()
         while True:
             self._grace_changed.clear()
-            kill = asyncio.ensure_future(self._kill_all(lambda: pod_spec.grace_period_seconds(self.pod)))
+            kill = asyncio.ensure_future(self._kill_all(self._grace_seconds))
             changed = asyncio.ensure_future(self._grace_changed.wait())
             try:
                 await self._report_until_one_is_done(kill, changed)

@@ -21,6 +21,9 @@ from services.kubelet.status import Verdict
 
 log = logs.get("kubelet")
 
+# What a pod still gets whose object is gone: as upstream gives it, so that a SIGTERM comes before the SIGKILL.
+_FORCED_GRACE_SECONDS = 1
+
 
 class Pods:
     """Keeps one worker a pod. Pods come from the apiserver and from manifests on this node, by uid."""
@@ -48,7 +51,8 @@ class Pods:
     def on_change(self, old: core_v1.Pod | None, new: core_v1.Pod | None) -> None:
         """A pod of this node was added, changed or removed at the apiserver."""
         if old is not None and (new is None or new.metadata.uid != old.metadata.uid):
-            self._remove(old.metadata.uid or "")
+            # An object that goes before its pod has ended was deleted by force; one that was not is past caring.
+            self._remove(old.metadata.uid or "", _FORCED_GRACE_SECONDS)
         if new is not None and not pod_spec.is_mirror(new):
             self.put(new)
 
@@ -66,11 +70,11 @@ class Pods:
         """The manifest of a static pod is gone."""
         self._remove(uid)
 
-    def _remove(self, uid: str) -> None:
+    def _remove(self, uid: str, grace_seconds: int | None = None) -> None:
         self._pods.pop(uid, None)
         worker = self.workers.get(uid)
         if worker is not None:
-            worker.removed()
+            worker.removed(grace_seconds)
 
     def get(self, namespace: str, name: str) -> PodWorker | None:
         """The worker of a pod by its name; the one that is not ending if two share it."""
@@ -166,7 +170,7 @@ class Pods:
                 continue
             log.info("ending a pod that is not wanted on this node", pod=f"{runtime.namespace}/{runtime.name}")
             worker = PodWorker(self._node, orphan_pod(runtime), adopted=True)
-            worker.removed()
+            worker.removed(_FORCED_GRACE_SECONDS)
             self.workers[runtime.uid] = worker
             self._node.tasks.create_task(self._run(runtime.uid, worker), name=f"orphan {runtime.uid}")
 

@@ -114,6 +114,11 @@ class Runtime:
         self._features = {handler.name: handler.features for handler in answer.runtime_handlers}
         return answer
 
+    @property
+    def recursive_read_only(self) -> bool:
+        """Whether the default handler has recursively read-only mounts, as it said last."""
+        return "" in self._features and self._features[""].recursive_read_only_mounts
+
     async def features_of(self, handler: str) -> cri.RuntimeHandlerFeatures:
         """What the runtime can do with this handler; nothing special where it does not say."""
         if handler not in self._features:
@@ -260,6 +265,11 @@ class Runtime:
     async def update_resources(self, container_id: str, resources: cri.LinuxContainerResources) -> None:
         request = cri.UpdateContainerResourcesRequest(container_id=container_id, linux=resources)
         await self._call("UpdateContainerResources", request)
+
+    async def checkpoint(self, container_id: str, location: str, timeout_seconds: int = 0) -> None:
+        """Write the state of a running container to a file. Raises RuntimeFailure."""
+        request = cri.CheckpointContainerRequest(container_id=container_id, location=location, timeout=timeout_seconds)
+        await self._call("CheckpointContainer", request, timeout=timeout_seconds or _DEADLINE)
 
     async def reopen_log(self, container_id: str) -> None:
         await self._call("ReopenContainerLog", cri.ReopenContainerLogRequest(container_id=container_id))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
+from cri_api.v1 import api_pb2 as cri
+
 from protos.cutaway.v1 import kubelet_pb2
 from services.kubelet import node_info
 from services.kubelet.container_config import LABEL_CONTAINER, LABEL_NAME, LABEL_NAMESPACE, LABEL_UID
@@ -49,7 +51,6 @@ class StatsCollector:
             stats = await self._node.runtime.container_stats()
         except RuntimeFailure:
             return out
-        now = time.monotonic()
         pods: dict[str, kubelet_pb2.PodStats] = {}
         for item in stats:
             labels = item.attributes.labels
@@ -61,11 +62,9 @@ class StatsCollector:
                 pod = pods[uid] = out.pods.add(
                     namespace=labels.get(LABEL_NAMESPACE, ""), name=labels.get(LABEL_NAME, ""), uid=uid
                 )
-            cpu = item.cpu.usage_core_nano_seconds.value
-            nanocores = item.cpu.usage_nano_cores.value or self._rates.rate(item.attributes.id, now, cpu)
             usage = kubelet_pb2.Usage(
-                cpu_usage_core_nanoseconds=cpu,
-                cpu_usage_nanocores=nanocores,
+                cpu_usage_core_nanoseconds=item.cpu.usage_core_nano_seconds.value,
+                cpu_usage_nanocores=self.rate_of(item),
                 memory_working_set_bytes=item.memory.working_set_bytes.value,
                 memory_usage_bytes=item.memory.usage_bytes.value,
                 memory_rss_bytes=item.memory.rss_bytes.value,
@@ -77,6 +76,12 @@ class StatsCollector:
         for gone in [key for key in self._rates.seen if key not in alive]:
             del self._rates.seen[gone]
         return out
+
+    def rate_of(self, item: cri.ContainerStats) -> int:
+        """Nanocores of a container: the runtime's figure, or since the reading before."""
+        told = item.cpu.usage_nano_cores.value
+        used = item.cpu.usage_core_nano_seconds.value
+        return told or self._rates.rate(item.attributes.id, time.monotonic(), used)
 
     def node_usage(self) -> kubelet_pb2.Usage:
         """Use of the whole machine."""

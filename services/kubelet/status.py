@@ -55,6 +55,8 @@ class Observed:
     # What the pod as a whole was given; None while that is what its spec says.
     applied_pod: Json | None = None
     resize: Pending | None = None
+    # Whether the runtime makes read-only mounts recursively so.
+    recursive_read_only: bool = False
     # The last run of each container that was removed for the pod to begin anew, by name.
     removed: Mapping[str, ContainerRecord] = field(default_factory=dict)
     # Containers will not run again: the worker has ended them all.
@@ -178,7 +180,7 @@ def _container_status(observed: Observed, container: pod_spec.AnyContainer, defa
         status["state"] = _waiting(waiting)
     status["ready"] = _is_ready(observed, container, latest)
     _add_resources(observed, container, status)
-    _add_mounts(container, status)
+    _add_mounts(observed, container, status)
     if latest.user is not None:
         uid, gid, groups = latest.user
         status["user"] = {"linux": {"uid": uid, "gid": gid, "supplementalGroups": list(groups)}}
@@ -229,7 +231,7 @@ def _status_without_runs(
     waiting = observed.waiting.get(container.name)
     if waiting is not None and "waiting" in status["state"]:
         status["state"] = _waiting(waiting)
-    _add_mounts(container, status)
+    _add_mounts(observed, container, status)
     return status
 
 
@@ -268,12 +270,14 @@ def _add_resources(observed: Observed, container: pod_spec.AnyContainer, status:
         status["allocatedResources"] = dict(resources["requests"])
 
 
-def _add_mounts(container: pod_spec.AnyContainer, status: Json) -> None:
+def _add_mounts(observed: Observed, container: pod_spec.AnyContainer, status: Json) -> None:
+    supported = observed.recursive_read_only
     mounts = []
     for mount in container.volumeMounts or ():
         entry: Json = {"name": mount.name, "mountPath": mount.mountPath}
         if mount.readOnly:
-            entry |= {"readOnly": True, "recursiveReadOnly": "Disabled"}
+            recursive = supported and pod_spec.recursive_read_only(mount, supported=supported)
+            entry |= {"readOnly": True, "recursiveReadOnly": "Enabled" if recursive else "Disabled"}
         mounts.append(entry)
     if mounts:
         status["volumeMounts"] = mounts

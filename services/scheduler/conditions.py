@@ -41,6 +41,8 @@ class ConditionWriter:
                 return
         self._written[pod.uid] = (reason, message)
         condition: dict[str, Any] = {"type": "PodScheduled", "status": "False", "reason": reason, "message": message}
+        if pod.pod.metadata.generation:
+            condition["observedGeneration"] = pod.pod.metadata.generation
         if present is None or present.status != "False":
             condition["lastTransitionTime"] = objects.now_rfc3339()
         status: dict[str, Any] = {"conditions": [condition]}

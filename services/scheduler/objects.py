@@ -29,6 +29,7 @@ class Metadata(_Slim):
     namespace: str = ""
     uid: str = ""
     resourceVersion: str = ""
+    generation: int = 0
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
     creationTimestamp: datetime | None = None

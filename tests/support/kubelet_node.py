@@ -61,6 +61,7 @@ class KubeletNode:
             "cluster_dns": ["10.96.0.10"],
             "cgroup_root": f"/kubelet-test-{name}",
             "log_format": "console",
+            "system_logs_dir": str(self.directory),
             **more,
         }
         self.process: subprocess.Popen[bytes] | None = None

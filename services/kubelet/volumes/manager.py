@@ -49,6 +49,8 @@ class Volumes:
     def __init__(self, root: Path, objects: Objects) -> None:
         self._pods = root / "pods"
         self._objects = objects
+        # Whether the runtime can make all that is mounted below a mount read-only.
+        self.recursive_read_only: Callable[[], bool] = lambda: False
 
     def pod_dir(self, uid: str) -> Path:
         return self._pods / uid
@@ -119,10 +121,16 @@ class Volumes:
                     source,
                     bool(mount.readOnly) or volume.read_only,
                     mount.mountPropagation or "None",
-                    recursive_read_only=mount.recursiveReadOnly == "Enabled",
+                    recursive_read_only=self._recursive_read_only(mount),
                 )
             )
         return mounts
+
+    def _recursive_read_only(self, mount: core_v1.VolumeMount) -> bool:
+        try:
+            return pod_spec.recursive_read_only(mount, supported=self.recursive_read_only())
+        except ValueError as error:
+            raise VolumeError(f"failed to resolve recursive read-only mode: {error}") from error
 
     def _sub_path_dir(self, pod: core_v1.Pod, volume: str, container: str, index: int) -> Path:
         return self.pod_dir(pod.metadata.uid or "") / "volume-subpaths" / volume / container / str(index)

@@ -67,3 +67,45 @@ async def test_pods_usage_and_logs(cluster: Cluster) -> None:
     metrics = await get("/metrics/resource")
     assert f'container_memory_working_set_bytes{{container="c",namespace="{ns}",pod="p"}}' in metrics
     assert await get(f"/containerLogs/{ns}/p/c?tailLines=1") == "hello\n"
+
+
+async def test_a_summary_has_volumes_logs_network_and_file_systems(cluster: Cluster) -> None:
+    ns = cluster.namespace
+    container = busybox(
+        script="dd if=/dev/zero of=/data/f bs=1k count=300 2>/dev/null; echo said; sleep 600",
+        volumeMounts=[{"name": "e", "mountPath": "/data"}],
+        readinessProbe={"exec": {"command": ["test", "-s", "/data/f"]}, "periodSeconds": 1},
+    )
+    await cluster.pod("p", ns, {"containers": [container], "volumes": [{"name": "e", "emptyDir": {}}]})
+    await cluster.until_ready("p", ns)
+    _, body = await asyncio.to_thread(fetch, cluster, "/stats/summary", cluster.apiserver.admin)
+    summary = json.loads(body)
+    pod = next(p for p in summary["pods"] if p["podRef"]["namespace"] == ns)
+    volume = next(v for v in pod["volume"] if v["name"] == "e")
+    assert volume["usedBytes"] >= 300 * 1024
+    assert pod["ephemeral-storage"]["usedBytes"] >= 300 * 1024
+    assert pod["containers"][0]["logs"]["inodesUsed"] == 1
+    assert summary["node"]["runtime"]["imageFs"]["usedBytes"] > 0
+    assert summary["node"]["rlimit"]["curproc"] > 0
+    _, body = await asyncio.to_thread(fetch, cluster, "/runningpods", cluster.apiserver.admin)
+    names = [
+        c["name"]
+        for p in json.loads(body)["items"]
+        if p["metadata"]["namespace"] == ns
+        for c in p["spec"]["containers"]
+    ]
+    assert names == ["c"]
+
+
+async def test_configuration_and_logs_of_the_node(cluster: Cluster) -> None:
+    admin, stranger = cluster.apiserver.admin, cluster.apiserver.pki.client("stranger", "stranger")
+    _, body = await asyncio.to_thread(fetch, cluster, "/configz", admin)
+    config = json.loads(body)["kubeletconfig"]
+    assert (config["kind"], config["maxPods"], config["cgroupDriver"]) == ("KubeletConfiguration", 110, "cgroupfs")
+    assert not [value for value in config.values() if ".key" in str(value)]
+    assert (await asyncio.to_thread(fetch, cluster, "/logs/", stranger))[0] == 403
+    path = "/logs/?query=kubelet&tailLines=5&pattern=kubelet+runs"
+    status, body = await asyncio.to_thread(fetch, cluster, path, admin)
+    assert (status, "kubelet runs" in body) == (200, True)
+    assert (await asyncio.to_thread(fetch, cluster, "/logs/?query=kubelet&tailLines=x", admin))[0] == 400
+    assert (await asyncio.to_thread(fetch, cluster, "/logs/../kubelet.yaml", admin))[0] in (400, 404)

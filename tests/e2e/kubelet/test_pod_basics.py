@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import time
+from pathlib import Path
 
 import pytest
 
@@ -161,3 +164,31 @@ async def test_a_deleted_pod_ends_gracefully_and_leaves_nothing(cluster: Cluster
     await cluster.gone("p", ns, 6)
     assert (marker / "x").read_text() == "bye\n"
     assert not (cluster.node.root / "pods" / created.metadata.uid).exists()
+
+
+async def test_a_pod_deleted_by_force_does_not_live_out_its_grace_period(cluster: Cluster) -> None:
+    ns, marker = cluster.namespace, "sleep\x003579\x00"
+    script = "trap '' TERM; sleep 3579 & while true; do sleep 1; done"
+    await cluster.pod("p", ns, {"containers": [busybox(script=script)], "terminationGracePeriodSeconds": 600})
+    await cluster.until_ready("p", ns)
+
+    def alive() -> bool:
+        return any(_command(name) == marker for name in os.listdir("/proc") if name.isdigit())
+
+    assert alive()
+    cluster.kubectl("delete", "pod", "p", "-n", ns, "--grace-period=0", "--force")
+
+    def wait_ended() -> None:
+        deadline = time.monotonic() + 60
+        while alive():
+            assert time.monotonic() < deadline, "it still runs"
+            time.sleep(0.1)
+
+    await asyncio.to_thread(wait_ended)
+
+
+def _command(pid: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""

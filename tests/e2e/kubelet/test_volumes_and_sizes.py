@@ -146,3 +146,15 @@ async def test_a_pod_over_its_volume_limit_is_evicted(cluster: Cluster) -> None:
     assert pod.status.reason == "Evicted"
     assert 'EmptyDir volume "e" exceeds the limit "1Mi"' in pod.status.message
     assert any(c.type == "DisruptionTarget" and c.status == "True" for c in pod.status.conditions)
+
+
+async def test_a_pod_over_its_limit_of_ephemeral_storage_is_evicted(cluster: Cluster) -> None:
+    container = busybox(
+        script=f"dd if=/dev/zero of=/big bs=1k count=3000 2>/dev/null; {LIVE}",
+        resources={"limits": {"ephemeral-storage": "2Mi"}},
+    )
+    await cluster.pod("p", cluster.namespace, {"containers": [container]})
+    pod = await cluster.wait(
+        kinds.POD, "p", cluster.namespace, lambda p: p.status is not None and p.status.reason == "Evicted", 40
+    )
+    assert pod.status.message == "Pod ephemeral local storage usage exceeds the total limit of containers 2Mi. "
