@@ -15,13 +15,15 @@ from pathlib import Path
 from storage import ANY, Key, Put, Retention, RetentionPolicy, open_store
 from tests.support.apiserver_process import ApiServerProcess
 from tests.support.rest import Rest
-from tests.support.torture import FULL, figure, times
+from tests.support.torture import FULL, figure, note, times
 from tests.support.witness import LOST, PATH, Until
 
 SECONDS = float(os.environ.get("CUTAWAY_CHURN_SECONDS", times(7200, 8)))
 # After this the caches' rings are as full as they get: the figures are compared from here on.
 WARM_WRITES = 12_000 if FULL else 1000
 WRITERS, OBJECTS, CUT_OFF = 8, 20, 10
+RATE = float(os.environ.get("CUTAWAY_CHURN_RATE", "0"))
+"""Writes a second once it is warm, so that two hours of it may run beside other work; 0: as fast as it goes."""
 GROWTH_MB_MAX = 40.0
 """What the process may grow by after it is warm: what an allocator keeps, not what a leak takes in hours."""
 
@@ -57,6 +59,7 @@ async def test_memory_and_descriptors_stay_flat(tmp_path: Path) -> None:
             }  # fmt: skip
             assert (await rest.post("/api/v1/namespaces/default/events", event))[0] == 201
             writes += 4
+            await pace(4 * WRITERS)
 
     async def come_and_go() -> None:
         """Watches that are opened and cut off, each over a connection of its own."""
@@ -66,10 +69,17 @@ async def test_memory_and_descriptors_stay_flat(tmp_path: Path) -> None:
                     async with rest.watch(PATH, resourceVersion="0") as watch:
                         await watch.next(1)
                 await rest.get(PATH, limit=5)
+            await pace(4 * CUT_OFF)
+
+    async def pace(share: int) -> None:
+        if RATE and writes >= WARM_WRITES:
+            await asyncio.sleep(share / RATE)
 
     def sample() -> None:
         size = sum(path.stat().st_size for path in tmp_path.glob("state.db*"))
         samples.append((time.monotonic(), resident_mb(pid), descriptors(pid), size))
+        if FULL:
+            note(f"churn: {writes} writes, resident {samples[-1][1]:.1f} MB, files {samples[-1][2]}, state {size} bytes")
 
     try:
         async with Rest(server) as rest, asyncio.TaskGroup() as group:
