@@ -30,6 +30,9 @@ _SILENT = frozenset({"metadata.resourceVersion", "metadata.managedFields", "meta
 # A value longer than this is shortened on screen.
 VALUE_CHARACTERS_MAX = 60
 _ABSENT = object()
+# In place of what a Secret holds: these lines end up in terminals, logs and tickets.
+HIDDEN = "***"
+_APPLIED = 'metadata.annotations["kubectl.kubernetes.io/last-applied-configuration"]'
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +82,20 @@ class Version:
 
 
 def difference(old: dict[str, Any], new: dict[str, Any]) -> tuple[Change, ...]:
-    """Which fields differ, by path, leaf by leaf. What every write changes is left out."""
-    return tuple(change for change in _differences(old, new, "") if change.path not in _SILENT)
+    """Which fields differ, by path, leaf by leaf. What every write changes is left out; of a Secret's values it is said
+    that they differ, and no more."""
+    found = (change for change in _differences(old, new, "") if change.path not in _SILENT)
+    if "Secret" in (old.get("kind"), new.get("kind")):
+        found = map(_hidden, found)
+    return tuple(found)
+
+
+def _hidden(change: Change) -> Change:
+    # `data` may come as a whole, and kubectl keeps a copy of what was applied; the annotations, too, may come as a whole.
+    field = change.path.partition(".")[0].partition("[")[0]
+    if field not in ("data", "stringData") and change.path not in (_APPLIED, "metadata.annotations"):
+        return change
+    return Change(change.path, *(None if value is None else HIDDEN for value in (change.old, change.new)))
 
 
 def _differences(old: Any, new: Any, path: str) -> Iterator[Change]:
@@ -155,6 +170,8 @@ def _when(seconds: float) -> str:
 
 
 def _short(value: Any) -> str:
+    if value is HIDDEN:
+        return HIDDEN
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return text if len(text) <= VALUE_CHARACTERS_MAX else f"{text[: VALUE_CHARACTERS_MAX - 1]}…"
 

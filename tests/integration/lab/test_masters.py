@@ -196,3 +196,14 @@ def test_the_number_of_masters_changes_in_place_and_the_state_moves_along(cluste
     assert cluster.get("configmap", "told-19")["metadata"]["name"] == "told-19"
     assert {pod["metadata"]["uid"] for pod in cluster.get("pods", "-l", "app=web")["items"]} == pods
     assert "whole" in cluster.cutaway("verify")
+    # And back: from SQLite to PostgreSQL again.
+    cluster.kubectl("create", "configmap", "by-one-master")
+    seen = int(cluster.get("configmap", "by-one-master")["metadata"]["resourceVersion"])
+    cluster.cutaway("up", "--masters", "2", timeout=300)
+    apiservers = sorted(name for name in cluster.status() if "apiserver" in name or name == "postgres")
+    assert apiservers == ["apiserver", "apiserver-2", "postgres"]
+    assert int(cluster.get("configmap", "by-one-master")["metadata"]["resourceVersion"]) == seen
+    assert {pod["metadata"]["uid"] for pod in cluster.get("pods", "-l", "app=web")["items"]} == pods
+    cluster.kubectl("create", "configmap", "by-two-masters")
+    assert int(cluster.get("configmap", "by-two-masters")["metadata"]["resourceVersion"]) > seen
+    assert "whole" in cluster.cutaway("verify")

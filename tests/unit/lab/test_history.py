@@ -1,5 +1,6 @@
 """What changed from one version of an object to the next, and who changed it."""
 
+import itertools
 import json
 
 import pytest
@@ -37,6 +38,25 @@ def test_what_every_write_changes_is_left_out():
     old, new = obj(1), obj(2)
     new["metadata"]["managedFields"] = [{"manager": "kubectl"}]
     assert difference(old, new) == ()
+
+
+def test_what_a_secret_holds_is_not_shown():
+    applied = "kubectl.kubernetes.io/last-applied-configuration"
+
+    def secret(revision, value, **more):
+        annotations = {applied: json.dumps({"data": {"password": value}})}
+        made = obj(revision, kind="Secret", data={"password": value, **more})
+        made["metadata"]["annotations"] = annotations
+        return made
+
+    bare = obj(1, kind="Secret", type="Opaque")
+    steps = [bare, secret(2, "b2xk"), secret(3, "bmV3", **{"tls.key": "a2V5"})]
+    shown = [str(change) for old, new in itertools.pairwise(steps) for change in difference(old, new)]
+    assert shown == [
+        "+ data = ***", "+ metadata.annotations = ***", '- type (was "Opaque")',
+        "~ data.password: *** -> ***", '+ data["tls.key"] = ***',
+        f'~ metadata.annotations["{applied}"]: *** -> ***',
+    ]  # fmt: skip
 
 
 def version(kind, state, user="", time=0.0):
