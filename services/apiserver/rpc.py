@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
 
 import grpc.aio
@@ -29,6 +30,7 @@ from services.apiserver.request import (
     WriteOptions,
 )
 from services.apiserver.rest import bodies
+from services.apiserver.rpc_turns import Turn, Turns
 from services.apiserver.selection import name_selected
 from services.apiserver.watch_cache import Entry
 from services.apiserver.watcher import WatchEvent
@@ -87,9 +89,11 @@ def _version(event: Event) -> pb.Version:
 
 
 class ApiServerService(apiserver_pb2_grpc.ApiServerServicer):
-    """The servicer. `authenticator` judges bearer tokens; a client certificate speaks for itself."""
+    """The servicer. `authenticator` judges bearer tokens; a client certificate speaks for itself. `turns` says when a
+    call begins."""
 
-    def __init__(self, handlers: Handlers, authenticator: Authenticator, kubelets: KubeletProxy) -> None:
+    def __init__(self, handlers: Handlers, authenticator: Authenticator, kubelets: KubeletProxy, turns: Turns) -> None:
+        self._turns = turns
         self._handlers = handlers
         self._authenticator = authenticator
         self._kubelets = kubelets
@@ -101,14 +105,16 @@ class ApiServerService(apiserver_pb2_grpc.ApiServerServicer):
         req = await self._request(
             context, "get", request.resource, request.namespace, request.name, request.subresource
         )
-        return envelope(await self._handlers.get(req, at_revision=request.at_revision))
+        async with self._turns(req):
+            return envelope(await self._handlers.get(req, at_revision=request.at_revision))
 
     async def History(self, request: pb.HistoryRequest, context: Any) -> pb.HistoryResponse:
         """The writes of one object, newest first."""
         if request.limit > HISTORY_MAX:
             raise errors.BadRequest(f"limit: at most {HISTORY_MAX} versions at once, not {request.limit}")
         req = await self._request(context, "get", request.resource, request.namespace, request.name)
-        events = await self._handlers.history(req, request.limit or HISTORY_DEFAULT, request.at_revision)
+        async with self._turns(req):
+            events = await self._handlers.history(req, request.limit or HISTORY_DEFAULT, request.at_revision)
         answer, size = pb.HistoryResponse(), 0
         for event in events:
             size += len(event.value)
@@ -148,17 +154,18 @@ class ApiServerService(apiserver_pb2_grpc.ApiServerServicer):
             request.label_selector, request.field_selector,
             resource_version=str(exact) if exact else "", resource_version_match="Exact" if exact else "",
         )  # fmt: skip
-        result = await self._handlers.list(req, options)
-        chunk, size = pb.ListChunk(revision=result.revision), 0
-        sent = False
-        for entry, json in zip(result.entries, result.items, strict=True):
-            if len(chunk.items) >= CHUNK_OBJECTS_MAX or size > CHUNK_BYTES_MAX:
+        async with self._turns(req):
+            result = await self._handlers.list(req, options)
+            chunk, size = pb.ListChunk(revision=result.revision), 0
+            sent = False
+            for entry, json in zip(result.entries, result.items, strict=True):
+                if len(chunk.items) >= CHUNK_OBJECTS_MAX or size > CHUNK_BYTES_MAX:
+                    yield chunk
+                    chunk, size, sent = pb.ListChunk(revision=result.revision), 0, True
+                chunk.items.append(_object(req.resource, entry, json))
+                size += len(json)
+            if chunk.items or not sent:
                 yield chunk
-                chunk, size, sent = pb.ListChunk(revision=result.revision), 0, True
-            chunk.items.append(_object(req.resource, entry, json))
-            size += len(json)
-        if chunk.items or not sent:
-            yield chunk
 
     async def Watch(self, request: pb.WatchRequest, context: Any) -> AsyncIterator[pb.WatchBatch]:
         """Changes in batches; without a revision the current state first."""
@@ -172,7 +179,8 @@ class ApiServerService(apiserver_pb2_grpc.ApiServerServicer):
             send_initial_events=True if begin else None,
             allow_bookmarks=True,
         )  # fmt: skip
-        await self._handlers.be_fresh(options.resource_version)
+        async with self._turns(req):
+            await self._handlers.be_fresh(options.resource_version)
         stream = self._handlers.watch(req, options)
         initial = begin
         try:
@@ -198,25 +206,34 @@ class ApiServerService(apiserver_pb2_grpc.ApiServerServicer):
 
     async def Create(self, request: pb.CreateRequest, context: Any) -> object_pb2.Object:
         """Create."""
-        return await self._create(await self._user(context), _agent(context), request)
+        user = await self._user(context)
+        async with self._turn(user, "create", request):
+            return await self._create(user, _agent(context), request)
 
     async def Update(self, request: pb.UpdateRequest, context: Any) -> object_pb2.Object:
         """Replace."""
-        return await self._update(await self._user(context), _agent(context), request)
+        user = await self._user(context)
+        async with self._turn(user, "update", request):
+            return await self._update(user, _agent(context), request)
 
     async def Patch(self, request: pb.PatchRequest, context: Any) -> object_pb2.Object:
         """Change in part."""
-        return await self._patch(await self._user(context), _agent(context), request)
+        user = await self._user(context)
+        async with self._turn(user, "patch", request):
+            return await self._patch(user, _agent(context), request)
 
     async def Delete(self, request: pb.DeleteRequest, context: Any) -> pb.DeleteResponse:
         """Delete, or begin to."""
-        return await self._delete(await self._user(context), _agent(context), request)
+        user = await self._user(context)
+        async with self._turn(user, "delete", request):
+            return await self._delete(user, _agent(context), request)
 
     async def DeleteCollection(self, request: pb.DeleteCollectionRequest, context: Any) -> pb.DeleteCollectionResponse:
         """Delete what the selectors choose."""
         req = await self._request(context, "deletecollection", request.resource, request.namespace)
         options = ListOptions(request.label_selector, request.field_selector)
-        results = await self._handlers.delete_collection(req, options, _delete_options(request.options))
+        async with self._turns(req):
+            results = await self._handlers.delete_collection(req, options, _delete_options(request.options))
         return pb.DeleteCollectionResponse(
             deleted=[pb.DeleteResponse(object=envelope(result.json), gone=result.gone) for result in results]
         )
@@ -226,6 +243,25 @@ class ApiServerService(apiserver_pb2_grpc.ApiServerServicer):
         if len(request.mutations) > BATCH_MAX:
             raise errors.BadRequest(f"a batch holds at most {BATCH_MAX} mutations, not {len(request.mutations)}")
         user, agent = await self._user(context), _agent(context)
+        async with self._batch_turn(user, request):
+            return await self._batch(user, agent, request)
+
+    def _batch_turn(self, user: User, request: pb.BatchRequest) -> AbstractAsyncContextManager[None]:
+        for mutation in request.mutations:
+            kind = mutation.WhichOneof("mutation")
+            try:
+                if kind is not None:
+                    return self._turn(user, kind, getattr(mutation, kind), len(request.mutations))
+            except errors.NotFound:
+                # Each mutation has its own result; this one's is that its resource is not served.
+                continue
+        return nullcontext()
+
+    def _turn(self, user: User, verb: str, m: Any, count: int = 1) -> Turn:
+        subresource = "" if verb == "delete" else m.subresource
+        return self._turns.of(user, verb, self._resolve(m.resource), subresource, m.namespace, count)
+
+    async def _batch(self, user: User, agent: str, request: pb.BatchRequest) -> pb.BatchResponse:
         loop = asyncio.get_running_loop()
         # Tasks begin in the order in which they are made and run to their commit without a pause, so the store gets
         # them in order and groups them. Mutations of one object wait for each other: the second one sees what the first

@@ -38,6 +38,7 @@ from services.apiserver.reads import Reader
 from services.apiserver.registry.allocation import ServiceRange
 from services.apiserver.registry.table import build_registry
 from services.apiserver.rpc import ApiServerService
+from services.apiserver.rpc_turns import Turns
 from services.apiserver.special import Parts, Special
 from services.apiserver.subresources import POSTS
 from services.apiserver.watch_cache import Entry, Listener, WatchCache
@@ -206,6 +207,12 @@ async def _follow(ctx: Context[ApiServerConfig], cache: WatchCache) -> None:
             raise
 
 
+_sealed = metrics.gauge(
+    "apiserver_secrets_sealed_with_first_key",
+    "1 once every Secret, and what is kept of its past, is sealed with the first key of encryption_key_file",
+)
+
+
 async def _seal(ctx: Context[ApiServerConfig], store: SealedStore) -> None:
     """Until all is sealed with the first key; a store that does not answer now may do so later."""
     while not ctx.stopping.is_set():
@@ -217,12 +224,13 @@ async def _seal(ctx: Context[ApiServerConfig], store: SealedStore) -> None:
         else:
             if count:
                 ctx.log.info("Secrets are sealed with the first key", count=count)
+            _sealed.set(1)
             return
 
 
 async def _start_transports(ctx: Context[ApiServerConfig], core: Core) -> None:
     config = ctx.config
-    service = ApiServerService(core.handlers, core.authenticator, core.kubelets)
+    service = ApiServerService(core.handlers, core.authenticator, core.kubelets, Turns(core.flow, core.count_objects))
 
     def add(server: grpc.aio.Server) -> None:
         apiserver_pb2_grpc.add_ApiServerServicer_to_server(service, server)  # type: ignore[no-untyped-call]

@@ -15,9 +15,11 @@ import aiohttp
 import pytest_asyncio
 
 from lab.pki import Identity
+from machinery.api import errors, kinds
+from machinery.client.api_client import ApiClient
 from tests.integration.security.conftest import Target
 from tests.integration.security.test_what import grant, rule
-from tests.support.apiserver_process import ROOT
+from tests.support.apiserver_process import ROOT, files
 
 FLOW = "/apis/flowcontrol.apiserver.k8s.io/v1"
 CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"
@@ -114,6 +116,20 @@ async def hang(target: Target, identity: Identity, count: int, held: list[asynci
         held.append(writer)
 
 
+async def refused_over_grpc(target: Target, identity: Identity) -> bool:
+    """Whether a call over gRPC is told to come back later; or it is answered, or may not ask."""
+    client = await ApiClient.connect(target.process.grpc, files(identity), user_agent="test")
+    try:
+        await client.get(kinds.CONFIG_MAP, "none", "default")
+    except errors.TooManyRequests as error:
+        return error.retry_after_seconds == 1
+    except (errors.NotFound, errors.Forbidden):
+        return False
+    finally:
+        await client.close()
+    raise AssertionError("there is no such object")
+
+
 async def test_a_full_level_refuses_with_retry_after_and_others_are_served(
     target: Target, admin: aiohttp.ClientSession
 ) -> None:
@@ -139,6 +155,9 @@ async def test_a_full_level_refuses_with_retry_after_and_others_are_served(
         assert headers[SCHEMA_UID] == (await read(admin, f"{FLOW}/flowschemas/of-hog"))["metadata"]["uid"]
         async with target.session(target.user("other")) as session, session.get("/version") as answer:
             assert answer.status == 200
+        # The other transport is no way around it.
+        assert await refused_over_grpc(target, target.user("hog"))
+        assert not await refused_over_grpc(target, target.pki.client("scheduler", "system:kube-scheduler", []))
     finally:
         for writer in held:
             writer.transport.abort()
