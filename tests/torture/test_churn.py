@@ -79,7 +79,7 @@ async def test_memory_and_descriptors_stay_flat(tmp_path: Path) -> None:
         size = sum(path.stat().st_size for path in tmp_path.glob("state.db*"))
         samples.append((time.monotonic(), resident_mb(pid), descriptors(pid), size))
         if FULL:
-            note(f"churn: {writes} writes, resident {samples[-1][1]:.1f} MB, files {samples[-1][2]}, state {size} bytes")
+            note(f"churn: {writes} writes, {samples[-1][1]:.1f} MB, {samples[-1][2]} files, state {size / 1e6:.1f} MB")
 
     try:
         async with Rest(server) as rest, asyncio.TaskGroup() as group:
