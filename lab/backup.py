@@ -12,10 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lab import cluster as clusters
-from lab import components, process_spec, supervisor_client
+from lab import components, process_spec, secret_keys, supervisor_client
 from lab import up as upping
 from lab.cluster import PROJECT_ROOT, Cluster
 from lab.errors import LabError
+from lab.pki import Pki
 
 COPY_SECONDS = 3600
 
@@ -37,6 +38,7 @@ def fork(cluster: Cluster, revision: int, home: Path, say: Callable[[str], None]
     if clusters.load(home) is not None or (home.exists() and any(home.iterdir())):
         raise LabError(f"{home} is not empty", "name a folder that does not exist")
     home.mkdir(parents=True, exist_ok=True)
+    secret_keys.inherit(cluster, home)
     try:
         copy = home / "fork.backup"
         backup(cluster, copy, revision)
@@ -55,14 +57,19 @@ def verify(cluster: Cluster) -> str:
     return _run("verify", components.storage_url(cluster))
 
 
-def restore(cluster: Cluster, file: Path, say: Callable[[str], None], *, ahead: int | None = None) -> tuple[str, str]:
-    """Exchange the cluster's state for that of a file; its revision, and where the state before is kept.
+def restore(
+    cluster: Cluster, file: Path, say: Callable[[str], None], *, ahead: int | None = None, keys: Path | None = None
+) -> tuple[str, str]:
+    """Exchange the cluster's state for that of a file; its revision, and where the state before is kept. `keys` are
+    those of the cluster that wrote the file.
 
     The revision goes on beyond the file's and the present state's, by `ahead` (None: ten millions) and more the
     older the file is. Raises LabError; then the cluster goes on with the state that it had.
     """
     # Before anything is stopped: a file that can't be read costs nobody an apiserver.
     _run("verify", f"sqlite:///{file.absolute()}")
+    secret_keys.admit(cluster, file, keys)
+    upping.write(cluster, components.control_plane(cluster, Pki(cluster.pki)))
     running = supervisor_client.is_running(cluster.home)
     apiservers = [
         name for name, spec in process_spec.read_specs(cluster.components).items() if spec.component == "apiserver"

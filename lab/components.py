@@ -24,6 +24,9 @@ ENVIRONMENT = {"GRPC_ENABLE_FORK_SUPPORT": "0", "PYTHONUNBUFFERED": "1", "MALLOC
 
 _PLACE = re.compile(r"\{([a-z0-9_.]+)\}")
 
+# In `pki/`: what Secrets are sealed with; see secret_keys.py.
+ENCRYPTION_KEYS = "encryption.keys"
+
 # Where Debian and others install HAProxy; not on every user's PATH.
 PROXY_PATH = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin"
 
@@ -156,6 +159,9 @@ def _apiserver(cluster: Cluster, pki: Pki, index: int) -> Component:
         # Aggregated API servers believe what this client says of users; the CA is what they know it by.
         "front_proxy_client": {**tls(to_apis), "ca_file": str(pki.directory / "front-proxy-ca.crt")},
     }
+    keys = pki.directory / ENCRYPTION_KEYS
+    if keys.exists():
+        config["encryption_key_file"] = str(keys)
     return _ours(
         cluster, cluster.replica("apiserver", index), "apiserver", "services.apiserver", config,
         health=f"https://127.0.0.1:{rest}/readyz", address=f"127.0.0.1:{rest}",

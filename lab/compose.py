@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from lab import components, kubeconfig, nodes, process_spec
+from lab import components, kubeconfig, nodes, process_spec, secret_keys
 from lab.cluster import Cluster
 from lab.components import Component
 from lab.nodes import Node, node_name
@@ -63,7 +63,11 @@ def adapted(part: Component) -> Component:
 
 def write_masters(cluster: ComposeCluster, pki: Pki) -> None:
     """The PKI, the masters' configurations, the administrator's kubeconfig, the balancer's file, the password."""
+    fresh = not pki.ca_file.exists()
     pki.ensure(cluster.name)
+    if fresh:
+        # Not later: the apiservers of a cluster that runs would have to be given it one after the other.
+        secret_keys.ensure(pki.directory / components.ENCRYPTION_KEYS)
     names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"]
     addresses = ["localhost", "127.0.0.1", cluster.addresses.kubernetes_ip, BALANCER_IP, *MASTER_IPS]
     pki.server("apiserver", "kube-apiserver", [*names, *addresses, *HOST_NAMES])

@@ -91,7 +91,7 @@ def difference(old: dict[str, Any], new: dict[str, Any]) -> tuple[Change, ...]:
 
 
 def _hidden(change: Change) -> Change:
-    # `data` may come as a whole, and kubectl keeps a copy of what was applied; the annotations, too, may come as a whole.
+    # `data` and the annotations may come as a whole; among these kubectl keeps a copy of what was applied.
     field = change.path.partition(".")[0].partition("[")[0]
     if field not in ("data", "stringData") and change.path not in (_APPLIED, "metadata.annotations"):
         return change

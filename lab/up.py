@@ -26,6 +26,7 @@ from lab import (
     network,
     nodes,
     process_spec,
+    secret_keys,
     supervisor_client,
 )
 from lab import cluster as clusters
@@ -121,6 +122,9 @@ def _arrange(cluster: Cluster, say: Say) -> bool:
     pki.ensure(cluster.name)
     if fresh:
         say("certificates made")
+    # Apiservers that run side by side are given their first key by `cutaway secrets rotate-key`, one after the other.
+    if cluster.masters == 1 or not supervisor_client.is_running(cluster.home):
+        secret_keys.ensure(cluster.pki / components.ENCRYPTION_KEYS)
     for folder in ("components", "config", "logs", "run"):
         (cluster.home / folder).mkdir(parents=True, exist_ok=True)
     # A running cluster's are renewed by its supervisor, which starts anew who has them.

@@ -1,4 +1,4 @@
-"""The state and its past: history, diff, backup, fork, restore, compact, verify, certs."""
+"""The state and its past: history, diff, backup, fork, restore, compact, verify, certs, secrets."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from lab import cluster as clusters
 from lab.commands.context import Home, progress
 from lab.errors import LabError
 
+secrets_app = typer.Typer(help="How Secrets are sealed in the state.", no_args_is_help=True)
+
 
 def add_to(app: typer.Typer) -> None:
     """Enter the commands into the `cutaway` command."""
     for command in (history, diff, backup, fork, restore, compact, verify, certs):
         app.command()(command)
+    app.add_typer(secrets_app, name="secrets")
 
 
 def history(
@@ -61,14 +64,23 @@ def diff(
 
 
 def backup(
-    file: Annotated[Path, typer.Argument(help="The file to write; it holds every Secret.")],
+    file: Annotated[
+        Path, typer.Argument(help="The file to write; Secrets are sealed in it, if they are in the cluster.")
+    ],
     home: Home,
     at: Annotated[int, typer.Option("--at", metavar="REVISION", min=0, help="As it was then; 0: as it is.")] = 0,
 ) -> None:
     """Copy the cluster's whole state to a file, while it runs."""
     from lab import backup as copies
+    from lab import secret_keys
 
-    print(f"cutaway: {copies.backup(clusters.require(home), file, at)} is in {file}")
+    cluster = clusters.require(home)
+    print(f"cutaway: {copies.backup(cluster, file, at)} is in {file}")
+    if keys := secret_keys.names(cluster):
+        print(
+            f"cutaway: its Secrets are sealed with the key {keys[0]}: to restore it elsewhere, keep "
+            f"{secret_keys.path(cluster)} too, in another place than the back-up"
+        )
 
 
 def fork(
@@ -90,11 +102,15 @@ def restore(
         int | None,
         typer.Option("--ahead", min=1, help="How far the revision goes on beyond any that is known, at least."),
     ] = None,
+    keys: Annotated[
+        Path | None,
+        typer.Option("--keys", help="pki/encryption.keys of the cluster that the back-up is of, if it is another one."),
+    ] = None,
 ) -> None:
     """Put a backed up state in place of the cluster's; the present one is kept beside it."""
     from lab import backup as copies
 
-    revision, kept = copies.restore(clusters.require(home), file, progress(), ahead=ahead)
+    revision, kept = copies.restore(clusters.require(home), file, progress(), ahead=ahead, keys=keys)
     print(f"cutaway: {revision} is restored; what was there before is {kept}")
 
 
@@ -139,3 +155,25 @@ def certs(
             left = f"{found.days_left(now):>5} days"
             print(f"{left}  {found.ends:%Y-%m-%d}  {found.name:<32}  {found.subject}{note}")
     certificates.ending_authority(cluster)
+
+
+@secrets_app.command("rotate-key")
+def rotate_key(home: Home) -> None:
+    """Seal every Secret with a new key, or for the first time; the apiservers are started anew one after the other."""
+    from lab import key_rotation
+
+    print(f"cutaway: Secrets are sealed with the key {key_rotation.rotate(clusters.require(home), progress())}")
+
+
+@secrets_app.command("status")
+def secrets_status(home: Home) -> None:
+    """Which key seals Secrets. Exit code 1 if none does."""
+    from lab import secret_keys
+
+    cluster = clusters.require(home)
+    keys = [name for name in secret_keys.names(cluster) if name != secret_keys.IDENTITY]
+    if not keys:
+        raise LabError("Secrets are not sealed: the state holds them as they are", "cutaway secrets rotate-key")
+    print(f"Secrets are sealed with the key {keys[0]} of {secret_keys.path(cluster)}")
+    if keys[1:]:
+        print(f"and open with {', '.join(keys[1:])}, too, until `cutaway secrets rotate-key`")

@@ -9,6 +9,9 @@ authenticated with the ciphertext, so that a sealed value can't be moved to anot
 seals, every key opens: to rotate, put a new key first and start again; what an older key has sealed is then written
 anew, and the history of what it had sealed is erased: so a key may be taken out of the file once every apiserver has
 started with the new one.
+
+A key named `identity`, without bytes, seals nothing. First in the file it lets apiservers that run side by side all be
+given a key before one of them seals with it.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from storage.store import Entry, Event, Key, Mutation, Page, Put, Store
 
 SEALED_RESOURCES = frozenset(("secrets",))
 KEY_BYTES = 32
+IDENTITY = "identity"
 _NONCE_BYTES = 12
 _SEALED = b'","sealed":"'
 _END = b'"}}'
@@ -43,7 +47,7 @@ class Sealer:
 
     def __init__(self, keys: Sequence[tuple[str, bytes]]) -> None:
         self._first = keys[0][0]
-        self._ciphers = {name: AESGCM(key) for name, key in keys}
+        self._ciphers = {name: AESGCM(key) for name, key in keys if name != IDENTITY}
 
     @classmethod
     def from_file(cls, path: str) -> Sealer:
@@ -58,7 +62,7 @@ class Sealer:
                 key = base64.b64decode(text.strip(), validate=True)
             except ValueError as err:
                 raise KeyFileError(f"{path} line {number}: the key is not base64") from err
-            if not colon or not name.isalnum() or len(key) != KEY_BYTES:
+            if not colon or not name.isalnum() or len(key) != (0 if name == IDENTITY else KEY_BYTES):
                 raise KeyFileError(f"{path} line {number}: must be `name: base64 of {KEY_BYTES} bytes`")
             keys.append((name, key))
         if not keys:
@@ -67,6 +71,8 @@ class Sealer:
 
     def seal(self, key: Key, tail: bytes) -> bytes:
         """The stored tail."""
+        if self._first == IDENTITY:
+            return tail
         nonce = os.urandom(_NONCE_BYTES)
         sealed = nonce + self._ciphers[self._first].encrypt(nonce, tail, _place(key))
         return b"%b%b:%b%b" % (_SEALED, self._first.encode(), base64.b64encode(sealed), _END)
@@ -77,25 +83,35 @@ class Sealer:
         if not is_sealed(value):
             return value
         tail = codec.tail_of(value)
-        name, _, text = tail[len(_SEALED) : -len(_END)].partition(b":")
-        cipher = self._ciphers.get(name.decode())
+        name = key_name(value)
+        text = tail[len(_SEALED) + len(name) + 1 : -len(_END)]
+        cipher = self._ciphers.get(name)
         if cipher is None:
-            raise Corrupt(f"{'/'.join(key)} is sealed with the key {name.decode()!r}, which the key file does not have")
+            raise Corrupt(f"{'/'.join(key)} is sealed with the key {name!r}, which the key file does not have")
         sealed = base64.b64decode(text)
         try:
             plain = cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _place(key))
         except InvalidTag as err:
-            raise Corrupt(f"{'/'.join(key)} does not open with the key {name.decode()!r}") from err
+            raise Corrupt(f"{'/'.join(key)} does not open with the key {name!r}") from err
         return value[: len(value) - len(tail)] + plain
 
     def is_current(self, value: bytes) -> bool:
         """Whether a stored value is sealed with the first key."""
+        if self._first == IDENTITY:
+            return not is_sealed(value)
         return codec.tail_of(value).startswith(_SEALED + self._first.encode() + b":")
 
 
 def is_sealed(value: bytes) -> bool:
     """Whether stored bytes are sealed."""
     return codec.tail_of(value).startswith(_SEALED)
+
+
+def key_name(value: bytes) -> str:
+    """The key that stored bytes are sealed with; empty if they are not."""
+    if not is_sealed(value):
+        return ""
+    return codec.tail_of(value)[len(_SEALED) :].partition(b":")[0].decode()
 
 
 def _place(key: Key) -> bytes:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lab import cluster as clusters
+from lab import components
 from machinery.api import errors, kinds
 from machinery.client.api_client import ApiClient
 from machinery.component.tls import TlsFiles
@@ -50,6 +51,11 @@ class Load:
 async def names(client: ApiClient) -> dict[str, int]:
     listed = await client.list(kinds.CONFIG_MAP, "default")
     return {item.metadata.name: int(item.metadata.resourceVersion) for item in listed}
+
+
+def keys_of(cluster: LabCluster) -> tuple[str, str]:
+    """What a restore elsewhere needs besides the back-up."""
+    return "--keys", str(cluster.home / "pki" / components.ENCRYPTION_KEYS)
 
 
 async def run(cluster: LabCluster, *arguments: str) -> str:
@@ -121,13 +127,15 @@ async def test_a_cluster_lives_on_in_another_place(tmp_path: Path) -> None:
     try:
         await run(first, "up", "--hollow", "--nodes", "1")
         await asyncio.to_thread(first.kubectl, *WEB)
+        await asyncio.to_thread(first.kubectl, "create", "secret", "generic", "sealed", "--from-literal=k=v")
         await asyncio.to_thread(first.kubectl, "rollout", "status", "deployment/web", "--timeout=60s")
         held, seen = await back_up_under_load(first, file)
         await run(first, "down")
         await run(second, "up", "--hollow", "--nodes", "1")
-        said = await run(second, "restore", str(file))
+        said = await run(second, "restore", str(file), *keys_of(first))
         assert "going on at" in said
         revision = await check_restored(second, held, seen)
+        assert second.get("secret", "sealed")["data"] == {"k": "dg=="}
         assert "whole" in await run(second, "verify")
         if FULL:
             # Restored once more in place: beyond the second life, too.
@@ -155,7 +163,7 @@ async def test_from_sqlite_to_postgres_and_back(tmp_path: Path) -> None:
             if number == 0:
                 await asyncio.to_thread(cluster.kubectl, *WEB)
             else:
-                await run(cluster, "restore", str(tmp_path / f"{number - 1}.backup"))
+                await run(cluster, "restore", str(tmp_path / f"{number - 1}.backup"), *keys_of(places[number - 1]))
                 await check_restored(cluster, held, seen)
             held, seen = await back_up_under_load(cluster, tmp_path / f"{number}.backup")
             await run(cluster, "down")

@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime
+import json
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ import urllib.request
 import pytest
 
 from lab import cluster as clusters
+from lab import secret_keys
 from machinery.api import kinds
 from machinery.client.api_client import ApiClient
 from machinery.component.tls import TlsFiles
@@ -65,12 +67,13 @@ def all_healthy(cluster):
 class Asking:
     """A client that opens a new connection through the balancer for each request, and counts what fails."""
 
-    def __init__(self, cluster):
+    def __init__(self, cluster, path=""):
         described = clusters.require(cluster.home)
-        self.url = f"{described.server}/api/v1/namespaces/default"
+        self.url = f"{described.server}/api/v1/namespaces/default{path}"
         self.tls = ssl.create_default_context(cafile=str(described.pki / "ca.crt"))
         self.tls.load_cert_chain(described.pki / "admin.crt", described.pki / "admin.key")
         self.answered, self.failed = 0, []
+        self.seen = set()
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self.ask_on)
 
@@ -78,7 +81,7 @@ class Asking:
         while not self.ended.wait(0.01):
             try:
                 with urllib.request.urlopen(self.url, context=self.tls, timeout=10) as answer:
-                    answer.read()
+                    self.seen.add(json.dumps(json.loads(answer.read()).get("data")))
                 self.answered += 1
             except (OSError, urllib.error.URLError) as error:
                 self.failed.append(repr(error))
@@ -178,6 +181,19 @@ def test_a_rollout_goes_on_when_an_apiserver_and_the_leading_controller_manager_
     images = {pod["spec"]["containers"][0]["image"] for pod in cluster.get("pods", "-l", "app=web")["items"]}
     assert images == {"web:2"}
     lab_cluster.eventually(lambda: all_healthy(cluster), what="what was killed is back")
+
+
+def test_another_key_seals_secrets_and_no_client_fails_meanwhile(cluster):
+    cluster.kubectl("create", "secret", "generic", "sealed", "--from-literal=k=v")
+    before = secret_keys.names(clusters.require(cluster.home))
+    with Asking(cluster, "/secrets/sealed") as asking:
+        cluster.cutaway("secrets", "rotate-key")
+    after = secret_keys.names(clusters.require(cluster.home))
+    assert len(before) == len(after) == 1
+    assert before != after
+    assert asking.answered > 20
+    assert asking.failed == []
+    assert asking.seen == {'{"k": "dg=="}'}, "a Secret was answered sealed"
 
 
 def test_the_cluster_comes_back_after_its_database_was_killed(cluster):

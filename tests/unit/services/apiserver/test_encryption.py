@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from services.apiserver.config import ApiServerConfig
-from services.apiserver.encryption import KeyFileError, SealedStore, Sealer
+from services.apiserver.encryption import KeyFileError, SealedStore, Sealer, key_name
 from services.apiserver.service import Core
 from storage import open_store
 from storage.errors import Corrupt
@@ -40,6 +40,20 @@ async def opened(directory: Path, keys: str) -> tuple[CoreClient, SealedStore]:
     core = Core(ApiServerConfig(), store)  # type: ignore[arg-type]
     await core.start()
     return CoreClient(core), store
+
+
+async def test_the_key_named_identity_seals_nothing_and_the_others_open(tmp_path: Path) -> None:
+    key = Key("secrets", "default", "s")
+    tail = b'","x":1}}'
+    plain = b'{"metadata":{"resourceVersion":"1' + tail
+    bare = Sealer.from_file(key_file(tmp_path, f"identity:\none: {ONE}\n"))
+    sealing = Sealer.from_file(key_file(tmp_path, f"one: {ONE}\nidentity:\n"))
+    sealed = plain.replace(tail, sealing.seal(key, tail))
+    assert bare.seal(key, tail) == tail
+    assert bare.open(key, sealed) == plain
+    assert (key_name(plain), key_name(sealed)) == ("", "one")
+    assert [bare.is_current(plain), bare.is_current(sealed)] == [True, False]
+    assert [sealing.is_current(plain), sealing.is_current(sealed)] == [False, True]
 
 
 async def test_a_secret_is_nowhere_in_the_files_and_is_answered(tmp_path: Path) -> None:
