@@ -13,6 +13,7 @@ from typing import Any
 from machinery.api import errors
 from machinery.component import logs
 from services.apiserver.auth import bootstrap_policy
+from services.apiserver.masters import Masters
 from services.apiserver.registry.resource import Registry
 from services.apiserver.request import SYSTEM, Request, WriteOptions
 from services.apiserver.writes import Writer
@@ -30,8 +31,8 @@ SYSTEM_PRIORITIES = {
         "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
     ),
 }
-ENDPOINT_SECONDS = 10.0
-"""How often the `kubernetes` Service's endpoints are looked at. They change when an apiserver's address does."""
+ENDPOINT_SECONDS = 5.0
+"""How often the `kubernetes` Service's endpoints are looked at. They change when apiservers come and go."""
 AUTHENTICATION_NAMESPACE, AUTHENTICATION_NAME = "kube-system", "extension-apiserver-authentication"
 _OPTIONS = WriteOptions(field_manager="kube-apiserver", field_validation="Ignore")
 
@@ -42,7 +43,7 @@ class Bootstrap:
 
     def __init__(
         self, registry: Registry, writer: Writer, service_cidr: str, address: str, port: int,
-        authentication: dict[str, str] | None = None,
+        authentication: dict[str, str] | None = None, masters: Masters | None = None,
     ) -> None:  # fmt: skip
         self._registry = registry
         self._writer = writer
@@ -50,6 +51,9 @@ class Bootstrap:
         self._address = address
         self._port = port
         self._authentication = authentication or {}
+        # Those who are published besides us; None: nobody.
+        self._masters = masters
+        self._ended = False
 
     async def run(self) -> None:
         """Create everything that is missing."""
@@ -93,11 +97,30 @@ class Bootstrap:
         await self._writer.patch(req, "merge", {"data": self._authentication}, _OPTIONS)
 
     async def publish(self) -> None:
-        """Say where this apiserver is. An address of the loopback is nobody else's business, and no endpoint may have
-        one."""
-        if ipaddress.ip_address(self._address).is_loopback:
+        """Say where this apiserver and the others are. An address of the loopback is nobody else's business, and no
+        endpoint may have one."""
+        if self._ended or ipaddress.ip_address(self._address).is_loopback:
             return
-        for obj in (self._endpoints(), self._slice()):
+        addresses = {self._address}
+        if self._masters is not None:
+            await self._masters.renew()
+            addresses |= await self._masters.addresses()
+        await self._publish(addresses)
+
+    async def withdraw(self) -> None:
+        """Take this apiserver's address away, as it ends, unless nobody else serves."""
+        if self._masters is None or ipaddress.ip_address(self._address).is_loopback:
+            return
+        self._ended = True
+        staying = await self._masters.withdraw()
+        if staying:
+            await self._publish(staying)
+
+    async def _publish(self, found: set[str]) -> None:
+        # One slice has addresses of one family: ours.
+        family = ipaddress.ip_address(self._address).version
+        addresses = sorted(address for address in found if ipaddress.ip_address(address).version == family)
+        for obj in (self._endpoints(addresses), self._slice(addresses)):
             resource = self._registry.by_kind(obj["apiVersion"], obj["kind"])
             assert resource is not None
             present = self._writer.lookup.get(resource.storage, "default", "kubernetes")
@@ -136,7 +159,7 @@ class Bootstrap:
             "spec": {"cidrs": [str(self._network)]},
         }
 
-    def _endpoints(self) -> dict[str, Any]:
+    def _endpoints(self, addresses: list[str]) -> dict[str, Any]:
         labels = {"endpointslice.kubernetes.io/skip-mirror": "true"}
         return {
             "apiVersion": "v1",
@@ -144,13 +167,13 @@ class Bootstrap:
             "metadata": {"name": "kubernetes", "namespace": "default", "labels": labels},
             "subsets": [
                 {
-                    "addresses": [{"ip": self._address}],
+                    "addresses": [{"ip": address} for address in addresses],
                     "ports": [{"name": "https", "port": self._port, "protocol": "TCP"}],
                 }
             ],
         }
 
-    def _slice(self) -> dict[str, Any]:
+    def _slice(self, addresses: list[str]) -> dict[str, Any]:
         return {
             "apiVersion": "discovery.k8s.io/v1",
             "kind": "EndpointSlice",
@@ -160,7 +183,7 @@ class Bootstrap:
                 "labels": {"kubernetes.io/service-name": "kubernetes"},
             },
             "addressType": "IPv6" if ":" in self._address else "IPv4",
-            "endpoints": [{"addresses": [self._address], "conditions": {"ready": True}}],
+            "endpoints": [{"addresses": [address], "conditions": {"ready": True}} for address in addresses],
             "ports": [{"name": "https", "port": self._port, "protocol": "TCP"}],
         }
 

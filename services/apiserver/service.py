@@ -34,6 +34,7 @@ from services.apiserver.flow.upkeep import Upkeep
 from services.apiserver.handlers import Handlers
 from services.apiserver.kubelet_proxy import KubeletProxy
 from services.apiserver.lookup import Lookup
+from services.apiserver.masters import Masters
 from services.apiserver.reads import Reader
 from services.apiserver.registry.allocation import ServiceRange
 from services.apiserver.registry.table import build_registry
@@ -166,8 +167,10 @@ async def serve(ctx: Context[ApiServerConfig]) -> None:
     ctx.tasks.create_task(expiry.run(), name="expire events")
     address, port = advertised(config)
     known = _authentication(config)
-    bootstrap = Bootstrap(core.registry, core.writer, config.service_cidr, address, port, known)
+    masters = Masters(core.registry, core.writer, core.deleter, address, (config.rest_address, config.grpc_address))
+    bootstrap = Bootstrap(core.registry, core.writer, config.service_cidr, address, port, known, masters)
     await bootstrap.run()
+    ctx.on_stop(bootstrap.withdraw)
     await core.flow_upkeep.ensure()
     await core.flow_upkeep.tell()
     ctx.tasks.create_task(core.flow_upkeep.run(), name="keep flow control's objects")
