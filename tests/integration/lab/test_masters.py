@@ -183,6 +183,7 @@ def test_a_rollout_goes_on_when_an_apiserver_and_the_leading_controller_manager_
     lab_cluster.eventually(lambda: all_healthy(cluster), what="what was killed is back")
 
 
+@pytest.mark.timeout(300)
 def test_another_key_seals_secrets_and_no_client_fails_meanwhile(cluster):
     cluster.kubectl("create", "secret", "generic", "sealed", "--from-literal=k=v")
     before = secret_keys.names(clusters.require(cluster.home))
@@ -205,6 +206,7 @@ def test_the_cluster_comes_back_after_its_database_was_killed(cluster):
     assert cluster.get("configmap", "told-19")["metadata"]["name"] == "told-19"
 
 
+@pytest.mark.timeout(300)
 def test_the_number_of_masters_changes_in_place_and_the_state_moves_along(cluster):
     pods = {pod["metadata"]["uid"] for pod in cluster.get("pods", "-l", "app=web")["items"]}
     cluster.cutaway("up", "--masters", "1", timeout=300)
