@@ -1,7 +1,8 @@
 """Kubernetes' CEL, for whoever evaluates expressions: the apiserver's rules and policies, the scheduler's device
 selectors.
 
-`expressions` compiles and evaluates, `library` holds Kubernetes' functions. Who uses them brings the variables.
+`expressions` compiles and evaluates, `library` holds Kubernetes' functions, `authorization`
+those that ask what somebody may do. Who uses them brings the variables.
 """
 
 from machinery.cel.expressions import CelError, Program, compile

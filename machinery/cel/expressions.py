@@ -47,7 +47,7 @@ def _environment(variables: tuple[str, ...]) -> Any:
     from cel_expr_python import cel
     from cel_expr_python.ext import ext_bindings, ext_encoders, ext_math, ext_optional, ext_strings
 
-    from machinery.cel import library
+    from machinery.cel import authorization, library
 
     return cel.NewEnv(
         variables=dict.fromkeys(variables, cel.Type.DYN),
@@ -58,7 +58,7 @@ def _environment(variables: tuple[str, ...]) -> Any:
             ext_optional.ExtOptional(),
             ext_strings.ExtStrings(),
         ],
-        functions=library.declarations(),
+        functions=[*library.declarations(), *authorization.declarations()],
     )
 
 

@@ -18,9 +18,11 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
 
 from machinery.api import errors
-from services.apiserver import codec, conversion, scale
+from services.apiserver import codec, component_status, conversion, scale
 from services.apiserver.continuation import TOO_OLD, Continuation, Snapshots
 from services.apiserver.late_selection import LateSelection, split
 from services.apiserver.registry.resource import Resource
@@ -71,6 +73,8 @@ class Reader:
     async def get(self, req: Request, resource_version: str, at_revision: int) -> bytes:
         """The object's JSON."""
         resource = req.resource
+        if resource.virtual:
+            return self._component_status(req)
         if at_revision:
             value = await self._get_at(req, at_revision)
         else:
@@ -127,12 +131,33 @@ class Reader:
         except Compacted as err:
             raise errors.Expired(f"the writes after revision {after} are not kept any more") from err
 
+    # --- what is computed
+
+    def _component_status(self, req: Request) -> bytes:
+        if req.name not in component_status.names():
+            raise req.resource.not_found(req.name)
+        return component_status.status_of(req.name, self._decoded, datetime.now(UTC))
+
+    def _component_statuses(self, req: Request, options: ListOptions) -> ListResult:
+        chosen = select(req.resource, "", req.name, options.label_selector, options.field_selector)
+        now = datetime.now(UTC)
+        # They have no labels: a selector that asks for one finds nothing.
+        names = [name for name in component_status.names() if chosen.name in ("", name) and not options.label_selector]
+        items = [component_status.status_of(name, self._decoded, now) for name in names]
+        return ListResult([], self.cache.revision, converted=items)
+
+    def _decoded(self, storage: str, namespace: str, name: str) -> dict[str, Any] | None:
+        entry = self.cache.of(storage).get(namespace, name)
+        return codec.decode(entry.value) if entry is not None else None
+
     # --- many
 
     async def list(self, req: Request, options: ListOptions) -> ListResult:
         """The objects that are selected, as they are stored; `convert` brings them to the version of the request."""
         resource = req.resource
         check_list_options(options)
+        if resource.virtual:
+            return self._component_statuses(req, options)
         selection = select(resource, req.namespace, req.name, options.label_selector, options.field_selector)
         selection, late = split(resource, selection)
         if options.continue_token:

@@ -451,7 +451,8 @@ async def _rejoined(first: Any, rest: AsyncIterator[Any]) -> AsyncIterator[Any]:
 def _agent(context: Any) -> str:
     for key, value in context.invocation_metadata() or ():
         if key == "user-agent":
-            return str(value)
+            # gRPC puts its own name behind the caller's; field managers are called by the caller's alone.
+            return str(value).partition(" grpc-")[0]
     return ""
 
 

@@ -36,6 +36,7 @@ from services.apiserver.kubelet_proxy import KubeletProxy
 from services.apiserver.lookup import Lookup
 from services.apiserver.masters import Masters
 from services.apiserver.reads import Reader
+from services.apiserver.registrations import Registrations
 from services.apiserver.registry.allocation import ServiceRange
 from services.apiserver.registry.table import build_registry
 from services.apiserver.rpc import ApiServerService
@@ -87,6 +88,7 @@ class Core:
         self.handlers = Handlers(self.registry, reader, self.writer, self.deleter, self.authorizer)
         self.flow = FlowControl(config.requests_in_flight_max)
         self.flow_upkeep = Upkeep(self.registry, self.cache, self.writer, self.flow)
+        self.registrations = Registrations(self.registry, self.cache, self.writer, self.deleter)
         self.kubelets = KubeletProxy(self.lookup.get, config.kubelet_client, self.lookup.list)
 
     async def start(self) -> None:
@@ -100,6 +102,7 @@ class Core:
                 self.authorizer.changed(storage, None, entry.value)
             resource_cache.listeners.append(self._feed(storage))
         self.flow_upkeep.follow()
+        self.registrations.follow()
 
     def _feed(self, storage: str) -> Listener:
         changed = self.authorizer.changed
@@ -173,6 +176,8 @@ async def serve(ctx: Context[ApiServerConfig]) -> None:
     ctx.on_stop(bootstrap.withdraw)
     await core.flow_upkeep.ensure()
     await core.flow_upkeep.tell()
+    await core.registrations.ensure()
+    ctx.tasks.create_task(core.registrations.run(), name="keep APIServices")
     ctx.tasks.create_task(core.flow_upkeep.run(), name="keep flow control's objects")
     ctx.tasks.create_task(bootstrap.keep_published(), name="publish the kubernetes endpoints")
     ctx.on_stop(core.kubelets.close)

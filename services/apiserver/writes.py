@@ -118,6 +118,8 @@ class Writer:
         strategy.prepare_create(ctx)
         resource.schema.default(obj)
         if await self.admission.mutate(ctx):
+            # What was authorized is this namespace; a name may still be chosen, as upstream has it.
+            meta.place(resource, ctx.metadata, ctx.namespace, "")
             resource.schema.default(ctx.obj)
         strategy.allocate(ctx)
         causes = list(resource.schema.validate_create(ctx.obj)) + list(strategy.validate_create(ctx))
@@ -263,6 +265,7 @@ class Writer:
         strategy.prepare_update(ctx)
         resource.schema.default(ctx.obj)
         if await self.admission.mutate(ctx):
+            meta.place(resource, ctx.metadata, ctx.namespace, "")
             resource.schema.default(ctx.obj)
         strategy.bump_generation(ctx)
         if same_but_ownership(ctx.obj, old) and (resource.remote is None or entry.value.startswith(resource.head)):

@@ -5,17 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from machinery.cel import authorization
 from services.apiserver.admission.review import Seen, request_of
+from services.apiserver.auth.attributes import Attributes
+from services.apiserver.auth.rbac import Authorizer
 from services.apiserver.registry.resource import Resource
+from services.apiserver.request import User
 from services.apiserver.write_context import WriteContext
 
 VARIABLES = ("object", "oldObject", "request", "params", "namespaceObject", "variables", "authorizer")
 
 
 class Bound:
-    """What expressions see of a write. Made once a write and row; `variables` grows as a policy's are evaluated."""
+    """What expressions see of a write. Made once a write and row; `variables` grows as a policy's are evaluated.
 
-    def __init__(self, ctx: WriteContext, row: Resource, seen: Seen, params: Any = None) -> None:
+    The `authorizer` among them answers for the user who writes.
+    """
+
+    def __init__(
+        self, ctx: WriteContext, row: Resource, seen: Seen, authorizer: Authorizer, params: Any = None
+    ) -> None:
+        self._user = ctx.user
+        self._authorizer = authorizer
         request = request_of(ctx, row, seen)
         namespace = ctx.lookup.get("namespaces", "", ctx.namespace) if ctx.namespace else None
         self.values: dict[str, Any] = {
@@ -25,14 +36,38 @@ class Bound:
             "params": params,
             "namespaceObject": _namespace(namespace),
             "variables": {},
-            "authorizer": {},
+            "authorizer": authorization.variable(
+                ctx.resource.group, ctx.resource.plural, ctx.subresource, ctx.namespace, ctx.name
+            ),
         }
 
     def evaluate(self, expression: str) -> Any:
         """Raises cel.CelError."""
         from machinery import cel
 
-        return cel.compile(expression, VARIABLES).evaluate(self.values)
+        program = cel.compile(expression, VARIABLES)
+        with authorization.judged_by(self._judge):
+            return program.evaluate(self.values)
+
+    def _judge(self, check: authorization.Check) -> tuple[bool, str]:
+        namespace, _, name = check.get("serviceAccount", "").partition("/")
+        user = service_account(namespace, name) if name else self._user
+        if "path" in check:
+            attributes = Attributes(user, check["verb"], path=check["path"])
+        else:
+            attributes = Attributes(
+                user, check["verb"], check.get("group", ""), "*", check.get("resource", ""),
+                check.get("subresource", ""), check.get("namespace", ""), check.get("name", ""),
+                field_selector=check.get("fieldSelector", ""), label_selector=check.get("labelSelector", ""),
+            )  # fmt: skip
+        decision = self._authorizer.authorize(attributes)
+        return decision.allowed, decision.reason
+
+
+def service_account(namespace: str, name: str) -> User:
+    """A service account as a user."""
+    groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated")
+    return User(f"system:serviceaccount:{namespace}:{name}", groups=groups)
 
 
 def _namespace(namespace: Mapping[str, Any] | None) -> Any:

@@ -19,7 +19,7 @@ from services.apiserver import ownership
 from services.apiserver.admission import rules
 from services.apiserver.admission.expressions import Bound, conditions_hold
 from services.apiserver.admission.policies import NoParameters, Policies, bind_variables, cause_in
-from services.apiserver.admission.review import Seen, put_back, seen_as
+from services.apiserver.admission.review import put_back, seen_as
 from services.apiserver.patch import json_patch, typed
 from services.apiserver.registry.resource import Resource
 from services.apiserver.schema import cel_objects
@@ -54,7 +54,7 @@ class MutatingPolicies(Policies):
             for params in list(self.parameters(ctx, policy, binding)):
                 obj, old = await seen_as(ctx, row)
                 obj = copy.deepcopy(obj) or {}
-                changed = mutated(ctx, row, spec, (obj, old), params)
+                changed = mutated(spec, Bound(ctx, row, (obj, old), self.authorizer, params), row)
                 if changed is None or changed == obj:
                     continue
                 await put_back(ctx, row, changed)
@@ -67,12 +67,11 @@ class MutatingPolicies(Policies):
         return bool(ctx.obj != before)
 
 
-def mutated(ctx: WriteContext, row: Resource, spec: Mapping[str, Any], seen: Seen, params: Any) -> Obj | None:
-    """The object of the write (`seen[0]`, as `row` has it) after a policy's mutations; None where its conditions do
-    not hold. Raises MutationFailed.
+def mutated(spec: Mapping[str, Any], bound: Bound, row: Resource) -> Obj | None:
+    """The object of the write, as `row` has it, after a policy's mutations; None where its conditions do not hold.
+    Raises MutationFailed.
     """
-    obj = seen[0]
-    bound = Bound(ctx, row, seen, params)
+    obj = bound.values["object"]
     hold, problem = conditions_hold(spec.get("matchConditions") or (), bound)
     if problem:
         raise MutationFailed(problem)

@@ -20,6 +20,7 @@ from services.apiserver.admission import rules
 from services.apiserver.admission.chain import AsyncPlugin
 from services.apiserver.admission.expressions import Bound, conditions_hold
 from services.apiserver.admission.review import Seen, seen_as
+from services.apiserver.auth.rbac import Authorizer
 from services.apiserver.registry.resource import Registry, Resource
 from services.apiserver.watch_cache import WatchCache
 from services.apiserver.write_context import WriteContext
@@ -39,9 +40,10 @@ class Policies(AsyncPlugin):
     policies = ""
     bindings = ""
 
-    def __init__(self, registry: Registry, cache: WatchCache) -> None:
+    def __init__(self, registry: Registry, cache: WatchCache, authorizer: Authorizer) -> None:
         self._registry = registry
         self._cache = cache
+        self.authorizer = authorizer
         # (policy, its bindings); None when one of them has changed.
         self._bound: list[tuple[dict[str, Any], list[dict[str, Any]]]] | None = None
         self._following = False
@@ -129,7 +131,8 @@ class ValidatingPolicies(Policies):
                 raise _denied(name, bound_by, f"failed to configure binding: {err}", "Invalid") from err
             return
         for params in parameters:
-            for problem, reason in violations(policy["spec"], Bound(ctx, row, seen, params), closed=closed):
+            bound = Bound(ctx, row, seen, self.authorizer, params)
+            for problem, reason in violations(policy["spec"], bound, closed=closed):
                 self._act(ctx, name, bound_by, binding["spec"].get("validationActions") or ["Deny"], problem, reason)
 
     def _act(self, ctx: WriteContext, name: str, bound_by: str, actions: list[str], problem: str, reason: str) -> None:

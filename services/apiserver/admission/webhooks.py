@@ -23,6 +23,7 @@ from services.apiserver.admission.chain import AsyncPlugin
 from services.apiserver.admission.expressions import Bound, conditions_hold
 from services.apiserver.admission.review import put_back, request_of, seen_as
 from services.apiserver.admission.webhook_client import WebhookClient, WebhookFailed, failed
+from services.apiserver.auth.rbac import Authorizer
 from services.apiserver.registry.resource import Registry, Resource
 from services.apiserver.watch_cache import WatchCache
 from services.apiserver.write_context import WriteContext
@@ -52,8 +53,9 @@ class Webhooks(AsyncPlugin):
 
     storage = ""
 
-    def __init__(self, registry: Registry, cache: WatchCache, client: WebhookClient) -> None:
+    def __init__(self, registry: Registry, cache: WatchCache, client: WebhookClient, authorizer: Authorizer) -> None:
         self._registry = registry
+        self._authorizer = authorizer
         self._cache = cache
         self._client = client
         self._hooks: list[_Hook] | None = None
@@ -92,7 +94,7 @@ class Webhooks(AsyncPlugin):
             return None
         conditions = spec.get("matchConditions")
         if conditions:
-            hold, problem = conditions_hold(conditions, Bound(ctx, row, await seen_as(ctx, row)))
+            hold, problem = conditions_hold(conditions, Bound(ctx, row, await seen_as(ctx, row), self._authorizer))
             if problem and hook.fails_closed:
                 raise failed(hook.name, f"match conditions could not be evaluated: {problem}")
             if not hold:

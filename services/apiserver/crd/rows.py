@@ -52,8 +52,7 @@ class CustomResourceSchema:
         self._custom = custom
 
     def take_in(self, obj: dict[str, Any], field_validation: str, duplicates: tuple[str, ...] = ()) -> list[str]:
-        warnings = self._custom.judge.take_in(obj, field_validation, duplicates)
-        return [self._custom.deprecation, *warnings] if self._custom.deprecation else warnings
+        return self._custom.judge.take_in(obj, field_validation, duplicates)
 
     def default(self, obj: dict[str, Any]) -> None:
         self._custom.judge.default(obj)
@@ -179,5 +178,6 @@ def _row(
         extracted=extracted,
         positions={path: extracted.index(path) for path in selectable},
         custom=custom,
+        deprecation=custom.deprecation,
         mixed_versions=mixed,
     )

@@ -157,6 +157,13 @@ _SHARED = {
 _VIRTUAL = {"Binding", "ComponentStatus"}
 
 
+_DEPRECATED = {
+    "componentstatuses": "v1 ComponentStatus is deprecated in v1.19+",
+    "endpoints": "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
+}
+"""Upstream's warnings about kinds that it still serves."""
+
+
 def rows() -> Iterator[Resource]:
     """The built-in rows, without strategies and conversions."""
     group = version = ""
@@ -185,6 +192,7 @@ def _row(kind: Kind, options: dict[str, tuple[str, ...]]) -> Resource:
         categories=options.get("cat", ()),
         verbs=verbs,
         subresources={name: _subresource(kind, name) for name in options.get("sub", ())},
+        deprecation=_DEPRECATED.get(kind.resource, ""),
         storage=storage,
         storage_kind=Kind(group, version, kind.kind, kind.plural, kind.namespaced),
         selectable_fields=selectable,

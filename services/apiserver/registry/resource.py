@@ -93,6 +93,8 @@ class Resource:
     mixed_versions: bool = False
     # Set for custom resources (services.apiserver.crd): schema, columns, subresource paths.
     custom: Any = None
+    # What callers are warned with; empty for what is not deprecated.
+    deprecation: str = ""
     # The head of every stored object of this kind, up to the resourceVersion's first digit; see codec.py.
     head: bytes = b""
 

@@ -170,6 +170,8 @@ class RestServer:
             response.headers["Audit-Id"] = audit_id
             if flow is not None:
                 response.headers.update(flow.headers)
+            if call is not None and call.deprecation:
+                response.headers.add("Warning", responses.warning_header(call.deprecation))
         if self._auditor is not None and call is not None:
             self._auditor.completed(call, response.status, getattr(response, "body", None))
         connection = http.protocol

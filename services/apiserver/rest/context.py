@@ -28,6 +28,8 @@ class Call:
     body: bytes = b""
     # Where it belongs in priority and fairness, once that is known.
     flow: Flow | None = None
+    # What the answer warns of besides: that the resource is deprecated.
+    deprecation: str = ""
 
     async def read(self) -> bytes:
         """The whole body."""

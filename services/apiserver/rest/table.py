@@ -17,6 +17,16 @@ if TYPE_CHECKING:
 
 _DEFAULT = Columns("Name, Age", lambda obj: [obj["metadata"]["name"], created(obj)])
 
+_SCALE = Columns(
+    "Name, Desired:integer, Available:integer, Age",
+    lambda obj: [
+        obj["metadata"]["name"],
+        (obj.get("spec") or {}).get("replicas", 0),
+        (obj.get("status") or {}).get("replicas", 0),
+        created(obj),
+    ],
+)
+
 
 def _columns(resource: Resource) -> Columns:
     if resource.custom is not None:
@@ -73,10 +83,11 @@ def table_of_list(resource: Resource, version: str, result: ListResult, include:
     return _table(_columns(resource), result.items, metadata, version, include)
 
 
-def table_of_object(resource: Resource, version: str, raw: bytes, include: str) -> bytes:
-    """One object as a table of one row."""
+def table_of_object(resource: Resource, version: str, raw: bytes, include: str, subresource: str = "") -> bytes:
+    """One object, or its Scale, as a table of one row."""
     metadata = {"resourceVersion": orjson.loads(raw).get("metadata", {}).get("resourceVersion", "")}
-    return _table(_columns(resource), [raw], metadata, version, include)
+    columns = _SCALE if subresource == "scale" else _columns(resource)
+    return _table(columns, [raw], metadata, version, include)
 
 
 class WatchTable:

@@ -73,6 +73,7 @@ class Verbs:
             raise self._refusal(call, resource, not_allowed())
         if info.name and resource.namespaced and not info.namespace and info.verb not in ("list", "watch"):
             raise self._refusal(call, resource, unknown_path())
+        call.deprecation = resource.deprecation
         return await verb(call, resource)
 
     def _allowed(self, call: Call, resource: Resource) -> Request:
@@ -112,7 +113,8 @@ class Verbs:
         body = await self.handlers.get(self.request(call, resource), version, at_revision)
         if form is negotiate.PLAIN:
             # Typed as what aiohttp expects; it asks no more of an answer than this one offers.
-            return StoredJson(call.http, body) if fits(call.http) else responses.json_response(body)  # type: ignore[return-value]
+            short = fits(call.http) and not call.deprecation
+            return StoredJson(call.http, body) if short else responses.json_response(body)  # type: ignore[return-value]
         body = self._transformed(call, resource, form, body)
         return responses.json_response(responses.represented(body, form.media_type), content_type=form.content_type)
 
@@ -137,8 +139,8 @@ class Verbs:
                 result.continue_token,
                 result.remaining,
             )
-        small = "gzip" not in encoding or len(body) < responses.GZIP_BYTES_MIN
-        if small and form is negotiate.PLAIN and fits(call.http):
+        short = not call.deprecation and ("gzip" not in encoding or len(body) < responses.GZIP_BYTES_MIN)
+        if short and form is negotiate.PLAIN and fits(call.http):
             return StoredJson(call.http, body)  # type: ignore[return-value]
         response = responses.json_response(responses.represented(body, form.media_type), content_type=form.content_type)
         return await responses.compressed(response, encoding)
@@ -238,7 +240,7 @@ class Verbs:
         warnings: Sequence[str],
     ) -> web.StreamResponse:
         status = 201 if created else 200
-        if form is negotiate.PLAIN and not warnings and fits(call.http):
+        if form is negotiate.PLAIN and not warnings and not call.deprecation and fits(call.http):
             return StoredJson(call.http, body, status)  # type: ignore[return-value]
         body = self._transformed(call, resource, form, body)
         return responses.json_response(
@@ -247,7 +249,7 @@ class Verbs:
 
     def _transformed(self, call: Call, resource: Resource, form: negotiate.Representation, body: bytes) -> bytes:
         if form.transform == TABLE:
-            return table.table_of_object(resource, form.version, body, _include(call))
+            return table.table_of_object(resource, form.version, body, _include(call), call.info.subresource)
         if form.transform == PARTIAL:
             return table.partial(body, form.version)
         return body

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from machinery.api import errors
 from services.apiserver.rest.context import Call
-from services.apiserver.rest.responses import json_bytes
+from services.apiserver.rest.responses import json_bytes, warning_header
 
 if TYPE_CHECKING:
     from services.apiserver.watcher import Events, WatchEvent
@@ -58,6 +58,8 @@ async def stream_watch(call: Call, events: AsyncIterator[Events], transform: Tra
         return await _stream_websocket(call, events, transform)
     response = web.StreamResponse(headers=_HEADERS)
     response.headers["Audit-Id"] = call.audit_id
+    if call.deprecation:
+        response.headers["Warning"] = warning_header(call.deprecation)
     response.enable_chunked_encoding()
     async with ending_with(call, events):
         await response.prepare(call.http)

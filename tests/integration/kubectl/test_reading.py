@@ -133,3 +133,29 @@ def test_config_view_and_dump(kubectl: Kubectl, tmp_path: Path) -> None:
     assert "current-context" in kubectl("config", "view")
     kubectl("cluster-info", "dump", f"--output-directory={tmp_path}", "--namespaces", kubectl.namespace)
     assert (tmp_path / "nodes.json").exists()
+
+
+def test_deprecated_kinds_warn_whoever_asks_for_them(kubectl: Kubectl) -> None:
+    endpoints = "Warning: v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"
+    assert endpoints in kubectl.run("get", "endpoints").stderr
+    assert endpoints in kubectl.run("get", "endpoints", "none").stderr
+    assert endpoints in kubectl.run("get", "endpoints", "-o", "json").stderr
+    assert endpoints in kubectl.run("delete", "endpoints", "none").stderr
+    assert "Warning" not in kubectl.run("get", "endpointslices").stderr
+
+
+def test_component_statuses_tell_who_leads(kubectl: Kubectl) -> None:
+    done = kubectl.run("get", "componentstatuses")
+    assert "Warning: v1 ComponentStatus is deprecated in v1.19+" in done.stderr
+    rows = {line.split()[0]: line.split()[1] for line in done.stdout.splitlines()[1:]}
+    # No scheduler and no controller-manager are running here.
+    assert rows == {"controller-manager": "Unhealthy", "etcd-0": "Healthy", "scheduler": "Unhealthy"}
+    assert "nobody leads" in kubectl("get", "cs", "scheduler", "-o", "yaml")
+    assert "NotFound" in kubectl.run("get", "cs", "none").stderr
+
+
+def test_a_scale_has_a_table_of_its_own(kubectl: Kubectl, manifest: Path) -> None:
+    kubectl("apply", "-f", str(manifest))
+    header, row = kubectl("get", "deployment", "web", "--subresource=scale").splitlines()
+    assert header.split() == ["NAME", "DESIRED", "AVAILABLE", "AGE"]
+    assert row.split()[:3] == ["web", "3", "0"]
