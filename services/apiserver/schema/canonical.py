@@ -47,8 +47,13 @@ def _parse_time(text: str) -> datetime.datetime:
     return datetime.datetime.fromisoformat(text.upper()).astimezone(datetime.UTC)
 
 
+def bytes_text(text: str) -> str:
+    """Base64 without the line breaks that it may come with (RFC 2045)."""
+    return text.replace("\n", "").replace("\r", "") if "\n" in text or "\r" in text else text
+
+
 Leaf = Callable[[Any], str]
-_LEAVES: dict[str, Leaf] = {"quantity": quantity, "time": time, "micro-time": micro_time}
+_LEAVES: dict[str, Leaf] = {"quantity": quantity, "time": time, "micro-time": micro_time, "bytes": bytes_text}
 
 
 class _Plan:

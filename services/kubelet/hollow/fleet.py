@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import msgspec
 from lightkube.models import core_v1
 
-from machinery.api import kinds
+from machinery.api import errors, kinds
 from machinery.client.api_client import ApiClient
 from machinery.client.events import EventRecorder
 from machinery.client.informer import Informer
@@ -193,6 +193,21 @@ class FleetService(kubelet_pb2_grpc.KubeletServicer):
         for hollow in self._fleet.nodes.values():
             out.pods.extend((await hollow.service.ListPods(request, context)).pods)
         return out
+
+    async def Exec(self, request_iterator: Any, context: Any) -> Any:
+        """Nothing runs here."""
+        raise errors.BadRequest("a simulated container runs no commands")
+        yield  # an answer of frames, though none comes
+
+    async def Attach(self, request_iterator: Any, context: Any) -> Any:
+        """Nothing runs here."""
+        raise errors.BadRequest("a simulated container has no streams")
+        yield
+
+    async def PortForward(self, request_iterator: Any, context: Any) -> Any:
+        """Nothing listens here."""
+        raise errors.BadRequest("a simulated pod has no network")
+        yield
 
 
 async def serve(ctx: Context[HollowConfig]) -> None:

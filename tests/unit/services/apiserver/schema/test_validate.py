@@ -553,3 +553,11 @@ def test_an_ip_address_is_named_by_its_address(name: str, why: str) -> None:
             "spec": {"parentRef": parent}}  # fmt: skip
     problems = judged(kinds.IP_ADDRESS, body)
     assert why in "".join(problems) if why else problems == []
+
+
+def test_base64_may_come_in_lines_and_is_stored_in_one() -> None:
+    kind = kinds.find("v1", "Secret")
+    assert kind is not None
+    body = {"kind": "Secret", "apiVersion": "v1", "metadata": {"name": "s"}, "data": {"k": "YWJj\r\nZGVm\n"}}
+    intake.take_in(kind, body)
+    assert body["data"] == {"k": "YWJjZGVm"}
