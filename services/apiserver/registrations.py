@@ -31,7 +31,9 @@ BUILT_IN, CUSTOM = "onstart", "true"
 RETRY_SECONDS = 1.0
 CUSTOM_PRIORITIES = (1000, 100)
 METRICS, METRICS_VERSION = "metrics.k8s.io", "v1beta1"
-"""Answered by the REST front, from no stored objects, unless somebody installs a metrics server, whose APIService then must not be put back."""
+"""Answered by the REST front, from no stored objects. Where somebody installs a metrics server, its APIService must
+not be put back.
+"""
 
 PRIORITIES = {
     "": (18000, 1),
