@@ -197,6 +197,7 @@ def _controller_manager(cluster: Cluster, pki: Pki, index: int) -> Component:
         "serving": tls(pki.server("controller-manager", "system:kube-controller-manager", _hosts(cluster))),
         "grpc_address": f"127.0.0.1:{grpc}",
         "http_address": f"127.0.0.1:{web}",
+        "rest": [f"https://{cluster.host_ip}:{cluster.rest_port(each)}" for each in range(cluster.masters)],
         "root_ca_file": str(pki.ca_file),
         "signing_ca_file": str(pki.ca_file),
         "signing_key_file": str(pki.directory / "ca.key"),

@@ -37,6 +37,10 @@ class ControllerManagerConfig(ComponentConfig, kw_only=True):
     allocate_node_cidrs: Annotated[bool, Meta(description="Give each node its part of cluster_cidrs")] = True
     node_cidr_prefix: Annotated[int, Meta(description="Size of a node's IPv4 part", ge=8, le=30)] = 24
     node_cidr_prefix_ipv6: Annotated[int, Meta(description="Size of a node's IPv6 part", ge=16, le=126)] = 64
+    rest: Annotated[
+        list[str], Meta(description="URLs of the apiservers' REST fronts, for metrics that other servers answer")
+    ] = []
+    autoscaler_seconds: Annotated[float, Meta(description="How often each autoscaler is looked at", gt=0)] = 15.0
     root_ca_file: Annotated[str, Meta(description="CA certificate that pods are told to trust (kube-root-ca.crt)")] = ""
     signing_ca_file: Annotated[str, Meta(description="CA certificate that signs CertificateSigningRequests")] = ""
     signing_key_file: Annotated[str, Meta(description="Key of signing_ca_file; empty: nothing is signed")] = ""

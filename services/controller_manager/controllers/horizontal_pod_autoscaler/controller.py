@@ -7,16 +7,17 @@ from typing import Any
 
 from machinery.api import errors, kinds, objects
 from machinery.api.kinds import Kind
-from machinery.api.selectors import LabelSelector, parse_label_selector
+from machinery.api.selectors import LabelSelector, from_label_selector, parse_label_selector
 from services.controller_manager.actions import Plan
 from services.controller_manager.controllers.horizontal_pod_autoscaler import plan as planner
 from services.controller_manager.controllers.horizontal_pod_autoscaler.behavior import Memory
 from services.controller_manager.controllers.horizontal_pod_autoscaler.metrics import PodMetrics, usage
+from services.controller_manager.controllers.horizontal_pod_autoscaler.other_metrics import OtherMetrics, Unavailable
+from services.controller_manager.controllers.horizontal_pod_autoscaler.replicas import NoMetric
 from services.controller_manager.reconciler import OfKind
 from services.controller_manager.views.pod import Pod
 from services.controller_manager.views.workloads import HorizontalPodAutoscaler
 
-_PERIOD_SECONDS = 15.0
 _REMEMBER = timedelta(hours=1)
 
 
@@ -33,6 +34,7 @@ class HorizontalPodAutoscalerController(OfKind):
         # What the target of each autoscaler selects, as far as it was looked at.
         self._selectors: dict[str, LabelSelector] = {}
         self._metrics = PodMetrics(self.env.client, self.env.config.tls)
+        self._others = OtherMetrics(self.env.config.rest, self.env.config.tls)
         self.on(self.kind, self._on_autoscaler)
         for kind in (kinds.POD, kinds.NODE):
             self.informers.of(kind)
@@ -52,11 +54,11 @@ class HorizontalPodAutoscalerController(OfKind):
             return None
         verdict = await self._judge(hpa)
         if verdict.scale_to is not None and not await self._scale(key, hpa, verdict):
-            return Plan(requeue_after=_PERIOD_SECONDS)
+            return Plan(requeue_after=self.env.config.autoscaler_seconds)
         outcome = await self.apply(key, self.subject(key), verdict.actions)
         if not isinstance(outcome.error, errors.Conflict):
             outcome.check()
-        return Plan(requeue_after=_PERIOD_SECONDS)
+        return Plan(requeue_after=self.env.config.autoscaler_seconds)
 
     async def _judge(self, hpa: HorizontalPodAutoscaler) -> planner.Verdict:
         now = self.env.now()
@@ -74,16 +76,43 @@ class HorizontalPodAutoscalerController(OfKind):
         if rivals := self._rivals(hpa, pods):
             text = f"pods by selector {selector} are controlled by multiple HPAs: {', '.join(rivals)}"
             return planner.failed(hpa, "ScalingActive", "AmbiguousSelector", text, now)
+        other = await self._read_others(hpa, selector)
         sample = await self._metrics.read(hpa.metadata.namespace, pods, self.lister(kinds.NODE))
         memory = self._memory.setdefault(hpa.metadata.uid, Memory())
         memory.forget(now - _REMEMBER)
         current = int(scale["spec"].get("replicas") or 0)
         verdict = planner.plan(
-            hpa, current, pods, lambda resource, container: usage(sample, resource, container), memory, now
-        )
+            hpa, current, pods, lambda resource, container: usage(sample, resource, container), memory, now,
+            other=other, running=int(scale["status"].get("replicas") or 0),
+        )  # fmt: skip
         if verdict.scale_to is not None:
             memory.changes.append((now, verdict.scale_to - current))
         return verdict
+
+    async def _read_others(self, hpa: HorizontalPodAutoscaler, selector: str) -> dict[int, Any]:
+        """Metrics that other servers answer, by their number in the spec; NoMetric where one does not."""
+        out: dict[int, Any] = {}
+        for number, metric in enumerate(hpa.spec.get("metrics") or ()):
+            kind = metric.get("type")
+            if kind in ("Pods", "Object", "External"):
+                try:
+                    out[number] = await self._read_other(hpa.metadata.namespace, kind, metric[kind.lower()], selector)
+                except Unavailable as err:
+                    name = metric[kind.lower()]["metric"]["name"]
+                    text = f"unable to get metric {name}: {err}"
+                    if kind == "External":
+                        text = f"failed to get {name} external metric value: {text}"
+                    out[number] = NoMetric(f"FailedGet{kind}Metric", text)
+        return out
+
+    async def _read_other(self, namespace: str, kind: str, source: dict[str, Any], selector: str) -> Any:
+        name, given = source["metric"]["name"], source["metric"].get("selector")
+        narrowed = str(from_label_selector(given)) if given else ""
+        if kind == "Pods":
+            return await self._others.of_pods(namespace, name, selector, narrowed)
+        if kind == "Object":
+            return await self._others.of_object(namespace, source["describedObject"], name, narrowed)
+        return await self._others.external(namespace, name, narrowed)
 
     def _rivals(self, hpa: HorizontalPodAutoscaler, pods: list[Pod]) -> list[str]:
         """All autoscalers that these pods are of, if they are of more than one: each would undo what another does."""

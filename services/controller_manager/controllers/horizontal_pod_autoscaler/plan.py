@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -16,6 +16,8 @@ from services.controller_manager.controllers.horizontal_pod_autoscaler.replicas 
     Proposal,
     Usage,
     by_average,
+    by_ratio,
+    by_share,
     by_utilization,
 )
 from services.controller_manager.views.pod import Pod
@@ -23,6 +25,9 @@ from services.controller_manager.views.workloads import HorizontalPodAutoscaler
 
 # (resource, container or "") to each pod's use.
 Read = Callable[[str, str], dict[str, Usage]]
+
+# What other servers say of a metric: each pod's use, an object's value or external values in thousandths; or why not.
+Other = Mapping[int, "dict[str, Usage] | int | list[int] | NoMetric"]
 
 
 @dataclass(slots=True)
@@ -52,9 +57,17 @@ def plan(
     read: Read,
     memory: behavior.Memory,
     now: datetime,
+    *,
+    other: Other = {},  # noqa: B006 - never changed
+    running: int | None = None,
 ) -> Verdict:
-    """The next step for a target of `current` replicas, whose pods these are."""
+    """The next step for a target of `current` replicas, whose pods these are.
+
+    `other` by the number of the metric in the spec; `running` is how many replicas the target's status counts.
+    """
     step = _Step(hpa, current, pods, read, memory, now)
+    step.other = other
+    step.running = current if running is None else running
     return step.run()
 
 
@@ -72,6 +85,8 @@ class _Step:
         self.conditions: list[dict[str, Any]] = list(hpa.status.get("conditions") or [])
         self.events: list[Action] = []
         self.metrics: list[dict[str, Any]] = []
+        self.other: Other = {}
+        self.running = current
 
     def run(self) -> Verdict:
         self._say(
@@ -110,9 +125,9 @@ class _Step:
         """The most that any metric asks for. One that can't be read forbids to shrink."""
         best: tuple[int, str] | None = None
         broken: NoMetric | None = None
-        for metric in self.hpa.spec.get("metrics") or ():
+        for number, metric in enumerate(self.hpa.spec.get("metrics") or ()):
             try:
-                proposal, name = self._one(metric)
+                proposal, name = self._one(metric, number)
             except NoMetric as err:
                 broken = broken or err
                 continue
@@ -126,14 +141,54 @@ class _Step:
         self._say("ScalingActive", "True", "ValidMetricFound", text)
         return best
 
-    def _one(self, metric: dict[str, Any]) -> tuple[Proposal, str]:
+    def _one(self, metric: dict[str, Any], number: int) -> tuple[Proposal, str]:
         kind = metric.get("type")
+        if kind in ("Pods", "Object", "External"):
+            return self._of_others(kind, metric[kind.lower()], number)
         if kind not in ("Resource", "ContainerResource"):
-            reason = {"Pods": "FailedGetPodsMetric", "Object": "FailedGetObjectMetric"}.get(
-                str(kind), "FailedGetExternalMetric"
-            )
-            text = f"unable to get metric of type {kind}: no custom metrics API is served"
-            raise NoMetric(reason, text)
+            raise NoMetric("InvalidMetricSourceType", f'unknown metric source type "{kind}"')
+        try:
+            return self._resource(kind, metric)
+        except NoMetric as err:
+            raise NoMetric(err.reason.replace("GetResource", f"Get{kind}"), str(err)) from err
+
+    def _of_others(self, kind: str, source: dict[str, Any], number: int) -> tuple[Proposal, str]:
+        """A metric that another server of the cluster answers."""
+        read, target, metric = self.other.get(number), source["target"], source["metric"]
+        if read is None or isinstance(read, NoMetric):
+            raise read or NoMetric(f"FailedGet{kind}Metric", f"metric {metric['name']} was not read")
+        tolerance = behavior.tolerance(self.hpa.spec)
+        status: dict[str, Any] = {"metric": metric}
+        if kind == "Object":
+            status["describedObject"] = source["describedObject"]
+        average = target.get("averageValue")
+        wanted = parse_quantity(average if average is not None else target.get("value", "0")).milli_value
+        if wanted <= 0:
+            text = f"invalid {kind.lower()} metric source: neither a value target nor an average value target was set"
+            raise NoMetric(f"FailedGet{kind}Metric", text)
+        if isinstance(read, dict):
+            try:
+                proposal = by_average(self.current, wanted, "", self.pods, read, self.now, tolerance)
+            except NoMetric as err:
+                raise NoMetric("FailedGetPodsMetric", str(err)) from err
+            status["current"] = {"averageValue": _text("cpu", proposal.average_milli)}
+            name = f"pods metric {metric['name']}"
+        else:
+            total = read if isinstance(read, int) else sum(read)
+            name = f"external metric {metric['name']}({_selector_words(metric.get('selector'))})"
+            if average is not None:
+                replicas, each = by_share(self.running, total, wanted, tolerance)
+                status["current"] = {"averageValue": _text("cpu", each)}
+            else:
+                replicas = by_ratio(self.current, total, wanted, self.pods, tolerance)
+                status["current"] = {"value": _text("cpu", total)}
+                if kind == "Object":
+                    name = f"{source['describedObject']['kind']} metric {metric['name']}"
+            proposal = Proposal(replicas, total)
+        self.metrics.append({"type": kind, kind.lower(): status})
+        return proposal, name
+
+    def _resource(self, kind: str, metric: dict[str, Any]) -> tuple[Proposal, str]:
         field_name = "resource" if kind == "Resource" else "containerResource"
         source = metric[field_name]
         resource, container = source["name"], source.get("container", "")
@@ -190,6 +245,17 @@ class _Step:
             status["lastScaleTime"] = rfc3339(self.now)
         actions = [*self.events, *status_patch(kinds.HORIZONTAL_POD_AUTOSCALER, self.hpa, status)]
         return Verdict(status, actions, wanted if rescale else None)
+
+
+def _selector_words(selector: dict[str, Any] | None) -> str:
+    """As upstream prints it."""
+    if not selector:
+        return "nil"
+    labels = "".join(f"{key}: {value}," for key, value in sorted((selector.get("matchLabels") or {}).items()))
+    expressions = selector.get("matchExpressions") or ()
+    inner = "".join(f"{{{e['key']} {e['operator']} [{' '.join(e.get('values') or ())}]}}," for e in expressions)
+    more = f"MatchExpressions:[]LabelSelectorRequirement{{{inner}}},"
+    return f"&LabelSelector{{MatchLabels:map[string]string{{{labels}}},{more}}}"
 
 
 def _text(resource: str, milli: int) -> str:

@@ -184,6 +184,27 @@ def _ceil(value: float) -> int:
     return math.ceil(value - 1e-9)
 
 
+def by_ratio(current: int, usage_milli: int, target_milli: int, pods: Sequence[Pod], tolerance: Tolerance) -> int:
+    """For one value for all pods together: as many as are ready, times how far it is from its target."""
+    ratio = usage_milli / target_milli
+    if current == 0:
+        return _ceil(ratio)
+    return current if tolerance.holds(ratio) else _ceil(ratio * sum(map(_counts, pods)))
+
+
+def _counts(pod: Pod) -> bool:
+    ready = ready_condition(pod.status)
+    return pod.status.phase == "Running" and ready is not None and ready.status == "True"
+
+
+def by_share(replicas: int, usage_milli: int, target_milli: int, tolerance: Tolerance) -> tuple[int, int]:
+    """For a value that the pods share evenly: (how many so that each has the target, what each has now)."""
+    wanted = replicas
+    if not replicas or not tolerance.holds(usage_milli / (target_milli * replicas)):
+        wanted = _ceil(usage_milli / target_milli)
+    return wanted, _ceil(usage_milli / replicas) if replicas else usage_milli
+
+
 def _need_metrics(groups: _Groups, usage: Mapping[str, Usage], resource: str) -> None:
     if not usage:
         text = f"unable to get metrics for resource {resource}: no metrics returned from resource metrics API"

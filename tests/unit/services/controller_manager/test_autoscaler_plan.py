@@ -7,7 +7,7 @@ from typing import Any
 from machinery.api import kinds
 from services.controller_manager.controllers.horizontal_pod_autoscaler import plan as planner
 from services.controller_manager.controllers.horizontal_pod_autoscaler.behavior import Memory
-from services.controller_manager.controllers.horizontal_pod_autoscaler.replicas import Usage
+from services.controller_manager.controllers.horizontal_pod_autoscaler.replicas import NoMetric, Usage
 from services.controller_manager.views.pod import Pod
 from tests.support.controllers import pod_template
 from tests.support.plan_world import World
@@ -147,3 +147,74 @@ def test_disabled_scale_down_stays_and_zero_replicas_disable() -> None:
 def test_out_of_bounds_is_corrected_without_metrics() -> None:
     scene = Scene(12)
     assert scene.look({}).scale_to == 10
+
+
+# --- metrics of other servers ----------------------------------------------------------------------------------------
+
+
+def pods_metric(target: str = "10") -> dict[str, Any]:
+    wanted = {"type": "AverageValue", "averageValue": target}
+    return {"type": "Pods", "pods": {"metric": {"name": "requests"}, "target": wanted}}
+
+
+def object_metric(**target: str) -> dict[str, Any]:
+    described = {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": "main"}
+    return {"type": "Object", "object": {"metric": {"name": "hits"}, "describedObject": described, "target": target}}
+
+
+def external_metric(**target: str) -> dict[str, Any]:
+    metric = {"name": "queue", "selector": {"matchLabels": {"name": "jobs"}}}
+    return {"type": "External", "external": {"metric": metric, "target": target}}
+
+
+def look(scene: Scene, read: Any) -> planner.Verdict:
+    hpa = scene.world.view(kinds.HORIZONTAL_POD_AUTOSCALER, "web")
+    answers = read if isinstance(read, dict) and all(isinstance(key, int) for key in read) else {0: read}
+    verdict = planner.plan(
+        hpa, scene.replicas, scene.world.pods(), lambda r, c: {}, scene.memory, scene.world.now, other=answers
+    )
+    scene.world.apply(verdict.actions)
+    return verdict
+
+
+def test_a_metric_of_pods_is_averaged_over_them() -> None:
+    scene = Scene(4, metrics=[pods_metric("10")])
+    verdict = look(scene, {f"p{n}": Usage(20_000, scene.world.now) for n in range(4)})
+    assert verdict.scale_to == 8
+    (status,) = verdict.status["currentMetrics"]
+    assert status == {"type": "Pods", "pods": {"metric": {"name": "requests"}, "current": {"averageValue": "20"}}}
+    assert "New size: 8; reason: pods metric requests above target" in [e.message for e in scene.world.events]
+
+
+def test_a_metric_of_an_object_scales_by_its_value_or_by_each_pods_share() -> None:
+    scene = Scene(4, metrics=[object_metric(type="Value", value="100")])
+    assert look(scene, 150_000).scale_to == 6
+    assert scene.world.view(kinds.HORIZONTAL_POD_AUTOSCALER, "web").status["currentMetrics"][0]["object"][
+        "current"
+    ] == {"value": "150"}
+    assert "New size: 6; reason: Ingress metric hits above target" in [e.message for e in scene.world.events]
+    shared = Scene(4, metrics=[object_metric(type="AverageValue", averageValue="30")])
+    verdict = look(shared, 150_000)
+    assert verdict.scale_to == 5
+    assert verdict.status["currentMetrics"][0]["object"]["current"] == {"averageValue": "37500m"}
+    assert look(Scene(4, metrics=[object_metric(type="Value", value="100")]), 105_000).scale_to is None
+
+
+def test_external_values_are_added_up() -> None:
+    scene = Scene(2, metrics=[external_metric(type="AverageValue", averageValue="5")])
+    verdict = look(scene, [10_000, 10_000])
+    assert verdict.scale_to == 4
+    words = "external metric queue(&LabelSelector{MatchLabels:map[string]string{name: jobs,},"
+    assert any(f"reason: {words}" in event.message for event in scene.world.events)
+    assert look(Scene(2, metrics=[external_metric(type="Value", value="10")]), [20_000]).scale_to == 4
+
+
+def test_a_metric_that_nobody_answers_is_a_condition_and_forbids_to_shrink() -> None:
+    scene = Scene(4, metrics=[pods_metric(), external_metric(type="Value", value="10")])
+    absent = NoMetric("FailedGetPodsMetric", "unable to get metric requests: no custom metrics API registered")
+    assert look(scene, {0: absent, 1: [1_000]}).scale_to is None
+    assert scene.condition("ScalingActive")["reason"] == "FailedGetPodsMetric"
+    assert "no custom metrics API registered" in scene.condition("ScalingActive")["message"]
+    grows = Scene(4, metrics=[pods_metric(), external_metric(type="Value", value="10")])
+    assert look(grows, {0: absent, 1: [20_000]}).scale_to == 8
+    assert grows.condition("ScalingActive")["status"] == "True"
