@@ -72,6 +72,8 @@ class Config(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     max_concurrent_layers: int = 3
     max_log_line_bytes: int = 16 * 1024
     pinned_images: list[str] = []
+    cdi_spec_dirs: list[str] = msgspec.field(default_factory=lambda: ["/etc/cdi", "/var/run/cdi"])
+    """Where devices of the Container Device Interface are specified; a later directory wins over an earlier one."""
     seccomp_default: str = ""
     """Profile of containers that ask for none: empty is unconfined, `RuntimeDefault` the default one."""
     log_level: str = "info"

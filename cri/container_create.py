@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 from cri_api.v1 import api_pb2 as cri
 
-from cri import accounts, id_maps, node_facts, oci_parts, oci_security, records, status
+from cri import accounts, cdi, id_maps, node_facts, oci_parts, oci_security, records, status
 from cri import containerd_api as api
 from cri.container_io import log_path
 from cri.container_remove import remove_snapshot
@@ -35,8 +35,6 @@ async def create_container(runtime: Runtime, request: cri.CreateContainerRequest
     config = request.config
     if not config.metadata.name:
         raise InvalidArgument("config.metadata.name is required")
-    if config.CDI_devices:
-        raise InvalidArgument("CDI_devices: this runtime reads no CDI specifications")
     container_id = new_id()
     runtime.store.containers.reserve(container_name(config.metadata, sandbox.config.metadata), container_id)
     async with _undone_on_failure(runtime, container_id, config):
@@ -68,6 +66,9 @@ async def _create(
     )
     gathered = await asyncio.to_thread(_gather, runtime, sandbox, container_id, config, image, user, image_roots)
     spec = container_spec(gathered)
+    if config.CDI_devices:
+        names = [device.name for device in config.CDI_devices]
+        cdi.apply(spec, await asyncio.to_thread(cdi.edits, names, runtime.config.cdi_spec_dirs))
     ctd = runtime.containerd
     snapshot = api.snapshots.PrepareSnapshotRequest(
         snapshotter=runtime.config.snapshotter,

@@ -193,7 +193,7 @@ class Handlers:
         self, req: Request, options: ListOptions, delete_options: DeleteOptions
     ) -> Sequence[DeleteResult]:
         """Delete what the selectors choose, each as `delete` does."""
-        self.authorize(req)
+        self.authorize(req, options.field_selector)
         await self.freshness.confirm()
         return await self._deleter.delete_collection(req, options, delete_options)
 

@@ -86,6 +86,7 @@ class ContainerParts:
     env: Mapping[str, str]
     mounts: Sequence[MountSpec] = ()
     devices: Sequence[tuple[str, str, str]] = ()
+    cdi_devices: Sequence[str] = ()
     extra_groups: Sequence[int] = ()
     image_uid: int | None = None
     image_user: str = ""
@@ -317,6 +318,7 @@ def container_config(
                 gidMappings=id_mapping(parts.first_user_id),
             )
         )
+    config.CDI_devices.extend(cri.CDIDevice(name=name) for name in parts.cdi_devices)
     for container_path, host_path, permissions in parts.devices:
         config.devices.append(cri.Device(container_path=container_path, host_path=host_path, permissions=permissions))
     stop_signal = container.lifecycle.stopSignal if container.lifecycle else None

@@ -20,6 +20,8 @@ from services.kubelet import cgroups, node_info, user_ids
 from services.kubelet.access import Access
 from services.kubelet.config import KubeletConfig
 from services.kubelet.container_config import NodeSettings
+from services.kubelet.devices.checkpoint import BadCheckpoint
+from services.kubelet.devices.claims import DeviceClaims
 from services.kubelet.handlers import Handlers
 from services.kubelet.heartbeat import Heartbeats
 from services.kubelet.housekeeping import Housekeeping
@@ -98,6 +100,7 @@ class Kubelet:
             ips=self.ips,
             endpoint_drain_seconds=config.endpoint_drain_seconds,
             user_ids=_user_ids(config, root),
+            devices=DeviceClaims(root, self.name, client),
         )
         self.node.volumes.recursive_read_only = lambda: self.runtime.recursive_read_only
         self.pods = Pods(self.node, config.max_pods, config.allowed_unsafe_sysctls)
@@ -159,6 +162,12 @@ class Kubelet:
             ("logind", self.shutdown.follow_logind),
         ):
             self._tasks.create_task(run(), name=what)
+        devices = self.node.devices
+        assert devices is not None
+        try:
+            devices.load()
+        except BadCheckpoint as error:
+            raise Fatal(str(error)) from error
         existing = await self._wait_runtime()
         self.node.cgroups.set_up_node()
         await pod_informer.synced.wait()
@@ -167,6 +176,7 @@ class Kubelet:
         self.pods.follow(pod_informer)
         await self.pods.start(existing)
         await self.pods.clean_leftovers()
+        self._tasks.create_task(devices.run(lambda: list(self.pods.workers)), name="device claims")
         self._tasks.create_task(self.pleg.run(), name="pod events")
         log.info("kubelet runs", node=self.name, pods=len(self.pods.workers))
 

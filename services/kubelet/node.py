@@ -14,6 +14,7 @@ from machinery.client.api_client import ApiClient
 from machinery.client.events import EventRecorder
 from services.kubelet.cgroups import Cgroups
 from services.kubelet.container_config import NodeSettings
+from services.kubelet.devices.claims import DeviceClaims
 from services.kubelet.environment import NodeFacts
 from services.kubelet.handlers import Handlers
 from services.kubelet.images import Images
@@ -47,6 +48,8 @@ class Node:
     allocatable: dict[str, str] = field(default_factory=dict)
     services: Callable[[], Iterable[core_v1.Service]] = lambda: ()
     wait_services: Callable[[], object] | None = None
+    # Claims to devices; a hollow node has none.
+    devices: DeviceClaims | None = None
     # The pods that hold resources of this node.
     active_pods: Callable[[], Iterable[core_v1.Pod]] = lambda: ()
     # The Node object's labels; None while it is not known.

@@ -11,7 +11,9 @@ from lightkube.models import core_v1
 
 from services.kubelet import pod_spec
 from services.kubelet.container_config import pod_log_directory
+from services.kubelet.devices.drivers import DeviceError
 from services.kubelet.node import Node
+from services.kubelet.runtime import RuntimeFailure
 from services.kubelet.runtime_state import PodRuntime, State
 
 
@@ -45,7 +47,7 @@ class PodCleanup:
                 file.unlink(missing_ok=True)
 
     async def release_resources(self, pod: core_v1.Pod) -> None:
-        """Volumes and cgroup. Raises OSError with what is in the way."""
+        """Volumes, cgroup and devices. Raises OSError with what is in the way, RuntimeFailure for devices."""
         node = self._node
         if not node.real_files:
             return
@@ -54,6 +56,11 @@ class PodCleanup:
         node.cgroups.remove_pod(pod)
         if node.user_ids is not None:
             node.user_ids.release(uid)
+        if node.devices is not None:
+            try:
+                await node.devices.unprepare(uid)
+            except DeviceError as error:
+                raise RuntimeFailure(f"unprepare dynamic resources: {error}") from error
 
     async def remove_all(self, pod: core_v1.Pod, runtime: PodRuntime) -> None:
         """Containers, sandboxes and logs of a pod that is gone."""

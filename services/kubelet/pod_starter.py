@@ -14,6 +14,7 @@ from lightkube.models import core_v1
 from machinery.api import kinds
 from services.kubelet import container_config, environment, etc_hosts, pod_spec
 from services.kubelet.container_config import ContainerParts, InvalidConfig, MountSpec
+from services.kubelet.devices.drivers import DeviceError
 from services.kubelet.environment import MissingReference, Sources, expand
 from services.kubelet.images import ImageProblem
 from services.kubelet.node import Node
@@ -102,6 +103,7 @@ class PodStarter:
         handler = await self._handler(pod)
         if pod.spec.hostUsers is False and not (await self._node.runtime.features_of(handler)).user_namespaces:
             raise RuntimeFailure(f'RuntimeClassHandler "{handler}" does not support user namespaces')
+        await self._prepare_devices(pod)
         sandbox = asyncio.ensure_future(self._node.runtime.run_sandbox(self.sandbox_config(pod, attempt), handler))
         try:
             await self.prepare(pod)
@@ -111,6 +113,17 @@ class PodStarter:
                 await sandbox
             raise
         await sandbox
+
+    async def _prepare_devices(self, pod: core_v1.Pod) -> None:
+        """What the pod claims. Raises RuntimeFailure."""
+        if self._node.devices is None or not pod.spec.resourceClaims:
+            return
+        try:
+            await self._node.devices.prepare(pod)
+        except DeviceError as error:
+            message = f"Failed to prepare dynamic resources: prepare dynamic resources: {error}"
+            self._node.event(pod, "Warning", "FailedPrepareDynamicResources", message)
+            raise RuntimeFailure(message) from error
 
     async def _handler(self, pod: core_v1.Pod) -> str:
         """The runtime's handler that the pod's RuntimeClass names."""
@@ -168,6 +181,7 @@ class PodStarter:
                 env=env,
                 mounts=mounts,
                 devices=devices,
+                cdi_devices=node.devices.cdi_devices(pod, container) if node.devices is not None else (),
                 image_uid=image.uid,
                 image_user=image.user,
                 target_container_id=self._target(container, runtime),
@@ -176,7 +190,7 @@ class PodStarter:
                 args=[expand(word, env.get) for word in container.args or ()],
             )
             return container_config.container_config(pod, container, action.restart_count, node.settings, parts)
-        except (MissingReference, InvalidConfig, VolumeError) as error:
+        except (MissingReference, InvalidConfig, VolumeError, DeviceError) as error:
             event("Warning", "Failed", f"Error: {error}")
             raise StartFailed("CreateContainerConfigError", str(error)) from error
 

@@ -58,9 +58,13 @@ _RESIZE_RETRY_SECONDS = 5.0  # how often a resize that has no room yet, or can't
 _DRAIN_GRACE_MIN = 2  # seconds; a shorter grace period is all the container's
 
 
+_NOT_OURS = ("resourceClaimStatuses", "extendedResourceClaimStatus")
+
+
 def status_dict(pod: core_v1.Pod) -> Json:
-    """The status that the apiserver has of a pod."""
-    return without_none(msgspec.to_builtins(pod.status)) if pod.status else {}
+    """The status that the apiserver has of a pod, but for what is not the kubelet's to say or to take away."""
+    found: Json = without_none(msgspec.to_builtins(pod.status)) if pod.status else {}
+    return {key: value for key, value in found.items() if key not in _NOT_OURS}
 
 
 class PodWorker:

@@ -122,6 +122,7 @@ class PrivateContainerd:
         config = {
             "socket": f"{self.dir}/cri.sock", "containerd": str(self.socket), "root": f"{self.dir}/shim-root",
             "state": f"{self.dir}/shim-state", "cni": {"conf_dir": f"{self.dir}/cni", "bin_dirs": ["/usr/lib/cni"]},
+            "cdi_spec_dirs": [f"{self.dir}/cdi"],
         }  # fmt: skip
         (self.dir / "cri.yaml").write_text(json.dumps(config))
         with (self.dir / "cri.log").open("ab") as log:

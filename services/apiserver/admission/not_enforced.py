@@ -12,12 +12,10 @@ from typing import Any
 from services.apiserver.admission.chain import Plugin
 from services.apiserver.write_context import WriteContext
 
-_DEVICES = "no device driver runs here: devices are not allocated"
 _GROUPS = "pods are scheduled one by one, not in groups"
 _CSI = "no CSI driver runs here"
 _COPIES = "volumes are made empty: nothing is copied into them"
 _POD: dict[str, str] = {
-    "spec.resourceClaims": _DEVICES,
     "spec.schedulingGroup": _GROUPS,
     "spec.evictionResponders": "evictions go ahead without asking anybody",
     "spec.securityContext.windowsOptions": "nodes run Linux",
@@ -47,10 +45,6 @@ FIELDS: dict[str, dict[str, str]] = {
 """Storage -> path of a field -> why it does nothing. `[]` stands for every item of a list."""
 
 KINDS: dict[str, str] = {
-    "resourceclaims.resource.k8s.io": _DEVICES,
-    "resourceclaimtemplates.resource.k8s.io": _DEVICES,
-    "resourceslices.resource.k8s.io": _DEVICES,
-    "deviceclasses.resource.k8s.io": _DEVICES,
     "csidrivers.storage.k8s.io": _CSI,
     "csistoragecapacities.storage.k8s.io": _CSI,
     "volumeattachments.storage.k8s.io": _CSI,

@@ -220,6 +220,8 @@ class NodeAuthorizer:
         node = spec.get("nodeName") or ""
         uid = meta.get("uid") or f"{meta.get('namespace')}/{meta['name']}"
         refs = frozenset(pod_references(meta.get("namespace", ""), spec, meta["name"])) if node else frozenset()
+        if node and spec.get("resourceClaims"):
+            refs |= _made_claims(meta.get("namespace", ""), new.get("status") or {})
         if self._pods.get(uid) == (node, refs):
             return
         self._forget_pod(meta)
@@ -305,6 +307,12 @@ def pod_references(namespace: str, spec: Mapping[str, Any], pod: str = "") -> It
     for claim in spec.get("resourceClaims") or ():
         if claim.get("resourceClaimName"):
             yield ("resourceclaims", namespace, claim["resourceClaimName"])
+
+
+def _made_claims(namespace: str, status: Mapping[str, Any]) -> frozenset[Reference]:
+    """The claims that were made for a pod from templates. Only their controller may say which."""
+    names = [each.get("resourceClaimName") for each in status.get("resourceClaimStatuses") or ()]
+    return frozenset(("resourceclaims", namespace, name) for name in names if name)
 
 
 def _container_references(namespace: str, container: Mapping[str, Any]) -> Iterable[Reference]:

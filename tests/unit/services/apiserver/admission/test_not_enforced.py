@@ -50,11 +50,11 @@ async def test_who_uses_it_is_warned_once(tmp_path: Path) -> None:
     async with running_core(tmp_path) as client:
         spec: dict[str, Any] = {
             "containers": [{"name": "a", "image": "x"}],
-            "resourceClaims": [{"name": "gpu", "resourceClaimName": "gpu"}],
+            "schedulingGroup": {"podGroupName": "together"},
         }
         pod = {"metadata": {"name": "p"}, "spec": spec}
         warnings = await created(client, "pods", pod)
-        expected = "spec.resourceClaims: is stored and has no effect: no device driver runs here"
+        expected = "spec.schedulingGroup: is stored and has no effect: pods are scheduled one by one"
         assert [text.startswith(expected) for text in warnings] == [True]
         # Who labels it later brings nothing in.
         req = client.request("patch", "pods", "default", "p")
