@@ -183,7 +183,7 @@ class Scheduler:
             assert new is not None or old is not None
             self._pod_left((new or old).metadata.uid)  # type: ignore[union-attr]
         elif new.spec.nodeName:
-            self._pod_placed(PodInfo(new))
+            self._pod_placed(PodInfo(new), newly=old is None or not old.spec.nodeName)
         elif _scheduler_name(new) in self.profiles:
             self._pod_waits(new)
 
@@ -195,7 +195,8 @@ class Scheduler:
         if info is not None:
             self._event(ClusterEvent("Pod", "Delete"), info, None)
 
-    def _pod_placed(self, info: PodInfo) -> None:
+    def _pod_placed(self, info: PodInfo, *, newly: bool) -> None:
+        """A pod on a node. `newly`: the watch shows that for the first time, though we may have assumed it before."""
         self.queue.remove(info.uid)
         self.conditions.forget(info.uid)
         self.state.withdraw(info.uid)
@@ -203,9 +204,9 @@ class Scheduler:
         node = info.pod.spec.nodeName
         assert node
         self.state.set_pod(info, node)
-        if before is None:
+        if before is None or newly:
             self._event(ClusterEvent("Pod", "Add"), None, info)
-        elif before.pod.metadata.labels != info.pod.metadata.labels or before.terminating != info.terminating:
+        elif _differs(before, info):
             self._event(ClusterEvent("Pod", "Update"), before, info)
 
     def _pod_waits(self, pod: Pod) -> None:
@@ -439,6 +440,12 @@ class Scheduler:
                 pod.pod, "Warning", "FailedScheduling", f"binding rejected: {error.message}", "Binding"
             )
         self._wake.set()
+
+
+def _differs(old: PodInfo, new: PodInfo) -> bool:
+    """Whether anything changed of a placed pod that other pods may wait for."""
+    labels, terminating = old.pod.metadata.labels != new.pod.metadata.labels, old.terminating != new.terminating
+    return labels or terminating or old.requests != new.requests
 
 
 def _claims_devices(pod: PodInfo) -> bool:

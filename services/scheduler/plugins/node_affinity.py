@@ -5,11 +5,12 @@ Each requirement is judged once for each value that its label has in the cluster
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from machinery.api import selectors
 from services.scheduler.cluster_state import ClusterState
 from services.scheduler.columns import MISSING, Array, Lookup
 from services.scheduler.framework import SKIP, ClusterEvent, Hint, Plugin, Rejected, Rows, count_of, normalize
@@ -174,7 +175,7 @@ class NodeAffinity(Plugin):
     static = True
 
     def events(self) -> dict[ClusterEvent, Hint | None]:
-        return {ClusterEvent("Node", "Add"): None, ClusterEvent("Node", "Update"): _labels_changed}
+        return {ClusterEvent("Node", "Add"): _becomes_right, ClusterEvent("Node", "Update"): _becomes_right}
 
     def prepare(self, pod: PodInfo, state: ClusterState) -> Any:
         data = _Data(pod.pod.spec, state)
@@ -219,5 +220,28 @@ def _only_names(spec: PodSpec) -> list[str] | None:
     return names
 
 
-def _labels_changed(pod: PodInfo, old: Node | None, new: Node | None) -> bool:
-    return old is None or new is None or old.metadata.labels != new.metadata.labels
+def _becomes_right(pod: PodInfo, old: Node | None, new: Node | None) -> bool:
+    """Whether the pod selects the node, and did not before."""
+    return new is not None and selects(pod.pod.spec, new) and (old is None or not selects(pod.pod.spec, old))
+
+
+def selects(spec: PodSpec, node: Node) -> bool:
+    """nodeSelector and required node affinity against one Node object."""
+    labels = node.metadata.labels or {}
+    if any(labels.get(key) != value for key, value in (spec.nodeSelector or {}).items()):
+        return False
+    affinity = spec.affinity.nodeAffinity if spec.affinity else None
+    required = affinity.requiredDuringSchedulingIgnoredDuringExecution if affinity else None
+    if required is None:
+        return True
+    fields = {"metadata.name": node.metadata.name}
+    return any(
+        (term.matchExpressions or term.matchFields)
+        and all(_holds(each, labels) for each in term.matchExpressions or ())
+        and all(_holds(each, fields) for each in term.matchFields or ())
+        for term in required.nodeSelectorTerms
+    )
+
+
+def _holds(requirement: Requirement, values: Mapping[str, str]) -> bool:
+    return selectors.requirement(requirement.key, requirement.operator, requirement.values or ()).matches(values)

@@ -81,7 +81,9 @@ class NodeResourcesFit(Plugin):
 
     def events(self) -> dict[ClusterEvent, Hint | None]:
         return {
-            ClusterEvent("Pod", "Delete"): _frees_what_is_needed,
+            # Any pod takes one of a node's places for pods.
+            ClusterEvent("Pod", "Delete"): None,
+            ClusterEvent("Pod", "Update"): _shrank,
             ClusterEvent("Node", "Add"): self._could_hold,
             ClusterEvent("Node", "Update"): self._holds_more,
         }
@@ -177,5 +179,8 @@ def _in_words(resource: str, value: int) -> str:
     return str(value)
 
 
-def _frees_what_is_needed(pod: PodInfo, old: PodInfo | None, new: PodInfo | None) -> bool:
-    return old is None or any(value > 0 and pod.requests.get(name, 0) > 0 for name, value in old.requests.items())
+def _shrank(pod: PodInfo, old: PodInfo | None, new: PodInfo | None) -> bool:
+    """Whether a running pod was resized to less of something that this one needs."""
+    if old is None or new is None:
+        return True
+    return any(value > new.requests.get(name, 0) and pod.requests.get(name) for name, value in old.requests.items())

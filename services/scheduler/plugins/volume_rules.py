@@ -13,6 +13,7 @@ import numpy as np
 from services.scheduler.cluster_state import ClusterState, Matches, PodCounter
 from services.scheduler.columns import Array, Lookup
 from services.scheduler.framework import SKIP, ClusterEvent, Hint, Plugin, Rows
+from services.scheduler.objects import Node
 from services.scheduler.pod_info import PodInfo
 from services.scheduler.volumes import Claim, PersistentVolume, Volumes
 
@@ -47,7 +48,7 @@ class VolumeRestrictions(Plugin):
     preemptible = True
 
     def events(self) -> dict[ClusterEvent, Hint | None]:
-        return {ClusterEvent("Pod", "Delete"): None}
+        return {ClusterEvent("Pod", "Delete"): _shares_claim}
 
     def prepare(self, pod: PodInfo, state: ClusterState) -> Any:
         alone = [c.metadata.name for c in _claims(self, pod) if "ReadWriteOncePod" in (c.spec.accessModes or ())]
@@ -77,8 +78,9 @@ class VolumeZone(Plugin):
 
     def events(self) -> dict[ClusterEvent, Hint | None]:
         return {
-            ClusterEvent("Node", "Add"): None, ClusterEvent("Node", "Update"): None,
-            ClusterEvent("PersistentVolumeClaim", "Update"): None, ClusterEvent("PersistentVolume", "Update"): None,
+            ClusterEvent("Node", "Add"): None, ClusterEvent("Node", "Update"): _zone_changed,
+            ClusterEvent("PersistentVolumeClaim", "Update"): _is_of_pod,
+            ClusterEvent("PersistentVolume", "Update"): None,
         }  # fmt: skip
 
     def prepare(self, pod: PodInfo, state: ClusterState) -> Any:
@@ -108,7 +110,7 @@ class NodeVolumeLimits(Plugin):
 
     def events(self) -> dict[ClusterEvent, Hint | None]:
         return {
-            ClusterEvent("Pod", "Delete"): None,
+            ClusterEvent("Pod", "Delete"): _used_claims,
             ClusterEvent("CSINode", "Add"): None,
             ClusterEvent("CSINode", "Update"): None,
         }
@@ -148,3 +150,22 @@ class NodeVolumeLimits(Plugin):
 
     def reasons(self, data: Any, state: ClusterState) -> Sequence[str]:
         return (LIMIT_REASON,)
+
+
+def _shares_claim(pod: PodInfo, old: PodInfo | None, new: Any) -> bool:
+    return old is not None and old.namespace == pod.namespace and bool(set(old.claims) & set(pod.claims))
+
+
+def _used_claims(pod: PodInfo, old: PodInfo | None, new: Any) -> bool:
+    return old is not None and bool(old.claims)
+
+
+def _is_of_pod(pod: PodInfo, old: Any, new: Claim) -> bool:
+    return new.metadata.namespace == pod.namespace and new.metadata.name in pod.claims
+
+
+def _zone_changed(pod: PodInfo, old: Node | None, new: Node | None) -> bool:
+    if old is None or new is None:
+        return True
+    before, after = old.metadata.labels or {}, new.metadata.labels or {}
+    return any(before.get(label) != after.get(label) for label in ZONE_LABELS)
