@@ -1,1 +1,1 @@
-"""Protocols of upstream's kubelet that third parties' drivers speak. Not ours to change: names and numbers are theirs."""
+"""Protocols of upstream's kubelet that drivers of third parties speak. Names and numbers are theirs."""
