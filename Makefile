@@ -35,10 +35,12 @@ protos: install-test ## Generate the Python of the contracts anew
 
 # Where the engine has no registry or refuses `privileged`: docs/operate.md
 LAB_FILES ?= -f docker-compose.yml
-COMPOSE = docker-compose --project-name cutaway $(LAB_FILES)
+# `make lab` finds out whether it is docker-compose or docker compose.
+COMPOSE = $$(deploy/compose/check.sh) --project-name cutaway $(LAB_FILES)
 export BASE
 
 lab: ## Build and start the cluster of containers, and wait until it is healthy
+	@deploy/compose/check.sh >/dev/null
 	@docker build -q -f deploy/Dockerfile -t cutaway:lab $(if $(BASE),--build-arg BASE=$(BASE)) . >/dev/null
 	@deploy/compose/start.sh $(COMPOSE)
 

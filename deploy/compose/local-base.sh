@@ -5,6 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 name=${1:?the name to give the image}
+deploy/compose/check.sh >/dev/null
 work=$(mktemp -d "${TMPDIR:-/tmp}/cutaway-base-XXXXXX")
 trap 'rm -rf "$work"' EXIT
 packages=$(tr -s '\n' ',' < deploy/compose/packages.txt)

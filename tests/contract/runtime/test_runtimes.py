@@ -1,11 +1,16 @@
 """What the kubelet relies on of a runtime.
 
-One suite over containerd's CRI plugin, Cutaway's own CRI server, and the hollow one.
+One suite over containerd's CRI plugin, Cutaway's own CRI server, and the hollow one; and over any other one:
+
+    CUTAWAY_CONTRACT_CRI=unix:///run/my-runtime.sock pytest tests/contract/runtime/test_runtimes.py -k given
+
+which must have the image docker.io/library/busybox:1.36, and a pod network.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -26,11 +31,14 @@ LIVE = ["sh", "-c", "trap 'exit 0' TERM; while true; do sleep 0.05; done"]
 STUBBORN = ["sh", "-c", "trap '' TERM; while true; do sleep 0.05; done"]
 
 
-@pytest.fixture(scope="module", params=["plugin", "shim", "hollow"])
+GIVEN = os.environ.get("CUTAWAY_CONTRACT_CRI", "")
+
+
+@pytest.fixture(scope="module", params=["plugin", "shim", "hollow", *(["given"] if GIVEN else [])])
 def endpoint(request: pytest.FixtureRequest) -> Iterator[str]:
     """The socket of a real runtime; empty for the hollow one."""
-    if request.param == "hollow":
-        yield ""
+    if request.param in ("hollow", "given"):
+        yield GIVEN if request.param == "given" else ""
         return
     if not available():
         pytest.skip("needs root, containerd, runc and busybox")
