@@ -7,4 +7,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export CUTAWAY_TORTURE=full
+# Nodes run on Cutaway's own CRI server.
+export CUTAWAY_TEST_RUNTIME=shim
 exec .venv/bin/python -m pytest -q -s -p no:cacheprovider --timeout 3600 -m torture tests "$@"

@@ -80,6 +80,10 @@ class KubeletConfig(ComponentConfig):
     shutdown_grace_by_priority: Annotated[
         dict[int, int], Doc(description="Seconds by least pod priority, in place of the two above")
     ] = {}
+    image_credential_provider_config: Annotated[
+        str, Doc(description="A CredentialProviderConfig: programs that know registries' passwords; empty: none")
+    ] = ""
+    image_credential_provider_bin_dir: Annotated[str, Doc(description="Where those programs are")] = ""
     allowed_unsafe_sysctls: Annotated[
         list[str], Doc(description="Sysctls, or prefixes with *, that pods may set besides the safe ones")
     ] = []

@@ -17,6 +17,7 @@ from lightkube.models import core_v1
 
 from services.kubelet import pod_spec
 from services.kubelet.back_off import BackOff
+from services.kubelet.credential_providers import CredentialProviders
 from services.kubelet.objects import Objects
 from services.kubelet.pod_plan import Waiting
 from services.kubelet.runtime import Runtime, RuntimeFailure
@@ -105,8 +106,15 @@ class Present:
 class Images:
     """Gets images onto the node."""
 
-    def __init__(self, runtime: Runtime, objects: Objects, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        objects: Objects,
+        clock: Callable[[], float] = time.time,
+        providers: CredentialProviders | None = None,
+    ) -> None:
         self._runtime = runtime
+        self._providers = providers
         self._objects = objects
         self._clock = clock
         self._back_off = BackOff(10, 300)
@@ -164,7 +172,9 @@ class Images:
             if secret is not None:
                 secrets.append(secret)
         failure: RuntimeFailure | None = None
-        for auth in [*credentials(secrets, image), None]:
+        own = credentials(secrets, image)
+        others = await self._providers.credentials(pod, normalize(image)) if self._providers else []
+        for auth in [*own, *others, None]:
             try:
                 await self._runtime.pull_image(normalize(image), auth, sandbox_config)
             except RuntimeFailure as error:

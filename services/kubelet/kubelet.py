@@ -9,6 +9,8 @@ import socket
 from pathlib import Path
 from typing import Any
 
+from lightkube.models import core_v1
+
 from machinery.api import kinds
 from machinery.client.api_client import ApiClient
 from machinery.client.events import EventRecorder
@@ -16,10 +18,11 @@ from machinery.client.informer import Informer
 from machinery.component import grpc_server, logs, process
 from machinery.component.process import Context, Fatal
 from protos.cutaway.v1 import kubelet_pb2_grpc
-from services.kubelet import cgroups, node_info, user_ids
+from services.kubelet import cgroups, credential_providers, node_info, user_ids
 from services.kubelet.access import Access
 from services.kubelet.config import KubeletConfig
 from services.kubelet.container_config import NodeSettings
+from services.kubelet.credential_providers import CredentialProviders
 from services.kubelet.devices.checkpoint import BadCheckpoint
 from services.kubelet.devices.claims import DeviceClaims
 from services.kubelet.handlers import Handlers
@@ -68,6 +71,25 @@ def _user_ids(config: KubeletConfig, root: Path) -> UserIds:
         raise Fatal(str(error)) from error
 
 
+def _credential_providers(config: KubeletConfig, client: ApiClient, objects: Objects) -> CredentialProviders | None:
+    path, directory = config.image_credential_provider_config, config.image_credential_provider_bin_dir
+    if not path:
+        return None
+    try:
+        providers = credential_providers.parse_config(Path(path).read_text(encoding="utf-8"), directory, path)
+    except (OSError, ValueError) as error:
+        raise Fatal(f"image_credential_provider_config: {error}") from error
+
+    async def account_of(pod: core_v1.Pod, audience: str) -> credential_providers.Account:
+        namespace, name = pod.metadata.namespace or "", pod.spec.serviceAccountName or "default"
+        found = await client.get(kinds.SERVICE_ACCOUNT, name, namespace)
+        token = await objects.token(pod, audience, None)
+        annotations = found.metadata.annotations or {}
+        return credential_providers.Account(namespace, name, found.metadata.uid or "", annotations, token)
+
+    return CredentialProviders(providers, directory, account_of)
+
+
 class Kubelet:
     """A kubelet without its servers. `start` it within a TaskGroup; it lives as long as the group."""
 
@@ -92,7 +114,7 @@ class Kubelet:
             ),
             objects=objects,
             volumes=Volumes(root, objects),
-            images=Images(self.runtime, objects),
+            images=Images(self.runtime, objects, providers=_credential_providers(config, client, objects)),
             handlers=Handlers(self.runtime),
             statuses=self.statuses,
             events=EventRecorder(client, "kubelet", self.name),

@@ -12,8 +12,10 @@ from cri_api.v1 import api_pb2 as cri
 
 from tests.support.containerd import mounts_below, shims_of, wait_until
 from tests.support.streaming import command_by_spdy, command_by_websocket
+from tests.support.torture import times
 
-SCALE = float(os.environ.get("CUTAWAY_TEST_SCALE", "1"))
+LIVES = times(200, 20)
+ROUNDS = times(1000, 15)
 
 
 def _cgroups(name: str) -> list[str]:
@@ -65,16 +67,18 @@ def _life(node, number: int) -> None:
     pod.remove()
 
 
+@pytest.mark.torture
 def test_sandboxes_leave_nothing(node) -> None:
     _life(node, 0)
     before, descriptors = _state(node), _descriptors(node)
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda number: _life(node, number), range(1, 1 + int(20 * SCALE))))
+        list(pool.map(lambda number: _life(node, number), range(1, 1 + LIVES)))
     wait_until(lambda: not shims_of(node.containerd.socket), what="the end of containerd's shims")
     assert _state(node) == before
     wait_until(lambda: _descriptors(node) <= descriptors + 2, what="closed descriptors")
 
 
+@pytest.mark.torture
 async def test_execs_and_attaches_leave_nothing(node) -> None:
     pod = await asyncio.to_thread(node.client.run_pod)
     container = await asyncio.to_thread(pod.run, "sh", "-c", "while true; do echo x; sleep 0.05; done")
@@ -96,7 +100,7 @@ async def test_execs_and_attaches_leave_nothing(node) -> None:
     io = node.directory / "shim/state/io"
     wait_until(lambda: len(os.listdir(io)) == 1, what="removed fifos")
     descriptors = _descriptors(node)
-    for number in range(int(15 * SCALE)):
+    for number in range(ROUNDS):
         await round_of(number)
     wait_until(lambda: len(os.listdir(io)) == 1, what="removed fifos")
     wait_until(lambda: _descriptors(node) <= descriptors + 2, what="closed descriptors")
