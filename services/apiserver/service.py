@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -148,6 +149,8 @@ def _same_references(old: Entry | None, new: Entry | None) -> bool:
 async def serve(ctx: Context[ApiServerConfig]) -> None:
     """Run an apiserver until it is stopped."""
     config = ctx.config
+    # What this process writes (the database, its log, the audit log) holds Secrets, or who read them.
+    os.umask(0o077)
     if not config.serving.complete:
         raise Fatal("serving: ca_file, cert_file and key_file are needed: nothing is served without TLS")
     try:

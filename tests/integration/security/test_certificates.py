@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import base64
+import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from lab.pki import Authority, Identity
 from tests.integration.security.conftest import Target
 from tests.integration.security.test_what import call, grant, rule
 
@@ -96,3 +99,27 @@ async def test_an_approval_changes_nothing_else(target: Target) -> None:
     assert kept["spec"]["signerName"] == CLIENT
     assert kept["spec"]["username"] == "kubernetes-admin"
     assert not (kept.get("status") or {}).get("certificate")
+
+
+def issued(authority: Authority, directory: Path, ca_file: Path, user: str, *groups: str) -> Identity:
+    """A client certificate by an authority, outside of its PKI's folder."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    names = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in groups]
+    names.append(x509.NameAttribute(NameOID.COMMON_NAME, user))
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name(names))
+        .issuer_name(authority.certificate.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(minutes=5))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+        .sign(authority.key, hashes.SHA256())
+    )
+    cert_file, key_file = directory / f"{user}.crt", directory / f"{user}.key"
+    cert_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    plain = serialization.NoEncryption()
+    key_file.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain))
+    return Identity(ca_file, cert_file, key_file)
