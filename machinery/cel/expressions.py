@@ -9,6 +9,8 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from machinery.cel import sizes
+
 EXPRESSION_BYTES_MAX = 16 * 1024
 """A longer rule is refused: nothing real comes near."""
 
@@ -20,10 +22,11 @@ class CelError(Exception):
 class Program:
     """A compiled expression. `evaluate` may be called any number of times."""
 
-    __slots__ = ("_expression", "source")
+    __slots__ = ("_expression", "_input_bytes_max", "source")
 
     def __init__(self, expression: Any, source: str) -> None:
         self._expression = expression
+        self._input_bytes_max = sizes.input_bytes_max(expression.serialize())
         self.source = source
 
     @property
@@ -32,7 +35,11 @@ class Program:
         return str(self._expression.return_type().name())
 
     def evaluate(self, variables: dict[str, Any]) -> Any:
-        """The value. CelError if evaluation fails: a missing key, an overflow, a function's own error."""
+        """The value. CelError if evaluation fails: a missing key, an overflow, a function's own error; or if it could
+        make values that are too large."""
+        most = self._input_bytes_max
+        if most < sizes.INPUT_BYTES_MAX and sizes.deep_size(variables, most) > most:
+            raise CelError("the expression could make values too large for objects of this size")
         try:
             value = self._expression.eval(data=variables)
         except (RuntimeError, ValueError, TypeError) as error:
