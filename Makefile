@@ -1,7 +1,7 @@
 # Two commands do all the set-up: `make up` (a running cluster) and `make test` (every test).
 .DEFAULT_GOAL := help
 PYTHON := .venv/bin/python
-.PHONY: help up down test torture check docs protos install install-test lab lab-down lab-test
+.PHONY: help up down test torture check audit docs protos install install-test lab lab-down lab-test
 
 help: ## Show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -26,6 +26,9 @@ torture: install-test ## What it must survive, in full and with figures (an hour
 
 check: install-test ## Lint and type-check only
 	@deploy/check.sh
+
+audit: install-test ## Look up known vulnerabilities of what is installed
+	@deploy/audit.sh
 
 docs: install-test ## Make a site of the documentation in site/
 	@.venv/bin/mkdocs build --quiet

@@ -6,13 +6,16 @@ import asyncio
 import os
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
+from lightkube.models import core_v1, meta_v1
 
 from services.kubelet import logs
 from services.kubelet.volumes import atomic_writer, sub_path
 from services.kubelet.volumes.atomic_writer import FileContent, UnsafePath
 from services.kubelet.volumes.context import VolumeError
+from services.kubelet.volumes.manager import Volumes
 
 
 def files(**content: str) -> dict[str, FileContent]:
@@ -110,3 +113,23 @@ def test_the_tail_of_a_large_log(tmp_path: Path) -> None:
     path = tmp_path / "0.log"
     path.write_bytes(b"".join(b"2026-01-01T00:00:00Z stdout F %d\n" % n for n in range(20_000)))
     assert logs.tail_text(path, 3, 2048) == "19997\n19998\n19999\n"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"gitRepo": core_v1.GitRepoVolumeSource(repository="https://example.com/x.git")},
+        {"glusterfs": core_v1.GlusterfsVolumeSource(endpoints="e", path="p")},
+        {"flexVolume": core_v1.FlexVolumeSource(driver="d")},
+    ],
+    ids=lambda source: next(iter(source)),
+)
+async def test_a_volume_that_would_run_programs_of_the_node_is_refused(tmp_path: Path, source: dict[str, Any]) -> None:
+    """gitRepo ran git, and its hooks, as root on the node (CVE-2024-10220)."""
+    volumes = Volumes(tmp_path, cast("Any", None))
+    pod = core_v1.Pod(
+        metadata=meta_v1.ObjectMeta(name="p", namespace="n", uid="u"),
+        spec=core_v1.PodSpec(containers=[], volumes=[core_v1.Volume(name="v", **source)]),
+    )
+    with pytest.raises(VolumeError, match=f'volume "v": type {next(iter(source))} is not supported'):
+        await volumes.set_up(pod, cast("Any", None))
