@@ -27,7 +27,7 @@ LOST = (aiohttp.ClientError, OSError, TimeoutError)
 """What a client gets when its server dies: it can't know whether its request was carried out."""
 
 AGAIN_SECONDS = 0.1
-"""After a failure, as clients do: fourteen that try at once, again and again, leave a server that starts half a core."""
+"""After a failure, as clients wait: fourteen that never do take what the server needs to start."""
 
 Seen = tuple[int, str, str]
 
