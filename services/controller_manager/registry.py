@@ -63,6 +63,7 @@ CONTROLLERS: tuple[Entry, ...] = (
     _entry("persistentvolume-expander", "persistent_volume", "VolumeExpander"),
     _entry("persistentvolumeclaim-protection-controller", "persistent_volume", "ClaimProtection"),
     _entry("persistentvolume-protection-controller", "persistent_volume", "VolumeProtection"),
+    _entry("volumeattributesclass-protection-controller", "persistent_volume", "AttributesClassProtection"),
     _entry("ephemeral-volume-controller", "persistent_volume", "EphemeralVolumes"),
     _entry("resourceclaim-controller", "resource_claim", "ResourceClaimController"),
     _entry("customresourcedefinition-cleanup", "crd_cleanup", "CrdCleanupController"),

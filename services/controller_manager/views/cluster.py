@@ -94,6 +94,7 @@ class VolumeSpec(View, frozen=True, gc=False):
     local: dict[str, Any] | None = None
     hostPath: dict[str, Any] | None = None
     csi: dict[str, Any] | None = None
+    volumeAttributesClassName: str = ""
 
 
 class PersistentVolume(View, frozen=True, gc=False):
@@ -113,6 +114,7 @@ class ClaimSpec(View, frozen=True, gc=False):
     volumeName: str = ""
     storageClassName: str | None = None
     volumeMode: str = "Filesystem"
+    volumeAttributesClassName: str = ""
 
 
 class PersistentVolumeClaim(View, frozen=True, gc=False):

@@ -16,7 +16,7 @@ from lab.pki import Pki
 from machinery.api import kinds
 from machinery.api.kinds import Kind
 from tests.integration.controllers import test_crashes_housekeeping as housekeeping
-from tests.support.controllers import ControllerLab, pod_template
+from tests.support.controllers import ControllerLab, deployment, pod_template
 from tests.support.crashes import Scenarios, crash_after_any_write, obj, stand_still
 
 pytestmark = pytest.mark.torture
@@ -170,6 +170,25 @@ async def expired_tokens(lab: ControllerLab) -> None:
         await lab.create({**secret, "type": "bootstrap.kubernetes.io/token"})
 
 
+# --- scale ------------------------------------------------------------------------------------------------------------
+
+
+def autoscaled(lab: ControllerLab) -> bool:
+    status = (lab.get(kinds.HORIZONTAL_POD_AUTOSCALER, "web") or {}).get("status", {})
+    replicas = (lab.get(kinds.DEPLOYMENT, "web") or {}).get("spec", {}).get("replicas")
+    return replicas == 5 and status.get("currentReplicas") == 5 and status.get("desiredReplicas") == 5
+
+
+@scenario("horizontal-pod-autoscaler", done=autoscaled, kubelet=False, config={"autoscaler_seconds": 0.1})
+async def too_few_replicas(lab: ControllerLab) -> None:
+    await lab.create(deployment("web", 2))
+    status = {"status": {"replicas": 2, "selector": "app=web"}}
+    await lab.patch(kinds.DEPLOYMENT, "web", status, subresource="status")
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}
+    spec = {"scaleTargetRef": target, "minReplicas": 5, "maxReplicas": 9, "metrics": []}
+    await lab.create(obj("autoscaling/v2", "HorizontalPodAutoscaler", "web", spec=spec))
+
+
 # --- definitions and sizes --------------------------------------------------------------------------------------------
 
 WIDGETS = Kind("example.com", "v1", "Widget", "widgets")
@@ -194,6 +213,24 @@ async def deleted_definition(lab: ControllerLab) -> None:
         widget = {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w", "namespace": namespace}}
         lab.server.state.create(WIDGETS, namespace, widget)
     await lab.delete(kinds.CUSTOM_RESOURCE_DEFINITION, "widgets.example.com")
+
+
+PROTECTED = ["kubernetes.io/vac-protection"]
+
+
+def classes_kept(lab: ControllerLab) -> bool:
+    found = {c["metadata"]["name"]: c["metadata"].get("finalizers") for c in lab.list(kinds.VOLUME_ATTRIBUTES_CLASS)}
+    return found == {"used": PROTECTED, "new": PROTECTED}
+
+
+@scenario("volumeattributesclass-protection-controller", done=classes_kept, kubelet=False)
+async def volume_attributes_classes(lab: ControllerLab) -> None:
+    await lab.create(housekeeping.claim(volumeAttributesClassName="used"))
+    for name in ("used", "unused", "new"):
+        held = {"finalizers": PROTECTED} if name != "new" else {}
+        await lab.create(obj("storage.k8s.io/v1", "VolumeAttributesClass", name, metadata=held, driverName="d.example"))
+    for name in ("used", "unused"):
+        await lab.delete(kinds.VOLUME_ATTRIBUTES_CLASS, name)
 
 
 def grown(lab: ControllerLab) -> bool:
@@ -235,6 +272,8 @@ async def test_a_crash_after_any_write_ends_in_the_same_state(name: str) -> None
         ("signed_requests", kinds.CERTIFICATE_SIGNING_REQUEST, 3),
         ("deleted_definition", kinds.CUSTOM_RESOURCE_DEFINITION, 1),
         ("larger_claim", kinds.PERSISTENT_VOLUME, 1),
+        ("too_few_replicas", kinds.HORIZONTAL_POD_AUTOSCALER, 1),
+        ("volume_attributes_classes", kinds.VOLUME_ATTRIBUTES_CLASS, 3),
         ("expired_tokens", kinds.SERVICE_ACCOUNT, 3),
         # Of those that test_crashes_housekeeping.py crashes.
         ("pod_addresses", kinds.NODE, 6),

@@ -246,6 +246,37 @@ class VolumeProtection(OfKind):
         return Plan(protection.of_volume(volume)) if volume is not None else None
 
 
+class AttributesClassProtection(OfKind):
+    """volumeattributesclass-protection-controller"""
+
+    name = "volumeattributesclass-protection-controller"
+    kind = kinds.VOLUME_ATTRIBUTES_CLASS
+
+    def watch(self) -> None:
+        """Classes, and claims and volumes that let go of one."""
+        self.on_own(self.kind)
+        self.on(kinds.PERSISTENT_VOLUME_CLAIM, self._on_claim)
+        self.on(kinds.PERSISTENT_VOLUME, self._on_volume)
+
+    def _on_claim(self, old: PersistentVolumeClaim | None, new: PersistentVolumeClaim | None) -> None:
+        before = protection.classes_of(old) if old is not None else set()
+        for name in before - (protection.classes_of(new) if new is not None else set()):
+            self.add(name)
+
+    def _on_volume(self, old: PersistentVolume | None, new: PersistentVolume | None) -> None:
+        name = old.spec.volumeAttributesClassName if old is not None else ""
+        if name and (new is None or new.spec.volumeAttributesClassName != name):
+            self.add(name)
+
+    async def reconcile(self, key: str) -> Plan | None:
+        """See `protection`."""
+        found = self.lister(self.kind).by_key(key)
+        if found is None:
+            return None
+        claims, volumes = self.lister(kinds.PERSISTENT_VOLUME_CLAIM), self.lister(kinds.PERSISTENT_VOLUME)
+        return Plan(protection.of_class(found.metadata, claims, volumes))
+
+
 class EphemeralVolumes(OfKind):
     """ephemeral-volume-controller"""
 

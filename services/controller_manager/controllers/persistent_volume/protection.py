@@ -16,6 +16,7 @@ from services.controller_manager.views.pod import Pod
 
 CLAIM_FINALIZER = "kubernetes.io/pvc-protection"
 VOLUME_FINALIZER = "kubernetes.io/pv-protection"
+CLASS_FINALIZER = "kubernetes.io/vac-protection"
 
 
 def of_claim(claim: PersistentVolumeClaim, pods: Iterable[Pod]) -> list[Action]:
@@ -28,6 +29,21 @@ def of_volume(volume: PersistentVolume) -> list[Action]:
     """Protect a volume; let a deleted one go once it is not bound."""
     bound = volume.status.get("phase") == "Bound"
     return _protect(kinds.PERSISTENT_VOLUME, volume.metadata, VOLUME_FINALIZER, in_use=bound)
+
+
+def of_class(meta: Meta, claims: Iterable[PersistentVolumeClaim], volumes: Iterable[PersistentVolume]) -> list[Action]:
+    """Protect a VolumeAttributesClass; let a deleted one go once nothing has it, wants it or is being changed to it."""
+    in_use = any(meta.name in classes_of(claim) for claim in claims) or any(
+        volume.spec.volumeAttributesClassName == meta.name for volume in volumes
+    )
+    return _protect(kinds.VOLUME_ATTRIBUTES_CLASS, meta, CLASS_FINALIZER, in_use=in_use)
+
+
+def classes_of(claim: PersistentVolumeClaim) -> set[str]:
+    """The VolumeAttributesClasses that a claim names."""
+    modifying = (claim.status.get("modifyVolumeStatus") or {}).get("targetVolumeAttributesClassName") or ""
+    current = claim.status.get("currentVolumeAttributesClassName") or ""
+    return {claim.spec.volumeAttributesClassName, current, modifying} - {""}
 
 
 def _protect(kind: Kind, meta: Meta, finalizer: str, *, in_use: bool) -> list[Action]:
