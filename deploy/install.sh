@@ -80,3 +80,7 @@ install_python() {
 
 install_packages "${packages[@]}"
 install_python
+if [ "$extra" = dev ]; then
+  # Clients that bring their own tests, which only their source distributions have.
+  .venv/bin/python -m tests.support.sdists kopf==1.45.2 kr8s==0.20.15 || fail "pip could not download kopf's and kr8s's sources"
+fi

@@ -52,21 +52,26 @@ class Program:
 @functools.lru_cache(maxsize=64)
 def _environment(variables: tuple[str, ...]) -> Any:
     from cel_expr_python import cel
+
+    return cel.NewEnv(variables=dict.fromkeys(variables, cel.Type.DYN), **extensions())
+
+
+def extensions() -> dict[str, Any]:
+    """The functions that every environment has, as `cel.NewEnv` takes them."""
     from cel_expr_python.ext import ext_bindings, ext_encoders, ext_math, ext_optional, ext_strings
 
     from machinery.cel import authorization, library
 
-    return cel.NewEnv(
-        variables=dict.fromkeys(variables, cel.Type.DYN),
-        extensions=[
+    return {
+        "extensions": [
             ext_bindings.ExtBindings(),
             ext_encoders.ExtEncoders(),
             ext_math.ExtMath(),
             ext_optional.ExtOptional(),
             ext_strings.ExtStrings(),
         ],
-        functions=[*library.declarations(), *authorization.declarations()],
-    )
+        "functions": [*library.declarations(), *authorization.declarations()],
+    }
 
 
 @functools.lru_cache(maxsize=4096)
@@ -77,7 +82,7 @@ def compile(source: str, variables: tuple[str, ...] = ("self", "oldSelf")) -> Pr
     try:
         expression = _environment(variables).compile(source)
     except (RuntimeError, ValueError, TypeError) as error:
-        raise CelError("compilation failed: " + _message(str(error))) from error
+        raise CelError("compilation failed: " + message_of(str(error))) from error
     return Program(expression, source)
 
 
@@ -92,5 +97,6 @@ def _first_line(text: str) -> str:
     return text
 
 
-def _message(text: str) -> str:
+def message_of(text: str) -> str:
+    """The checker's complaint without its status."""
     return text.replace("INVALID_ARGUMENT: ", "").replace(" [INVALID_ARGUMENT]", "").strip()

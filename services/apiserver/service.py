@@ -36,6 +36,7 @@ from services.apiserver.handlers import Handlers
 from services.apiserver.kubelet_proxy import KubeletProxy
 from services.apiserver.lookup import Lookup
 from services.apiserver.masters import Masters
+from services.apiserver.policy_status import PolicyStatus
 from services.apiserver.reads import Reader
 from services.apiserver.registrations import Registrations
 from services.apiserver.registry.allocation import ServiceRange
@@ -90,6 +91,7 @@ class Core:
         self.flow = FlowControl(config.requests_in_flight_max)
         self.flow_upkeep = Upkeep(self.registry, self.cache, self.writer, self.flow)
         self.registrations = Registrations(self.registry, self.cache, self.writer, self.deleter)
+        self.policy_status = PolicyStatus(self.registry, self.cache, self.writer)
         self.kubelets = KubeletProxy(self.lookup.get, config.kubelet_client, self.lookup.list)
 
     async def start(self) -> None:
@@ -104,6 +106,7 @@ class Core:
             resource_cache.listeners.append(self._feed(storage))
         self.flow_upkeep.follow()
         self.registrations.follow()
+        self.policy_status.follow()
 
     def _feed(self, storage: str) -> Listener:
         changed = self.authorizer.changed
@@ -181,6 +184,7 @@ async def serve(ctx: Context[ApiServerConfig]) -> None:
     await core.flow_upkeep.tell()
     await core.registrations.ensure()
     ctx.tasks.create_task(core.registrations.run(), name="keep APIServices")
+    ctx.tasks.create_task(core.policy_status.run(), name="check policies' types")
     ctx.tasks.create_task(core.flow_upkeep.run(), name="keep flow control's objects")
     ctx.tasks.create_task(bootstrap.keep_published(), name="publish the kubernetes endpoints")
     ctx.on_stop(core.kubelets.close)

@@ -20,6 +20,9 @@ _PLAIN = frozenset(
     ("pods", "services", "replicationcontrollers", "resourcequotas", "secrets", "configmaps", "persistentvolumeclaims")
 )
 _COMPUTE = ("cpu", "memory", "ephemeral-storage")
+DEVICES_SUFFIX = ".deviceclass.resource.k8s.io/devices"
+DEVICES_MAX = 32
+"""What a claim to all devices is charged with: the most that one can get."""
 
 
 def usage_of(storage: str, obj: Mapping[str, Any]) -> Usage:
@@ -33,6 +36,8 @@ def usage_of(storage: str, obj: Mapping[str, Any]) -> Usage:
         _add_service(obj, used)
     elif storage == "persistentvolumeclaims":
         _add_claim(obj, used)
+    elif storage == "resourceclaims.resource.k8s.io":
+        _add_devices(obj, used)
     return used
 
 
@@ -75,6 +80,18 @@ def _add_claim(claim: Mapping[str, Any], used: Usage) -> None:
             used[f"{prefix}requests.storage"] = parse(wanted)
 
 
+def _add_devices(claim: Mapping[str, Any], used: Usage) -> None:
+    """The devices of each class that a claim may get: the most where it has alternatives."""
+    for request in ((claim.get("spec") or {}).get("devices") or {}).get("requests") or ():
+        most: dict[str, int] = {}
+        for one in request.get("firstAvailable") or [request.get("exactly") or {}]:
+            name = f"{one.get('deviceClassName', '')}{DEVICES_SUFFIX}"
+            count = DEVICES_MAX if one.get("allocationMode") == "All" else one.get("count", 1)
+            most[name] = max(most.get(name, 0), count)
+        for name, count in most.items():
+            used[name] = used.get(name, parse("0")) + parse(str(count))
+
+
 def missing_constraints(hard: Iterable[str], pod: Mapping[str, Any]) -> dict[str, list[str]]:
     """Resource names that a quota limits and containers leave open: name -> containers."""
     missing: dict[str, list[str]] = {}
@@ -101,9 +118,33 @@ def in_scope(quota: Mapping[str, Any], storage: str, obj: Mapping[str, Any]) -> 
     conditions += (spec.get("scopeSelector") or {}).get("matchExpressions") or ()
     if not conditions:
         return True
+    if storage == "persistentvolumeclaims":
+        return all(_claim_matches(condition, obj) for condition in conditions)
     if storage != "pods":
         return False
     return all(_matches(condition, obj) for condition in conditions)
+
+
+def _claim_matches(condition: Mapping[str, Any], claim: Mapping[str, Any]) -> bool:
+    """By its class of volume attributes: the one it has, the one it asks for, and the one it is on the way to."""
+    if condition.get("scopeName") != "VolumeAttributesClass":
+        return False
+    status = claim.get("status") or {}
+    names = {
+        (claim.get("spec") or {}).get("volumeAttributesClassName"),
+        status.get("currentVolumeAttributesClassName"),
+        (status.get("modifyVolumeStatus") or {}).get("targetVolumeAttributesClassName"),
+    } - {None, ""}
+    values = set(condition.get("values") or ())
+    match condition.get("operator"):
+        case "Exists":
+            return bool(names)
+        case "DoesNotExist":
+            return not names
+        case "In":
+            return bool(names & values)
+        case _:
+            return not names or bool(names - values)
 
 
 def _matches(condition: Mapping[str, Any], pod: Mapping[str, Any]) -> bool:

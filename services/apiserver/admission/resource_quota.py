@@ -35,7 +35,7 @@ class ResourceQuota(Plugin):
             return False
         if ctx.operation == "CREATE":
             return ctx.subresource == "" and ctx.resource.storage != "events"
-        counted = ("pods", "services", "persistentvolumeclaims")
+        counted = ("pods", "services", "persistentvolumeclaims", "resourceclaims.resource.k8s.io")
         return ctx.operation == "UPDATE" and ctx.resource.storage in counted and ctx.subresource in ("", "resize")
 
     def validate(self, ctx: WriteContext) -> None:
@@ -45,9 +45,8 @@ class ResourceQuota(Plugin):
 
     def _judge(self, ctx: WriteContext, quotas: list[Entry]) -> None:
         storage = ctx.resource.storage
-        needed = usage_of(storage, ctx.obj)
-        if ctx.old is not None:
-            needed = _growth(needed, usage_of(storage, ctx.old))
+        whole = usage_of(storage, ctx.obj)
+        grown = _growth(whole, usage_of(storage, ctx.old)) if ctx.old is not None else whole
         for entry in quotas:
             quota = codec.decode(entry.value)
             if not in_scope(quota, storage, ctx.obj):
@@ -55,7 +54,9 @@ class ResourceQuota(Plugin):
             hard = (quota.get("status") or {}).get("hard") or (quota.get("spec") or {}).get("hard") or {}
             if storage == "pods" and ctx.operation == "CREATE":
                 _check_constrained(ctx, quota, hard)
-            wanted = {name: value for name, value in needed.items() if name in hard and value}
+            # An object that comes into a quota's scope by its change is new to it.
+            counted = ctx.old is not None and in_scope(quota, storage, ctx.old)
+            wanted = {name: value for name, value in (grown if counted else whole).items() if name in hard and value}
             if wanted:
                 self._charge(ctx, entry, quota, hard, wanted)
 

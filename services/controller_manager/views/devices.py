@@ -24,6 +24,7 @@ class ClaimStatus(View, frozen=True, gc=False):
 
 class ResourceClaim(View, frozen=True, gc=False):
     metadata: Meta = Meta()
+    spec: dict[str, Any] = msgspec.field(default_factory=nothing)
     status: ClaimStatus = ClaimStatus()
 
 

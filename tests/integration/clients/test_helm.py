@@ -57,6 +57,18 @@ CHART = {
             metadata: {annotations: {hollow.cutaway.dev/run-seconds: "0.2"}}
             spec: {restartPolicy: Never, containers: [{name: c, image: any}]}
         """,
+    "templates/tests/ready.yaml": """
+        apiVersion: v1
+        kind: Pod
+        metadata:
+          name: "{{ .Release.Name }}-test"
+          annotations:
+            helm.sh/hook: test
+            helm.sh/hook-delete-policy: before-hook-creation
+            hollow.cutaway.dev/run-seconds: "0.2"
+            hollow.cutaway.dev/exit-code: "{{ .Values.testFails | default 0 }}"
+        spec: {restartPolicy: Never, containers: [{name: c, image: any}]}
+        """,
 }
 
 
@@ -74,30 +86,60 @@ def chart(tmp_path):
     return tmp_path / "app"
 
 
-def test_install_upgrade_rollback_uninstall(cutaway_cluster, cutaway_namespace, helm, chart, tmp_path):
-    environment = cutaway_cluster.environment | {"HOME": str(tmp_path)}
+class Release:
+    """helm and kubectl in one namespace."""
 
-    def run(program, *arguments):
-        command = [str(program), *arguments, "-n", cutaway_namespace]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=90)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+    def __init__(self, cluster, namespace, helm, home):
+        self._environment = cluster.environment | {"HOME": str(home)}
+        self._namespace = namespace
+        self._helm = helm
 
-    def replicas():
+    def run(self, *arguments, program=None, fails=False):
+        command = [str(program or self._helm), *arguments, "-n", self._namespace]
+        done = subprocess.run(command, capture_output=True, text=True, env=self._environment, timeout=90)
+        assert (done.returncode != 0) is fails, done.stdout + done.stderr
+        return done.stdout + done.stderr if fails else done.stdout
+
+    def get(self, *what):
         from lab import kubectl
 
-        return json.loads(run(kubectl.program(), "get", "deployment", "web", "-o", "json"))["status"].get(
-            "readyReplicas"
-        )
+        return json.loads(self.run("get", *what, "-o", "json", program=kubectl.program()))
 
-    waiting = ["--wait", "--timeout", "60s"]
-    run(helm, "install", "web", str(chart), *waiting)
-    assert replicas() == 1
-    run(helm, "upgrade", "web", str(chart), "--set", "replicas=3", *waiting)
-    assert replicas() == 3
-    run(helm, "rollback", "web", "1", *waiting)
-    assert replicas() == 1
-    history = json.loads(run(helm, "history", "web", "-o", "json"))
+    def replicas(self):
+        return self.get("deployment", "web")["status"].get("readyReplicas")
+
+
+@pytest.fixture
+def release(cutaway_cluster, cutaway_namespace, helm, tmp_path):
+    return Release(cutaway_cluster, cutaway_namespace, helm, tmp_path)
+
+
+WAITING = ["--wait", "--timeout", "60s"]
+
+
+def test_install_upgrade_rollback_test_uninstall(release, chart):
+    release.run("install", "web", str(chart), *WAITING)
+    assert release.replicas() == 1
+    assert [job["metadata"]["name"] for job in release.get("jobs")["items"]] == []
+    assert release.get("shirts", "blue")["spec"] == {"color": "blue"}
+    release.run("upgrade", "web", str(chart), "--set", "replicas=3", *WAITING)
+    assert release.replicas() == 3
+    release.run("rollback", "web", "1", *WAITING)
+    assert release.replicas() == 1
+    history = json.loads(release.run("history", "web", "-o", "json"))
     assert [entry["revision"] for entry in history] == [1, 2, 3]
-    run(helm, "uninstall", "web", *waiting)
-    assert json.loads(run(helm, "list", "-o", "json")) == []
+    assert "Phase:" in release.run("test", "web", "--timeout", "60s")
+    release.run("uninstall", "web", *WAITING)
+    assert json.loads(release.run("list", "-o", "json")) == []
+    assert release.get("deployments,services,shirts")["items"] == []
+
+
+def test_a_failed_test_and_a_failed_upgrade_are_told_and_taken_back(release, chart):
+    release.run("install", "web", str(chart), "--set", "testFails=3", *WAITING)
+    assert "failed" in release.run("test", "web", "--timeout", "60s", fails=True).lower()
+    broken = ["--set", "image=broken", "--set", "replicas=-1", "--rollback-on-failure", *WAITING]
+    assert "must be greater than or equal to 0" in release.run("upgrade", "web", str(chart), *broken, fails=True)
+    assert release.replicas() == 1
+    statuses = [entry["status"] for entry in json.loads(release.run("history", "web", "-o", "json"))]
+    assert statuses == ["superseded", "failed", "deployed"]
+    release.run("uninstall", "web", *WAITING)

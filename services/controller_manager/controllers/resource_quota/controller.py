@@ -9,10 +9,10 @@ from machinery.api.kinds import Kind
 from machinery.client.informer import wait_synced
 from services.controller_manager.actions import Plan, status_patch
 from services.controller_manager.controllers.crd_cleanup.controller import kind_of
-from services.controller_manager.controllers.resource_quota.usage import Contents, used
+from services.controller_manager.controllers.resource_quota.usage import DEVICES_SUFFIX, Contents, used
 from services.controller_manager.pods import is_terminal
 from services.controller_manager.reconciler import OfKind
-from services.controller_manager.views.cluster import CustomResourceDefinition, ResourceQuota
+from services.controller_manager.views.cluster import CustomResourceDefinition, PersistentVolumeClaim, ResourceQuota
 from services.controller_manager.views.pod import Pod
 
 # Admission writes the quota before the object that it counts. Within this time the object has surely arrived here.
@@ -70,6 +70,9 @@ class ResourceQuotaController(OfKind):
     def _on_change(self, old: Any, new: Any) -> None:
         ended = isinstance(new, Pod) and old is not None and is_terminal(new) and not is_terminal(old)
         changed = new is not None and old is not None and new.metadata.generation != old.metadata.generation
+        if isinstance(new, PersistentVolumeClaim) and old is not None:
+            # They have no generation; by its classes of attributes a claim comes and goes from quotas' scopes.
+            changed = (new.spec, new.status) != (old.spec, old.status)
         if new is not None and not ended and not changed:
             return
         for quota in self.lister(kinds.RESOURCE_QUOTA).list((new or old).metadata.namespace):
@@ -82,7 +85,10 @@ class ResourceQuotaController(OfKind):
             return None
         namespace = quota.metadata.namespace
         for name in quota.spec.hard:
-            kind = self._kind(name.removeprefix("count/")) if name.startswith("count/") else None
+            if name.endswith(DEVICES_SUFFIX):
+                kind: Kind | None = kinds.RESOURCE_CLAIM
+            else:
+                kind = self._kind(name.removeprefix("count/")) if name.startswith("count/") else None
             if kind is not None and kind not in self._followed:
                 self._follow(kind)
                 await wait_synced(self.informers.of(kind), timeout=_SYNC_SECONDS_MAX)
@@ -91,6 +97,7 @@ class ResourceQuotaController(OfKind):
             self.lister(kinds.SERVICE).list(namespace),
             self.lister(kinds.PERSISTENT_VOLUME_CLAIM).list(namespace),
             lambda resource: self._count(namespace, resource),
+            self.lister(kinds.RESOURCE_CLAIM).list(namespace) if kinds.RESOURCE_CLAIM in self._followed else (),
         )
         status = {**quota.status, "hard": quota.spec.hard, "used": used(quota.spec, contents)}
         return Plan(status_patch(kinds.RESOURCE_QUOTA, quota, status), requeue_after=_RESYNC_SECONDS)

@@ -9,6 +9,7 @@ from typing import Any
 from machinery.api.quantity import Quantity, parse_quantity
 from services.controller_manager.pods import is_terminal
 from services.controller_manager.views.cluster import PersistentVolumeClaim, QuotaSpec, Service
+from services.controller_manager.views.devices import ResourceClaim
 from services.controller_manager.views.pod import Container, Pod
 
 _COMPUTE = ("cpu", "memory", "ephemeral-storage")
@@ -22,6 +23,9 @@ COUNTED = (
     "secrets",
     "services",
 )
+DEVICES_SUFFIX = ".deviceclass.resource.k8s.io/devices"
+DEVICES_MAX = 32
+"""What a claim to all devices is counted as: the most that one can get."""
 _CLASS_SUFFIX = ".storageclass.storage.k8s.io/"
 
 
@@ -33,11 +37,18 @@ class Contents:
     services: Sequence[Service]
     claims: Sequence[PersistentVolumeClaim]
     count: Callable[[str], int]
+    devices: Sequence[ResourceClaim] = ()
 
 
 def used(spec: QuotaSpec, contents: Contents) -> dict[str, str]:
     """The use of every resource that `spec.hard` names."""
     alive = [pod for pod in contents.pods if not is_terminal(pod) and in_scope(spec, pod)]
+    requirements = _requirements(spec)
+    if requirements:
+        claims = [claim for claim in contents.claims if all(_claim_matches(entry, claim) for entry in requirements)]
+        counts = {"persistentvolumeclaims": len(claims), "pods": len(alive)}
+        # What has no scopes of its own, a quota with scopes does not count.
+        contents = Contents(alive, (), claims, lambda resource: counts.get(resource, 0))
     return {name: str(_one(name, alive, contents)) for name in spec.hard}
 
 
@@ -56,6 +67,9 @@ def _one(name: str, alive: Sequence[Pod], contents: Contents) -> Quantity:
         storage_class, _, what = name.partition(_CLASS_SUFFIX)
         claims = [claim for claim in contents.claims if claim.spec.storageClassName == storage_class]
         return _storage(claims) if what == "requests.storage" else parse_quantity(str(len(claims)))
+    if name.endswith(DEVICES_SUFFIX):
+        device_class = name.removesuffix(DEVICES_SUFFIX)
+        return parse_quantity(str(sum(_devices(claim, device_class) for claim in contents.devices)))
     if name == "requests.storage":
         return _storage(contents.claims)
     return _compute(name, alive)
@@ -63,6 +77,22 @@ def _one(name: str, alive: Sequence[Pod], contents: Contents) -> Quantity:
 
 def _storage(claims: Sequence[PersistentVolumeClaim]) -> Quantity:
     return _sum(claim.spec.resources.requests.get("storage", "0") for claim in claims)
+
+
+def _devices(claim: ResourceClaim, device_class: str) -> int:
+    """How many devices of a class a claim may get: the most where it has alternatives."""
+    total = 0
+    for request in (claim.spec.get("devices") or {}).get("requests") or ():
+        alternatives = request.get("firstAvailable") or [request.get("exactly") or {}]
+        total += max(
+            (
+                DEVICES_MAX if one.get("allocationMode") == "All" else one.get("count", 1)
+                for one in alternatives
+                if one.get("deviceClassName") == device_class
+            ),
+            default=0,
+        )
+    return total
 
 
 def _node_ports(service: Service) -> int:
@@ -113,9 +143,31 @@ def _sum(texts: Any) -> Quantity:
 
 def in_scope(spec: QuotaSpec, pod: Pod) -> bool:
     """Whether the quota is about this pod."""
-    requirements = [{"scopeName": name, "operator": "Exists"} for name in spec.scopes]
-    requirements += (spec.scopeSelector or {}).get("matchExpressions") or []
-    return all(_matches(entry, pod) for entry in requirements)
+    return all(_matches(entry, pod) for entry in _requirements(spec))
+
+
+def _requirements(spec: QuotaSpec) -> list[Mapping[str, Any]]:
+    requirements: list[Mapping[str, Any]] = [{"scopeName": name, "operator": "Exists"} for name in spec.scopes]
+    return requirements + list((spec.scopeSelector or {}).get("matchExpressions") or ())
+
+
+def _claim_matches(entry: Mapping[str, Any], claim: PersistentVolumeClaim) -> bool:
+    """Whether one of the claim's classes of volume attributes (had, wanted, on the way to) is meant."""
+    if entry.get("scopeName") != "VolumeAttributesClass":
+        return False
+    coming = claim.status.get("modifyVolumeStatus") or {}
+    names = {
+        claim.spec.volumeAttributesClassName,
+        claim.status.get("currentVolumeAttributesClassName"),
+        coming.get("targetVolumeAttributesClassName"),
+    } - {None, ""}
+    values = set(entry.get("values") or ())
+    return {
+        "In": bool(names & values),
+        "NotIn": not names or bool(names - values),
+        "Exists": bool(names),
+        "DoesNotExist": not names,
+    }.get(str(entry.get("operator")), False)
 
 
 def _matches(entry: Mapping[str, Any], pod: Pod) -> bool:
