@@ -5,7 +5,8 @@ transaction reads after that is what the one before it left. Each process hears 
 `tail.py`).
 
 A store uses at most WRITERS_MAX + READERS_MAX + 2 connections. TLS and passwords are libpq's:
-`?sslmode=verify-full&sslrootcert=…` and `?passfile=…` in the URL.
+`?sslmode=verify-full&sslrootcert=…` and `?passfile=…` in the URL. So are several addresses of one cluster of servers:
+`?host=a,b&port=5432,5432&target_session_attrs=read-write` leads to the one that is the primary.
 """
 
 from __future__ import annotations

@@ -26,9 +26,13 @@ def find_binaries() -> Path | None:
 
 
 class PostgresServer:
-    """One server process. `url()` makes a new, empty database each time."""
+    """One server process. `url()` makes a new, empty database each time. With `primary`, which runs, it is its
+    standby."""
 
-    def __init__(self, directory: Path, *, settings: dict[str, str] | None = None, port: int = 5432) -> None:
+    def __init__(
+        self, directory: Path, *, settings: dict[str, str] | None = None, port: int = 5432,
+        primary: PostgresServer | None = None,
+    ) -> None:  # fmt: skip
         binaries = find_binaries()
         if binaries is None:
             raise FileNotFoundError("no PostgreSQL server programs (Debian: apt install postgresql)")
@@ -43,6 +47,12 @@ class PostgresServer:
         if self._user:
             account = pwd.getpwnam(self._user)
             os.chown(directory, account.pw_uid, account.pw_gid)
+        if primary is not None:
+            self._program(
+                "pg_basebackup", "-D", str(self.data), "-h", str(primary.directory), "-p", str(primary.port),
+                "-U", "cutaway", "-R", "-X", "stream", "-c", "fast", "--no-sync",
+            )  # fmt: skip
+            return
         self._program(
             "initdb", "-D", str(self.data), "-U", "cutaway", "-A", "trust", "-E", "UTF8", "--no-sync", "--locale=C"
         )
@@ -64,6 +74,10 @@ class PostgresServer:
         with contextlib.suppress(subprocess.CalledProcessError):
             self._program("pg_ctl", "stop", "-w", "-s", "-m", mode, "-D", str(self.data))
 
+    def promote(self) -> None:
+        """Make a standby a primary."""
+        self._program("pg_ctl", "promote", "-w", "-s", "-D", str(self.data))
+
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the postmaster."""
         os.kill(int((self.data / "postmaster.pid").read_text().split()[0]), number)
@@ -84,6 +98,21 @@ class PostgresServer:
     def url_of(self, name: str) -> str:
         """The URL of a database by name."""
         return f"postgresql://cutaway@/{name}?host={self.directory}&port={self._port}"
+
+
+@contextlib.contextmanager
+def run_pair() -> Iterator[tuple[PostgresServer, PostgresServer]]:
+    """A primary that acknowledges nothing before its standby has it, and that standby."""
+    with run_postgres() as primary, tempfile.TemporaryDirectory(prefix="cutaway-postgres-") as folder:
+        standby = PostgresServer(Path(folder), primary=primary)
+        standby.start()
+        try:
+            with primary.connect() as connection:
+                connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+                connection.execute("SELECT pg_reload_conf()")
+            yield primary, standby
+        finally:
+            standby.stop("immediate")
 
 
 @contextlib.contextmanager
