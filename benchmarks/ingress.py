@@ -1,10 +1,10 @@
-"""What the ingress controller's HAProxy costs beside others: `python -m benchmarks.ingress [--seconds N] [--rounds N]`.
+"""What the ingress controller's HAProxy costs beside others: `python -m benchmarks.ingress [--seconds N] [--bytes N]`.
 
-The same backend (one more HAProxy that answers 1 KiB) and the same load (wrk), in turns through three proxies. `bare`
-has nothing but a frontend and a server; `by hand` also routes by host and path, tells the backend who asks, and tries
-again, for a single route, as somebody would write it; `ingress` is what the controller makes of a hundred Ingresses of
-ten paths. `--log` gives all an access log. Throughput, on a machine whose cores the load, the proxies and the backend
-share, is what a client sees; processor time a request is what the proxy costs.
+The same backend (one more HAProxy that answers `--bytes`) and the same load (wrk), in turns through three proxies.
+`bare` has nothing but a frontend and a server; `by hand` also routes by host and path, tells the backend who asks, and
+tries again, for a single route, as somebody would write it; `ingress` is what the controller makes of a hundred
+Ingresses of ten paths. `--log` gives all an access log. Throughput, on a machine whose cores the load, the proxies and
+the backend share, is what a client sees; processor time a request is what the proxy costs.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ORIGIN_CONFIG = f"""global
 {DEFAULTS}
 frontend origin
     bind 127.0.0.1:{ORIGIN}
-    http-request return status 200 content-type text/plain string {"x" * 1024}
+    http-request return status 200 content-type text/plain string BODY
 """
 BARE_CONFIG = f"""global
     nbthread 1
@@ -115,10 +115,13 @@ def load(port: int, seconds: float, pid: int) -> tuple[float, float]:
 def start(program: str, folder: Path, name: str, text: str, output: int) -> subprocess.Popen[bytes]:
     """A bare HAProxy in the foreground."""
     (folder / f"{name}.cfg").write_text(text)
-    return subprocess.Popen([program, "-db", "-q", "-f", str(folder / f"{name}.cfg")], stdout=output)
+    # As the controller's: the kernel shares processors between sessions first (autogroup), and then within them.
+    return subprocess.Popen(
+        [program, "-db", "-q", "-f", str(folder / f"{name}.cfg")], stdout=output, start_new_session=True
+    )
 
 
-async def measure(seconds: float, rounds: int, log: bool) -> None:
+async def measure(seconds: float, rounds: int, log: bool, size: int) -> None:
     """Measure and print."""
     program = haproxy.find_program()
     if program is None or shutil.which("wrk") is None:
@@ -131,7 +134,7 @@ async def measure(seconds: float, rounds: int, log: bool) -> None:
     with (folder / "log").open("ab") as output:
         proxy = haproxy.Haproxy(settings, program)
         lines = "log stdout format raw local0\n    option httplog" if log else ""
-        origin = start(program, folder, "origin", ORIGIN_CONFIG, output.fileno())
+        origin = start(program, folder, "origin", ORIGIN_CONFIG.replace("BODY", "x" * size), output.fileno())
         bare = start(program, folder, "bare", BARE_CONFIG.replace("LOG", lines), output.fileno())
         hand = start(program, folder, "hand", HAND_CONFIG.replace("LOG", lines), output.fileno())
         await asyncio.sleep(0.5)
@@ -175,8 +178,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--log", action="store_true")
+    # What HAProxy returns of its own accord must fit its buffer.
+    parser.add_argument("--bytes", type=int, default=1024, help="of an answer, at most 14,000")
     options = parser.parse_args()
-    asyncio.run(measure(options.seconds, options.rounds, options.log))
+    asyncio.run(measure(options.seconds, options.rounds, options.log, options.bytes))
 
 
 if __name__ == "__main__":
