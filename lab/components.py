@@ -201,6 +201,8 @@ def _controller_manager(cluster: Cluster, pki: Pki, index: int) -> Component:
         "root_ca_file": str(pki.ca_file),
         "signing_ca_file": str(pki.ca_file),
         "signing_key_file": str(pki.directory / "ca.key"),
+        # Asked by what explains.
+        "schedulers": [f"127.0.0.1:{cluster.port(10359) + MASTER_PORT_STEP * each}" for each in range(cluster.masters)],
         "cluster_cidrs": [cluster.addresses.pod_cidr],
         "local_path": str(cluster.home / "local-path"),
         # The end of the nodes' network; the nodes' own addresses begin at .11.

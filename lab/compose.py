@@ -55,6 +55,8 @@ def adapted(part: Component) -> Component:
     config: dict[str, Any] = dict(part.config or {})
     if "apiserver" in config:
         config["apiserver"] = [f"{ip}:6444" for ip in MASTER_IPS]
+    # A scheduler hears its own container only; the pods' conditions tell what explains.
+    config.pop("schedulers", None)
     if part.spec.component == "kubelet":
         # On an engine that shares the host's cgroups a cluster of the host's own must not be met.
         config["cgroup_root"] = f"/cutaway-compose/{part.spec.node}"

@@ -188,7 +188,7 @@ async def _completed(client: ApiClient, pod: Object, subject: str) -> Object:
 
 async def existing(cluster: Cluster, word: str, namespace: str, name: str) -> Object:
     """A workload that the cluster has, by a word such as "deploy". Raises LabError."""
-    from lab.explain.ask import kind_of
+    from lab.explain import kind_of
 
     kind = kind_of(word)
     if kind.kind not in _WORKLOADS:

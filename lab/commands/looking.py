@@ -29,17 +29,16 @@ def explain(
     output: Annotated[str, typer.Option("--output", "-o", help="text or json")] = "text",
 ) -> None:
     """Why is it not as desired: the chain of causes, and what would fix it. Exit code 1 if something is wrong."""
-    from lab.explain import ask
-    from lab.explain.finding import render
+    from lab import explain as explaining
 
     kind, slash, name = target.partition("/")
     if not slash or not name:
         raise LabError(f"{target!r} names no object", "KIND/NAME, as in deployment/web")
-    findings = asyncio.run(ask.explain(clusters.require(home), ask.kind_of(kind), namespace, name))
+    findings = asyncio.run(explaining.explain(clusters.require(home), kind, namespace, name))
     if output == "json":
-        print(json.dumps([finding.to_dict() for finding in findings], indent=2))
+        print(json.dumps([explaining.to_dict(finding) for finding in findings], indent=2))
     else:
-        print("\n".join(render(findings)) or f"{target} is as desired")
+        print("\n".join(explaining.render(findings)) or f"{target} is as desired")
     if findings:
         raise typer.Exit(1)
 

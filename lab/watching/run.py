@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from lab.cluster import Cluster
 from lab.errors import LabError
-from lab.explain.ask import kind_of
+from lab.explain import kind_of
 from lab.watching.gather import Gatherer
 from lab.watching.page import Page
 from lab.watching.story import Name

@@ -14,6 +14,7 @@ from machinery.client.leader_election import LeaderElector
 from machinery.component import config, grpc_server, http_server, process
 from protos.cutaway.v1 import controller_manager_pb2_grpc
 from services.controller_manager.config import ControllerManagerConfig
+from services.controller_manager.explain.ask import Explainer
 from services.controller_manager.manager import Manager
 from services.controller_manager.registry import UnknownController
 from services.controller_manager.service import ControllerManagerService
@@ -42,7 +43,8 @@ async def serve(ctx: process.Context[ControllerManagerConfig]) -> None:
             renew_deadline=cfg.leader_election.renew_seconds,
             retry_period=cfg.leader_election.retry_seconds,
         )
-    service = ControllerManagerService(manager, elector)
+    explainer = Explainer(client, cfg.schedulers, cfg.tls)
+    service = ControllerManagerService(manager, elector, explainer)
     ctx.health.add_ready("informers", lambda: None if _is_ready(manager, elector) else "informers not synced")
     if cfg.grpc_address:
         server = await grpc_server.serve(

@@ -40,6 +40,9 @@ class ControllerManagerConfig(ComponentConfig, kw_only=True):
     rest: Annotated[
         list[str], Meta(description="URLs of the apiservers' REST fronts, for metrics that other servers answer")
     ] = []
+    schedulers: Annotated[
+        list[str], Meta(description="gRPC addresses of the schedulers, to be asked why a pod has no node")
+    ] = []
     autoscaler_seconds: Annotated[float, Meta(description="How often each autoscaler is looked at", gt=0)] = 15.0
     root_ca_file: Annotated[str, Meta(description="CA certificate that pods are told to trust (kube-root-ca.crt)")] = ""
     signing_ca_file: Annotated[str, Meta(description="CA certificate that signs CertificateSigningRequests")] = ""

@@ -8,6 +8,8 @@ from machinery.api.errors import NotFound, ServiceUnavailable
 from machinery.client.leader_election import LeaderElector
 from protos.cutaway.v1 import controller_manager_pb2 as pb
 from protos.cutaway.v1 import controller_manager_pb2_grpc
+from services.controller_manager.explain.ask import Explainer
+from services.controller_manager.explain.finding import Finding
 from services.controller_manager.manager import Manager
 from services.controller_manager.reconciler import Reconciler
 
@@ -15,8 +17,9 @@ from services.controller_manager.reconciler import Reconciler
 class ControllerManagerService(controller_manager_pb2_grpc.ControllerManagerServicer):
     """Answers for the controllers of this process; an instance that does not lead lists them as not running."""
 
-    def __init__(self, manager: Manager, elector: LeaderElector | None) -> None:
+    def __init__(self, manager: Manager, elector: LeaderElector | None, explainer: Explainer) -> None:
         self._manager = manager
+        self._explainer = explainer
         self._elector = elector
 
     async def ListControllers(self, request: pb.ListControllersRequest, context: Any) -> pb.ListControllersResponse:
@@ -48,6 +51,11 @@ class ControllerManagerService(controller_manager_pb2_grpc.ControllerManagerServ
             reconciler.add(key)
         return _state(reconciler)
 
+    async def Explain(self, request: pb.ExplainObjectRequest, context: Any) -> pb.ExplainObjectResponse:
+        """Why an object is not as desired."""
+        found = await self._explainer.explain(request.kind, request.namespace, request.name)
+        return pb.ExplainObjectResponse(findings=map(_finding, found))
+
     def _find(self, name: str) -> Reconciler:
         reconciler = self._manager.controllers.get(name)
         if reconciler is not None:
@@ -56,6 +64,11 @@ class ControllerManagerService(controller_manager_pb2_grpc.ControllerManagerServ
             leader = self._elector.leader if self._elector is not None else ""
             raise ServiceUnavailable(f"controller {name!r} does not run here; {leader or 'nobody'} leads")
         raise NotFound(f"no controller {name!r}; there are {', '.join(self._manager.names)}")
+
+
+def _finding(found: Finding) -> pb.Finding:
+    because = map(_finding, found.because)
+    return pb.Finding(subject=found.subject, problem=found.problem, remedy=found.remedy, because=because)
 
 
 def _state(reconciler: Reconciler) -> pb.ControllerState:

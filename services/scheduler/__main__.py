@@ -9,7 +9,7 @@ from machinery.client.api_client import ApiClient, Fence
 from machinery.client.events import EventRecorder
 from machinery.client.leader_election import LeaderElector
 from machinery.component import config as component_config
-from machinery.component import grpc_server, http_server, process
+from machinery.component import grpc_server, http_server, process, tls
 from machinery.component.config import ConfigError
 from protos.cutaway.v1 import scheduler_pb2_grpc
 from services.scheduler import config as scheduler_config
@@ -48,6 +48,7 @@ async def serve(ctx: process.Context[SchedulerConfig]) -> None:
             lambda server: scheduler_pb2_grpc.add_SchedulerServicer_to_server(servicer, server),  # type: ignore[no-untyped-call]
             service_names=[service.NAME],
             health=ctx.health,
+            authorize=_may_ask,
         )
         ctx.on_stop(grpc.stop)
     ctx.tasks.create_task(recorder.run(), name="events")
@@ -78,6 +79,13 @@ async def lead(ctx: process.Context[SchedulerConfig], client: ApiClient, schedul
         await ctx.finished(leading)
 
     ctx.on_stop(give_back)
+
+
+async def _may_ask(who: tls.Identity, method: str) -> str | None:
+    """The controller-manager explains, and asks for a pod's part of it."""
+    if who.name == "system:kube-controller-manager" and method == f"/{service.NAME}/Explain":
+        return None
+    return "only members of system:masters may"
 
 
 def _unsynced(scheduler: Scheduler) -> str | None:

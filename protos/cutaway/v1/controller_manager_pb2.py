@@ -24,25 +24,31 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*protos/cutaway/v1/controller_manager.proto\x12\ncutaway.v1\"\x18\n\x16ListControllersRequest\"\xed\x01\n\x0f\x43ontrollerState\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07running\x18\x02 \x01(\x08\x12\x0e\n\x06paused\x18\x03 \x01(\x08\x12\x13\n\x0bqueue_depth\x18\x04 \x01(\r\x12\x0f\n\x07in_work\x18\x05 \x01(\r\x12\x10\n\x08retrying\x18\x06 \x01(\r\x12\x18\n\x10reconciles_total\x18\x07 \x01(\x04\x12\x14\n\x0c\x65rrors_total\x18\x08 \x01(\x04\x12\x12\n\nlast_error\x18\t \x01(\t\x12\x16\n\x0elast_error_key\x18\n \x01(\t\x12\x17\n\x0flast_error_time\x18\x0b \x01(\t\"l\n\x17ListControllersResponse\x12\x30\n\x0b\x63ontrollers\x18\x01 \x03(\x0b\x32\x1b.cutaway.v1.ControllerState\x12\x0f\n\x07leading\x18\x02 \x01(\x08\x12\x0e\n\x06leader\x18\x03 \x01(\t\"\"\n\x0cPauseRequest\x12\x12\n\ncontroller\x18\x01 \x01(\t\"#\n\rResumeRequest\x12\x12\n\ncontroller\x18\x01 \x01(\t\"0\n\rResyncRequest\x12\x12\n\ncontroller\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t2\xb3\x02\n\x11\x43ontrollerManager\x12Z\n\x0fListControllers\x12\".cutaway.v1.ListControllersRequest\x1a#.cutaway.v1.ListControllersResponse\x12>\n\x05Pause\x12\x18.cutaway.v1.PauseRequest\x1a\x1b.cutaway.v1.ControllerState\x12@\n\x06Resume\x12\x19.cutaway.v1.ResumeRequest\x1a\x1b.cutaway.v1.ControllerState\x12@\n\x06Resync\x12\x19.cutaway.v1.ResyncRequest\x1a\x1b.cutaway.v1.ControllerStateb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*protos/cutaway/v1/controller_manager.proto\x12\ncutaway.v1\"E\n\x14\x45xplainObjectRequest\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\"a\n\x07\x46inding\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x0f\n\x07problem\x18\x02 \x01(\t\x12\x0e\n\x06remedy\x18\x03 \x01(\t\x12$\n\x07\x62\x65\x63\x61use\x18\x04 \x03(\x0b\x32\x13.cutaway.v1.Finding\">\n\x15\x45xplainObjectResponse\x12%\n\x08\x66indings\x18\x01 \x03(\x0b\x32\x13.cutaway.v1.Finding\"\x18\n\x16ListControllersRequest\"\xed\x01\n\x0f\x43ontrollerState\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07running\x18\x02 \x01(\x08\x12\x0e\n\x06paused\x18\x03 \x01(\x08\x12\x13\n\x0bqueue_depth\x18\x04 \x01(\r\x12\x0f\n\x07in_work\x18\x05 \x01(\r\x12\x10\n\x08retrying\x18\x06 \x01(\r\x12\x18\n\x10reconciles_total\x18\x07 \x01(\x04\x12\x14\n\x0c\x65rrors_total\x18\x08 \x01(\x04\x12\x12\n\nlast_error\x18\t \x01(\t\x12\x16\n\x0elast_error_key\x18\n \x01(\t\x12\x17\n\x0flast_error_time\x18\x0b \x01(\t\"l\n\x17ListControllersResponse\x12\x30\n\x0b\x63ontrollers\x18\x01 \x03(\x0b\x32\x1b.cutaway.v1.ControllerState\x12\x0f\n\x07leading\x18\x02 \x01(\x08\x12\x0e\n\x06leader\x18\x03 \x01(\t\"\"\n\x0cPauseRequest\x12\x12\n\ncontroller\x18\x01 \x01(\t\"#\n\rResumeRequest\x12\x12\n\ncontroller\x18\x01 \x01(\t\"0\n\rResyncRequest\x12\x12\n\ncontroller\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t2\x83\x03\n\x11\x43ontrollerManager\x12Z\n\x0fListControllers\x12\".cutaway.v1.ListControllersRequest\x1a#.cutaway.v1.ListControllersResponse\x12>\n\x05Pause\x12\x18.cutaway.v1.PauseRequest\x1a\x1b.cutaway.v1.ControllerState\x12@\n\x06Resume\x12\x19.cutaway.v1.ResumeRequest\x1a\x1b.cutaway.v1.ControllerState\x12@\n\x06Resync\x12\x19.cutaway.v1.ResyncRequest\x1a\x1b.cutaway.v1.ControllerState\x12N\n\x07\x45xplain\x12 .cutaway.v1.ExplainObjectRequest\x1a!.cutaway.v1.ExplainObjectResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.cutaway.v1.controller_manager_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LISTCONTROLLERSREQUEST']._serialized_start=58
-  _globals['_LISTCONTROLLERSREQUEST']._serialized_end=82
-  _globals['_CONTROLLERSTATE']._serialized_start=85
-  _globals['_CONTROLLERSTATE']._serialized_end=322
-  _globals['_LISTCONTROLLERSRESPONSE']._serialized_start=324
-  _globals['_LISTCONTROLLERSRESPONSE']._serialized_end=432
-  _globals['_PAUSEREQUEST']._serialized_start=434
-  _globals['_PAUSEREQUEST']._serialized_end=468
-  _globals['_RESUMEREQUEST']._serialized_start=470
-  _globals['_RESUMEREQUEST']._serialized_end=505
-  _globals['_RESYNCREQUEST']._serialized_start=507
-  _globals['_RESYNCREQUEST']._serialized_end=555
-  _globals['_CONTROLLERMANAGER']._serialized_start=558
-  _globals['_CONTROLLERMANAGER']._serialized_end=865
+  _globals['_EXPLAINOBJECTREQUEST']._serialized_start=58
+  _globals['_EXPLAINOBJECTREQUEST']._serialized_end=127
+  _globals['_FINDING']._serialized_start=129
+  _globals['_FINDING']._serialized_end=226
+  _globals['_EXPLAINOBJECTRESPONSE']._serialized_start=228
+  _globals['_EXPLAINOBJECTRESPONSE']._serialized_end=290
+  _globals['_LISTCONTROLLERSREQUEST']._serialized_start=292
+  _globals['_LISTCONTROLLERSREQUEST']._serialized_end=316
+  _globals['_CONTROLLERSTATE']._serialized_start=319
+  _globals['_CONTROLLERSTATE']._serialized_end=556
+  _globals['_LISTCONTROLLERSRESPONSE']._serialized_start=558
+  _globals['_LISTCONTROLLERSRESPONSE']._serialized_end=666
+  _globals['_PAUSEREQUEST']._serialized_start=668
+  _globals['_PAUSEREQUEST']._serialized_end=702
+  _globals['_RESUMEREQUEST']._serialized_start=704
+  _globals['_RESUMEREQUEST']._serialized_end=739
+  _globals['_RESYNCREQUEST']._serialized_start=741
+  _globals['_RESYNCREQUEST']._serialized_end=789
+  _globals['_CONTROLLERMANAGER']._serialized_start=792
+  _globals['_CONTROLLERMANAGER']._serialized_end=1179
 # @@protoc_insertion_point(module_scope)

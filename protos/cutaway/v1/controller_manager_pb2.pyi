@@ -6,6 +6,34 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class ExplainObjectRequest(_message.Message):
+    __slots__ = ("kind", "namespace", "name")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    namespace: str
+    name: str
+    def __init__(self, kind: _Optional[str] = ..., namespace: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+
+class Finding(_message.Message):
+    __slots__ = ("subject", "problem", "remedy", "because")
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    REMEDY_FIELD_NUMBER: _ClassVar[int]
+    BECAUSE_FIELD_NUMBER: _ClassVar[int]
+    subject: str
+    problem: str
+    remedy: str
+    because: _containers.RepeatedCompositeFieldContainer[Finding]
+    def __init__(self, subject: _Optional[str] = ..., problem: _Optional[str] = ..., remedy: _Optional[str] = ..., because: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ...) -> None: ...
+
+class ExplainObjectResponse(_message.Message):
+    __slots__ = ("findings",)
+    FINDINGS_FIELD_NUMBER: _ClassVar[int]
+    findings: _containers.RepeatedCompositeFieldContainer[Finding]
+    def __init__(self, findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ...) -> None: ...
+
 class ListControllersRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

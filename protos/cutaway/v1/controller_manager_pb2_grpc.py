@@ -54,6 +54,11 @@ class ControllerManagerStub:
                 request_serializer=protos_dot_cutaway_dot_v1_dot_controller__manager__pb2.ResyncRequest.SerializeToString,
                 response_deserializer=protos_dot_cutaway_dot_v1_dot_controller__manager__pb2.ControllerState.FromString,
                 _registered_method=True)
+        self.Explain = channel.unary_unary(
+                '/cutaway.v1.ControllerManager/Explain',
+                request_serializer=protos_dot_cutaway_dot_v1_dot_controller__manager__pb2.ExplainObjectRequest.SerializeToString,
+                response_deserializer=protos_dot_cutaway_dot_v1_dot_controller__manager__pb2.ExplainObjectResponse.FromString,
+                _registered_method=True)
 
 
 class ControllerManagerServicer:
@@ -86,6 +91,13 @@ class ControllerManagerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Explain(self, request, context):
+        """Why an object is not as desired: the chain of causes, and what would fix it. Any instance answers, whether it leads or not.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ControllerManagerServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -108,6 +120,11 @@ def add_ControllerManagerServicer_to_server(servicer, server):
                     servicer.Resync,
                     request_deserializer=protos_dot_cutaway_dot_v1_dot_controller__manager__pb2.ResyncRequest.FromString,
                     response_serializer=protos_dot_cutaway_dot_v1_dot_controller__manager__pb2.ControllerState.SerializeToString,
+            ),
+            'Explain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=protos_dot_cutaway_dot_v1_dot_controller__manager__pb2.ExplainObjectRequest.FromString,
+                    response_serializer=protos_dot_cutaway_dot_v1_dot_controller__manager__pb2.ExplainObjectResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -218,6 +235,33 @@ class ControllerManager:
             '/cutaway.v1.ControllerManager/Resync',
             protos_dot_cutaway_dot_v1_dot_controller__manager__pb2.ResyncRequest.SerializeToString,
             protos_dot_cutaway_dot_v1_dot_controller__manager__pb2.ControllerState.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cutaway.v1.ControllerManager/Explain',
+            protos_dot_cutaway_dot_v1_dot_controller__manager__pb2.ExplainObjectRequest.SerializeToString,
+            protos_dot_cutaway_dot_v1_dot_controller__manager__pb2.ExplainObjectResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from lab.explain.finding import Finding
-from lab.explain.snapshot import Object, Snapshot, condition, subject
-from lab.explain.volumes import explain_claim
+from services.controller_manager.explain.finding import Finding
+from services.controller_manager.explain.snapshot import Object, Snapshot, condition, subject
+from services.controller_manager.explain.volumes import explain_claim
 
 
 def explain_pod(snapshot: Snapshot, pod: Object) -> tuple[Finding, ...]:

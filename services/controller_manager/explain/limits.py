@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
-from lab.explain.finding import Finding
-from lab.explain.network import explain_service
-from lab.explain.pods import explain_pod
-from lab.explain.snapshot import Object, Snapshot, condition, subject
 from machinery.api import quantity
+from services.controller_manager.explain.finding import Finding
+from services.controller_manager.explain.network import explain_service
+from services.controller_manager.explain.pods import explain_pod
+from services.controller_manager.explain.snapshot import Object, Snapshot, condition, subject
 
 PODS_SHOWN_MAX = 3
 _CONFIGURATIONS = ("ValidatingWebhookConfiguration", "MutatingWebhookConfiguration")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lab.explain.finding import Finding
-from lab.explain.snapshot import Object, Snapshot, subject
+from services.controller_manager.explain.finding import Finding
+from services.controller_manager.explain.snapshot import Object, Snapshot, subject
 
 _DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 

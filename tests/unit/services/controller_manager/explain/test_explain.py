@@ -1,11 +1,10 @@
 """Chains of causes, told from plain objects."""
 
-from lab.explain.finding import Finding, render
-from lab.explain.network import explain_ingress, explain_service
-from lab.explain.pods import explain_pod
-from lab.explain.snapshot import Snapshot
-from lab.explain.volumes import explain_claim
-from lab.explain.workloads import explain_deployment
+from services.controller_manager.explain.network import explain_ingress, explain_service
+from services.controller_manager.explain.pods import explain_pod
+from services.controller_manager.explain.snapshot import Snapshot
+from services.controller_manager.explain.volumes import explain_claim
+from services.controller_manager.explain.workloads import explain_deployment
 
 
 def obj(name, *, spec=None, status=None, owner="", labels=None, **metadata):
@@ -115,8 +114,3 @@ def test_a_claim_of_an_unknown_class_lists_the_known_ones():
     claim = obj("data", spec={"storageClassName": "fast"})
     (finding,) = explain_claim(world(StorageClass=[obj("standard")]), claim)
     assert finding.remedy == "there are: standard"
-
-
-def test_a_chain_is_shown_as_a_tree():
-    chain = (Finding("a", "fails", because=(Finding("b", "fails too", "mend b"),)),)
-    assert render(chain) == ["a fails", "  └ b fails too", "      → mend b"]

@@ -2,5 +2,5 @@
 
 `finding.py` is what an answer consists of; `snapshot.py` the state that it is judged by; one pure module for each kind
 of subject (`pods.py`, `workloads.py`, `network.py`, `volumes.py`); `ask.py` fetches the snapshot and asks the
-scheduler.
+scheduler. Served over gRPC: ControllerManager.Explain.
 """

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from lab.explain.finding import Finding
-from lab.explain.limits import explain_refusal
-from lab.explain.pods import explain_pod
-from lab.explain.snapshot import Object, Snapshot, condition, subject
+from services.controller_manager.explain.finding import Finding
+from services.controller_manager.explain.limits import explain_refusal
+from services.controller_manager.explain.pods import explain_pod
+from services.controller_manager.explain.snapshot import Object, Snapshot, condition, subject
 
 # More would say the same again.
 PODS_SHOWN_MAX = 3

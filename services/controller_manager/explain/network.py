@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from lab.explain.finding import Finding
-from lab.explain.pods import explain_pod
-from lab.explain.snapshot import Object, Snapshot, names, selects, subject
+from services.controller_manager.explain.finding import Finding
+from services.controller_manager.explain.pods import explain_pod
+from services.controller_manager.explain.snapshot import Object, Snapshot, names, selects, subject
 
 PODS_SHOWN_MAX = 3
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lab.explain.finding import Finding
-from lab.explain.snapshot import Object, Snapshot, names, subject
+from services.controller_manager.explain.finding import Finding
+from services.controller_manager.explain.snapshot import Object, Snapshot, names, subject
 
 # What the finalizers that Kubernetes itself sets wait for.
 _PROTECTIONS = ("kubernetes.io/pvc-protection", "kubernetes.io/pv-protection")

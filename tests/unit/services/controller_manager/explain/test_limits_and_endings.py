@@ -2,11 +2,11 @@
 
 import pytest
 
-from lab.explain.endings import explain_deletion, explain_namespace
-from lab.explain.limits import explain_autoscaler, explain_budget, explain_node, explain_quota
-from lab.explain.snapshot import Snapshot
-from lab.explain.workloads import explain_job, explain_replicas
-from tests.unit.lab.explain.test_explain import ends, node, obj, pod, world
+from services.controller_manager.explain.endings import explain_deletion, explain_namespace
+from services.controller_manager.explain.limits import explain_autoscaler, explain_budget, explain_node, explain_quota
+from services.controller_manager.explain.snapshot import Snapshot
+from services.controller_manager.explain.workloads import explain_job, explain_replicas
+from tests.unit.services.controller_manager.explain.test_explain import ends, node, obj, pod, world
 
 
 def refused(message):
