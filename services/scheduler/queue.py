@@ -29,11 +29,16 @@ UNSCHEDULABLE_SECONDS_MAX = 300.0
 ACTIVE, BACKOFF, UNSCHEDULABLE, GATED, POPPED = "active", "backoff", "unschedulable", "gated", "popped"
 
 
+Group = tuple[bytes, tuple[str, ...]]
+"""A pod's signature and the plugins that rejected it: pods of one group get the same answer to any event."""
+
+
 class Waiting:
     """A pod in the queue. `queue` says where; entries in heaps whose `ticket` is not the pod's are stale."""
 
     __slots__ = (
-        "added_at", "attempts", "message", "plugins", "pod", "queue", "ready_at", "rejected_at", "since", "ticket",
+        "added_at", "attempts", "group", "message", "plugins", "pod", "queue", "ready_at", "rejected_at", "since",
+        "ticket",
     )  # fmt: skip
 
     def __init__(self, pod: PodInfo, now: float) -> None:
@@ -47,6 +52,7 @@ class Waiting:
         self.rejected_at = 0.0
         self.plugins: tuple[str, ...] = ()
         self.message = ""
+        self.group: Group = (b"", ())
 
 
 class Popped(NamedTuple):
@@ -87,6 +93,7 @@ class SchedulingQueue:
         self._active: list[tuple[Any, int, str]] = []
         self._backoff: list[tuple[float, int, str]] = []
         self._unschedulable: dict[str, Waiting] = {}
+        self._groups: dict[Group, dict[str, Waiting]] = {}
         self._gated: dict[str, Waiting] = {}
         self._tickets = itertools.count(1)
         self.counts = {ACTIVE: 0, BACKOFF: 0, UNSCHEDULABLE: 0, GATED: 0, POPPED: 0}
@@ -98,6 +105,10 @@ class SchedulingQueue:
             self.counts[waiting.queue] -= 1
         if waiting.queue == UNSCHEDULABLE:
             del self._unschedulable[waiting.pod.uid]
+            group = self._groups[waiting.group]
+            del group[waiting.pod.uid]
+            if not group:
+                del self._groups[waiting.group]
         elif waiting.queue == GATED:
             del self._gated[waiting.pod.uid]
         waiting.queue = queue
@@ -110,6 +121,8 @@ class SchedulingQueue:
             heapq.heappush(self._backoff, (waiting.ready_at, waiting.ticket, waiting.pod.uid))
         elif queue == UNSCHEDULABLE:
             self._unschedulable[waiting.pod.uid] = waiting
+            waiting.group = (waiting.pod.signature, waiting.plugins)
+            self._groups.setdefault(waiting.group, {})[waiting.pod.uid] = waiting
         elif queue == GATED:
             self._gated[waiting.pod.uid] = waiting
 
@@ -243,16 +256,13 @@ class SchedulingQueue:
         hints = self._hints.get(event)
         if not hints or not self._unschedulable:
             return 0
-        # Pods of one signature that the same plugins rejected get the same answer.
-        answers: dict[tuple[bytes, tuple[str, ...]], bool] = {}
-        woken = []
-        for waiting in self._unschedulable.values():
-            key = (waiting.pod.signature, waiting.plugins)
-            helps = answers.get(key)
-            if helps is None:
-                helps = answers[key] = self._helps(waiting, hints, old, new)
-            if helps:
-                woken.append(waiting)
+        # However many pods wait, an event costs a look at each kind of them.
+        woken = [
+            waiting
+            for group in self._groups.values()
+            if self._helps(next(iter(group.values())), hints, old, new)
+            for waiting in group.values()
+        ]
         for waiting in woken:
             self._wake(waiting, now)
         return len(woken)
