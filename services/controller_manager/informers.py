@@ -41,6 +41,7 @@ VIEWS: dict[Kind, type[Any]] = {
     kinds.CLUSTER_ROLE: cluster.ClusterRole,
     kinds.RESOURCE_CLAIM: devices.ResourceClaim,
     kinds.RESOURCE_CLAIM_TEMPLATE: devices.ResourceClaimTemplate,
+    kinds.RESOURCE_SLICE: devices.ResourceSlice,
     kinds.SERVICE_CIDR: addresses.ServiceCidr,
     kinds.CUSTOM_RESOURCE_DEFINITION: cluster.CustomResourceDefinition,
 }

@@ -66,6 +66,7 @@ CONTROLLERS: tuple[Entry, ...] = (
     _entry("volumeattributesclass-protection-controller", "persistent_volume", "AttributesClassProtection"),
     _entry("ephemeral-volume-controller", "persistent_volume", "EphemeralVolumes"),
     _entry("resourceclaim-controller", "resource_claim", "ResourceClaimController"),
+    _entry("device-taint-eviction-controller", "device_taint_eviction", "DeviceTaintEvictionController"),
     _entry("customresourcedefinition-cleanup", "crd_cleanup", "CrdCleanupController"),
     _entry("csrapproving", "csr", "CsrApprover"),
     _entry(

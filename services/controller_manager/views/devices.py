@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -16,9 +17,33 @@ class Consumer(View, frozen=True, gc=False):
     uid: str = ""
 
 
+class DeviceToleration(View, frozen=True, gc=False):
+    key: str = ""
+    operator: str = ""
+    value: str = ""
+    effect: str = ""
+    tolerationSeconds: int | None = None
+
+
+class Result(View, frozen=True, gc=False):
+    """A device that a claim has."""
+
+    driver: str = ""
+    pool: str = ""
+    device: str = ""
+    tolerations: tuple[DeviceToleration, ...] = ()
+
+
+class Results(View, frozen=True, gc=False):
+    results: tuple[Result, ...] = ()
+
+
+class Allocation(View, frozen=True, gc=False):
+    devices: Results = Results()
+
+
 class ClaimStatus(View, frozen=True, gc=False):
-    # Its presence is what matters: what is in it is the scheduler's and the drivers'.
-    allocation: dict[str, Any] | None = None
+    allocation: Allocation | None = None
     reservedFor: tuple[Consumer, ...] = ()
 
 
@@ -36,3 +61,36 @@ class TemplateSpec(View, frozen=True, gc=False):
 class ResourceClaimTemplate(View, frozen=True, gc=False):
     metadata: Meta = Meta()
     spec: TemplateSpec = TemplateSpec()
+
+
+class DeviceTaint(View, frozen=True, gc=False):
+    key: str = ""
+    value: str = ""
+    effect: str = ""
+    timeAdded: datetime | None = None
+
+
+class Device(View, frozen=True, gc=False):
+    name: str = ""
+    taints: tuple[DeviceTaint, ...] = ()
+
+
+class Pool(View, frozen=True, gc=False):
+    name: str = ""
+    generation: int = 0
+
+
+class SliceSpec(View, frozen=True, gc=False):
+    driver: str = ""
+    pool: Pool = Pool()
+    devices: tuple[Device, ...] = ()
+
+
+class ResourceSlice(View, frozen=True, gc=False):
+    metadata: Meta = Meta()
+    spec: SliceSpec = SliceSpec()
+
+    @property
+    def pool(self) -> tuple[str, str]:
+        """What names the pool: driver and name."""
+        return (self.spec.driver, self.spec.pool.name)

@@ -88,6 +88,34 @@ async def claims_of_ended_pods(lab: ControllerLab) -> None:
     await lab.set_pod("p", phase="Succeeded", resourceClaimStatuses=told)
 
 
+async def claimed(lab: ControllerLab, name: str, device: str, **result: Any) -> None:
+    """A running pod with a claim to a device."""
+    spec = {**pod_template({}, nodeName="n1")["spec"], "resourceClaims": [{"name": "d", "resourceClaimName": name}]}
+    pod = await lab.create(obj("v1", "Pod", name, spec=spec))
+    await lab.create(obj("resource.k8s.io/v1", "ResourceClaim", name))
+    found = {"request": "r", "driver": "gpu.example.com", "pool": "p", "device": device, **result}
+    consumer = {"resource": "pods", "name": name, "uid": pod["metadata"]["uid"]}
+    status = {"allocation": {"devices": {"results": [found]}}, "reservedFor": [consumer]}
+    await lab.patch(kinds.RESOURCE_CLAIM, name, {"status": status}, subresource="status")
+
+
+def kept_pods(lab: ControllerLab) -> bool:
+    return sorted(pod["metadata"]["name"] for pod in lab.pods()) == ["healthy", "tolerant"]
+
+
+@scenario("device-taint-eviction-controller", done=kept_pods, kubelet=False)
+async def tainted_devices(lab: ControllerLab) -> None:
+    await claimed(lab, "healthy", "d0")
+    await claimed(lab, "broken", "d1")
+    await claimed(lab, "tolerant", "d1", tolerations=[{"operator": "Exists", "effect": "NoExecute"}])
+    short = {"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 0}
+    await claimed(lab, "impatient", "d1", tolerations=[short])
+    devices = [{"name": "d0"}, {"name": "d1", "taints": [{"key": "broken", "effect": "NoExecute"}]}]
+    pool = {"name": "p", "generation": 2, "resourceSliceCount": 1}
+    spec = {"driver": "gpu.example.com", "nodeName": "n1", "pool": pool, "devices": devices}
+    await lab.create(obj("resource.k8s.io/v1", "ResourceSlice", "s", spec=spec))
+
+
 # --- certificates and tokens ------------------------------------------------------------------------------------------
 
 
@@ -268,6 +296,8 @@ async def test_a_crash_after_any_write_ends_in_the_same_state(name: str) -> None
         ("claims_from_templates", kinds.RESOURCE_CLAIM, 4),
         ("claims_from_templates", kinds.POD, 4),
         ("claims_of_ended_pods", kinds.RESOURCE_CLAIM, 2),
+        ("tainted_devices", kinds.RESOURCE_CLAIM, 4),
+        ("tainted_devices", kinds.RESOURCE_SLICE, 1),
         ("root_certificates", kinds.NAMESPACE, 5),
         ("signed_requests", kinds.CERTIFICATE_SIGNING_REQUEST, 3),
         ("deleted_definition", kinds.CUSTOM_RESOURCE_DEFINITION, 1),

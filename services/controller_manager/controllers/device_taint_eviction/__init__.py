@@ -1,0 +1,1 @@
+"""Pods whose devices got a NoExecute taint leave."""
