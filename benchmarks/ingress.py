@@ -20,8 +20,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from machinery.api.service_views import Service
 from services.ingress import certificates, changes, haproxy, render, routes
-from services.ingress.api import Ingress, Service
+from services.ingress.api import Ingress
 from services.ingress.table import Endpoint
 
 HOSTS, PATHS, CONNECTIONS = 100, 10, 32

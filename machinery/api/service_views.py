@@ -32,6 +32,7 @@ class ServicePortSpec(View):
     port: int = 0
     protocol: str | None = None
     node_port: int | None = None
+    app_protocol: str | None = None
     target_port: int | str | None = None
 
 

@@ -11,6 +11,7 @@ import msgspec
 
 from machinery.api import kinds
 from machinery.api.kinds import Kind
+from machinery.api.service_views import EndpointSlice, Service, slice_service
 from machinery.client.api_client import ApiClient
 from machinery.client.events import EventRecorder
 from machinery.client.informer import Informer
@@ -64,8 +65,8 @@ class _Watches:
 
         self.ingresses = follow(kinds.INGRESS, api.Ingress)
         self.classes = follow(kinds.INGRESS_CLASS, api.IngressClass)
-        self.services = follow(kinds.SERVICE, api.Service)
-        self.slices = follow(kinds.ENDPOINT_SLICE, api.EndpointSlice, indexers={"service": api.slice_service})
+        self.services = follow(kinds.SERVICE, Service)
+        self.slices = follow(kinds.ENDPOINT_SLICE, EndpointSlice, indexers={"service": slice_service})
         # No other Secrets: what this process does not hold, nobody gets from it.
         self.secrets = follow(kinds.SECRET, api.Secret, field_selector=f"type={certificates.TLS_TYPE}")
         self.nodes = follow(kinds.NODE, api.Node)
@@ -75,7 +76,7 @@ class _Watches:
         """The Ingresses of this controller, the oldest first."""
         return classes.ours(self.ingresses.lister, self.classes.lister, self.controller)
 
-    def own_slices(self) -> list[api.EndpointSlice]:
+    def own_slices(self) -> list[EndpointSlice]:
         """The slices by which instances are known."""
         return list(self.slices.lister.by_index("service", f"{presence.NAMESPACE}/{presence.SERVICE}"))
 
@@ -187,10 +188,8 @@ def _writer(ctx: process.Context[IngressConfig], client: ApiClient, watches: _Wa
     def wake(_old: object, _new: object) -> None:
         writer.wake.set()
 
-    def wake_by_slice(old: api.EndpointSlice | None, new: api.EndpointSlice | None) -> None:
-        if any(
-            api.slice_service(p) == [f"{presence.NAMESPACE}/{presence.SERVICE}"] for p in (old, new) if p is not None
-        ):
+    def wake_by_slice(old: EndpointSlice | None, new: EndpointSlice | None) -> None:
+        if any(slice_service(p) == [f"{presence.NAMESPACE}/{presence.SERVICE}"] for p in (old, new) if p is not None):
             writer.wake.set()
 
     watches.nodes.add_handler(wake)

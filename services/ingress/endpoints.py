@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from machinery.api.service_views import EndpointItem, EndpointSlice
 from services.ingress import grammar
-from services.ingress.api import EndpointItem, EndpointSlice
 from services.ingress.table import Backend, Endpoint
 
 READY, DRAINING, GONE = "ready", "draining", "gone"

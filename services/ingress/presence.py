@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from services.ingress.api import EndpointSlice, Node
+from machinery.api.instances import instance_slice
+from machinery.api.service_views import EndpointSlice
+from services.ingress.api import Node
 
 NAMESPACE = "kube-system"
 SERVICE = "ingress"
@@ -19,24 +21,8 @@ MANAGED_BY = "ingress.cutaway.dev"
 
 def endpoint_slice(node: str, ip: str, http: int, https: int) -> dict[str, object]:
     """The slice of the instance on a node."""
-    return {
-        "apiVersion": "discovery.k8s.io/v1",
-        "kind": "EndpointSlice",
-        "metadata": {
-            "name": f"{SERVICE}-{node}",
-            "namespace": NAMESPACE,
-            "labels": {
-                "kubernetes.io/service-name": SERVICE,
-                "endpointslice.kubernetes.io/managed-by": MANAGED_BY,
-            },
-        },
-        "addressType": "IPv6" if ":" in ip else "IPv4",
-        "endpoints": [{"addresses": [ip], "conditions": {"ready": True}, "nodeName": node}],
-        "ports": [
-            {"name": "http", "protocol": "TCP", "port": http},
-            {"name": "https", "protocol": "TCP", "port": https},
-        ],
-    }
+    ports = [("http", "TCP", http), ("https", "TCP", https)]
+    return instance_slice(SERVICE, NAMESPACE, node, ip, ports, MANAGED_BY)
 
 
 def serving(slices: Iterable[EndpointSlice], nodes: Iterable[Node]) -> dict[str, str]:

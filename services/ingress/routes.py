@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from machinery.api.service_views import Service, ServicePortSpec
 from services.ingress import annotations as ingress_annotations
 from services.ingress import certificates, grammar
 from services.ingress.annotations import Parsed
-from services.ingress.api import BackendRef, Ingress, Service, ServicePort
+from services.ingress.api import BackendRef, Ingress
 from services.ingress.certificates import BadCertificate
 from services.ingress.table import Backend, Certificate, Options, Problem, Rewrite, Route, Table
 
@@ -199,7 +200,7 @@ class _Building:
             what = f"{resource.kind} {resource.name!r}" if resource else "nothing"
             return None, _Wrong("ResourceNotSupported", f"{here}: the backend is {what}; only Services are supported")
         service = self.service_of(f"{namespace}/{ref.name}")
-        if service is None or grammar.name(ref.name):
+        if service is None or service.spec is None or grammar.name(ref.name):
             return None, _Wrong("ServiceNotFound", f"{here}: there is no Service {namespace}/{ref.name}")
         if service.spec.type == "ExternalName":
             message = f"{here}: Service {namespace}/{ref.name} is of type ExternalName, which is not forwarded to"
@@ -265,7 +266,7 @@ def _options(wanted: _Wanted, parsed: Parsed, *, has_tls: bool) -> tuple[Options
     return options, is_regex, None
 
 
-def _port(service: Service, backend: BackendRef) -> ServicePort | None:
+def _port(service: Service, backend: BackendRef) -> ServicePortSpec | None:
     assert backend.service is not None
     wanted = backend.service.port
     for port in service.spec.ports or ():

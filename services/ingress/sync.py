@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from machinery.api.service_views import EndpointSlice, Service, slice_service
 from machinery.component import logs, metrics
 from services.ingress import changes, render, routes
-from services.ingress.api import EndpointSlice, Ingress, Service, slice_service
+from services.ingress.api import Ingress
 from services.ingress.changes import Running
 from services.ingress.endpoints import endpoints_of
 from services.ingress.proxy import Proxy, ProxyError

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import msgspec
 
 from machinery.api import errors, kinds
+from machinery.api.service_views import EndpointSlice
 from machinery.client.api_client import ApiClient, Mutation
 from machinery.client.events import EventRecorder
 from machinery.component import logs
 from services.ingress import presence
-from services.ingress.api import EndpointSlice, Ingress, Node
+from services.ingress.api import Ingress, Node
 from services.ingress.table import Problem
 
 log = logs.get("writer")

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 from aiohttp import WSMsgType, web
 
+from machinery.api.service_views import EndpointSlice, Service
 from services.ingress import api, certificates, endpoints, haproxy, render
 from services.ingress.secrets import CertificateCache
 from services.ingress.sync import Sync, World
@@ -73,8 +74,8 @@ class LiveIngress:
         self.proxy = proxy
         self.http, self.https = http, https
         self.ingresses: list[api.Ingress] = []
-        self.services: dict[str, api.Service] = {}
-        self.slices: dict[str, list[api.EndpointSlice]] = {}
+        self.services: dict[str, Service] = {}
+        self.slices: dict[str, list[EndpointSlice]] = {}
         self.secrets: dict[str, api.Secret] = {}
         self.cache = CertificateCache(lambda key: self.secrets.get(key))
         world = World(

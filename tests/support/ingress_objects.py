@@ -6,6 +6,7 @@ import itertools
 
 import msgspec
 
+from machinery.api.service_views import SERVICE_NAME_LABEL, EndpointSlice, Service
 from services.ingress import api, routes
 from services.ingress.certificates import BadCertificate
 from services.ingress.endpoints import endpoints_of
@@ -39,7 +40,7 @@ def ingress(name="i", host="a.test", paths=None, *, namespace="d", annotations=N
 def service(name="web", ports=None, *, namespace="d", **spec):
     """A Service with port 80 named http."""
     body = {"ports": ports or [{"name": "http", "port": 80, "protocol": "TCP"}]} | spec
-    return msgspec.convert({"metadata": {"name": name, "namespace": namespace}, "spec": body}, api.Service)
+    return msgspec.convert({"metadata": {"name": name, "namespace": namespace}, "spec": body}, Service)
 
 
 def piece(*endpoints, port=8080, name="http", service="web", namespace="d"):
@@ -51,11 +52,11 @@ def piece(*endpoints, port=8080, name="http", service="web", namespace="d"):
         items.append({"addresses": [ip], "conditions": conditions})
     body = {
         "addressType": "IPv4",
-        "metadata": {"name": f"{service}-1", "namespace": namespace, "labels": {api.SERVICE_NAME_LABEL: service}},
+        "metadata": {"name": f"{service}-1", "namespace": namespace, "labels": {SERVICE_NAME_LABEL: service}},
         "endpoints": items,
         "ports": [{"name": name, "port": port, "protocol": "TCP"}],
     }
-    return msgspec.convert(body, api.EndpointSlice)
+    return msgspec.convert(body, EndpointSlice)
 
 
 def table(*ingresses, services=(), secrets=None, now=0.0):

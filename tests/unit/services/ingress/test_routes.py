@@ -198,7 +198,7 @@ def node(name, ready=True):
 def test_the_addresses_are_those_of_instances_on_ready_nodes_and_the_first_writes_them():
     import msgspec
 
-    from services.ingress.api import EndpointSlice
+    from machinery.api.service_views import EndpointSlice
 
     slices = [
         msgspec.convert(presence.endpoint_slice(name, ip, 80, 443), EndpointSlice)
