@@ -89,7 +89,11 @@ def vxlan_device(node_ip: str, pod_cidr: str, mtu: int) -> list[str]:
 
 
 def way_out(cluster_cidr: str) -> str:
-    """The nft table that lets pods' packets leave the cluster with the node's address."""
+    """The nft table that lets pods' packets leave the cluster with the node's address.
+
+    Pods have the MTU of the node's segment. What they send through the tunnel must be smaller: a TCP connection is told
+    so as it begins, so that none rests on ICMP messages, which many a firewall drops; the rest is told by those.
+    """
     return f"""
 table {TABLE} {{}}
 delete table {TABLE}
@@ -97,6 +101,10 @@ table {TABLE} {{
   chain postrouting {{
     type nat hook postrouting priority srcnat + 10; policy accept;
     ip saddr {cluster_cidr} ip daddr != {cluster_cidr} ip daddr != 224.0.0.0/4 masquerade fully-random
+  }}
+  chain forward {{
+    type filter hook forward priority mangle; policy accept;
+    oifname "{VXLAN}" tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu
   }}
 }}
 """
