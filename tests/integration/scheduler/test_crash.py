@@ -19,9 +19,6 @@ from tests.support.torture import figure, times
 pytestmark = pytest.mark.torture
 
 # The lease is short, so that it is soon free.
-WAVE, KILLS = 50, times(20, 2)
-PODS = WAVE * (KILLS + 1)
-NODES = PODS // 8 + 2
 LEASE = {"lease_duration_seconds": 1.5, "renew_deadline_seconds": 1.0, "retry_period_seconds": 0.2}
 SECONDS_MAX = 30.0
 """From a kill until everything is bound."""
@@ -39,22 +36,27 @@ def pod(name: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {"containers": [container]}}
 
 
-async def create(client: ApiClient) -> None:
+async def create(client: ApiClient, nodes: list[str]) -> None:
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}
     await client.create(kinds.SERVICE_ACCOUNT, account, "default")
-    names = [f"n{number}" for number in range(NODES)]
-    mutations = [Mutation.create(kinds.NODE, node(name)) for name in names]
-    mutations += [Mutation.patch(kinds.NODE, name, "", {"spec": {"taints": None}}) for name in names]
+    mutations = [Mutation.create(kinds.NODE, node(name)) for name in nodes]
+    mutations += [Mutation.patch(kinds.NODE, name, "", {"spec": {"taints": None}}) for name in nodes]
     assert not any(result.error for result in await client.batch(mutations))
 
 
-async def wave(client: ApiClient, number: int) -> None:
-    names = [f"p{n}" for n in range(number * WAVE, (number + 1) * WAVE)]
+async def wave(client: ApiClient, number: int, size: int) -> None:
+    names = [f"p{n}" for n in range(number * size, (number + 1) * size)]
     results = await client.batch([Mutation.create(kinds.POD, pod(name), "default") for name in names])
     assert not any(result.error for result in results)
 
 
-async def test_every_pod_is_bound_once_and_no_node_is_overcommitted(tmp_path: Path) -> None:
+# Killed often with some pods waiting, and once with many.
+@pytest.mark.parametrize(("waiting", "kills_wanted"), [(50, times(20, 2)), (times(500, 50), 1)])
+async def test_every_pod_is_bound_once_and_no_node_is_overcommitted(
+    tmp_path: Path, waiting: int, kills_wanted: int
+) -> None:
+    pods = waiting * (kills_wanted + 1)
+    nodes = [f"n{number}" for number in range(pods // 8 + 2)]
     apiserver = ApiServerProcess(tmp_path)
     apiserver.start()
     client = await ApiClient.connect(apiserver.grpc, files(apiserver.admin), user_agent="test")
@@ -62,30 +64,33 @@ async def test_every_pod_is_bound_once_and_no_node_is_overcommitted(tmp_path: Pa
     bound: dict[str, str] = {}
     kills = 0
     try:
-        await create(client)
+        await create(client, nodes)
         scheduler.start()
         last_kill = time.monotonic()
-        await wave(client, 0)
-        async with asyncio.timeout(SECONDS_MAX * (KILLS + 1)):
+        await wave(client, 0, waiting)
+        async with asyncio.timeout(SECONDS_MAX * (kills_wanted + 1)):
             async for batch in client.watch(kinds.POD, "default"):
                 for _, obj in batch.events:
                     name, where = obj.metadata.name, obj.spec.nodeName
                     if where:
                         assert bound.setdefault(name, where) == where, f"{name} was bound twice"
-                if kills < KILLS and len(bound) > kills * WAVE:
+                if kills < kills_wanted and len(bound) > kills * waiting:
                     # In the middle of a wave; the next one comes while nobody schedules.
                     kills += 1
                     last_kill = time.monotonic()
                     scheduler.stop(kill=True)
-                    await wave(client, kills)
+                    await wave(client, kills, waiting)
                     scheduler.start()
-                if len(bound) == PODS:
+                if len(bound) == pods:
                     break
-        assert kills == KILLS
+        assert kills == kills_wanted
         took = time.monotonic() - last_kill
-        figure(6, f"{KILLS} kills, {PODS} pods each bound once, all {took:.1f} s after the last kill")
+        figure(
+            6,
+            f"{kills} kills with {waiting} pods waiting: {pods} each bound once, all {took:.1f} s after the last kill",
+        )
         assert took < SECONDS_MAX
-        world = World([node(f"n{number}") for number in range(NODES)])
+        world = World([node(name) for name in nodes])
         for name, where in sorted(bound.items()):
             assert world.why_not(pod(name), where) == []
             world.place(pod(name), where)
