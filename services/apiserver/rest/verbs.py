@@ -216,9 +216,11 @@ class Verbs:
 
     async def delete_collection(self, call: Call, resource: Resource) -> web.StreamResponse:
         """DELETE what selectors choose."""
-        request = self._allowed(call, resource)
+        request, selected = self.request(call, resource), options.list_options(call.query)
+        # Before the body is read, and with the selector: a node may delete what is selected as its own.
+        self.handlers.authorize(request, selected.field_selector)
         wanted = options.delete_options(call.query, await _options_body(call))
-        results = await self.handlers.delete_collection(request, options.list_options(call.query), wanted)
+        results = await self.handlers.delete_collection(request, selected, wanted)
         revision = max((result.revision for result in results), default=0)
         body = responses.list_bytes(
             responses.list_kind(resource.kind.kind),
