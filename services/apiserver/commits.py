@@ -6,9 +6,10 @@ from typing import Any
 
 from machinery.api import errors
 from services.apiserver import codec
+from services.apiserver.entries import Entry
 from services.apiserver.registry.resource import Resource
 from services.apiserver.request import Fence
-from services.apiserver.watch_cache import Entry, WatchCache
+from services.apiserver.watch_cache import WatchCache
 from storage import errors as store_errors
 from storage.store import ABSENT, Delete, Event, Guard, Key, Mutation, Put
 

@@ -22,7 +22,8 @@ from storage.errors import Compacted, FutureRevision
 from storage.store import Event, EventType, Store
 
 if TYPE_CHECKING:
-    from services.apiserver.watch_cache import Entry, WatchCache
+    from services.apiserver.entries import Entry
+    from services.apiserver.watch_cache import WatchCache
 
 KEEP_SECONDS = 300.0
 """As long as upstream keeps the revision of a list before it may be compacted. Our history is longer, but a list that

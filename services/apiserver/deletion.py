@@ -19,9 +19,9 @@ import orjson
 from machinery.api import errors
 from services.apiserver import codec, conversion
 from services.apiserver.commits import Changed
+from services.apiserver.entries import Entry
 from services.apiserver.reads import Reader
 from services.apiserver.request import DeleteOptions, DeleteResult, ListOptions, Request, WriteOptions
-from services.apiserver.watch_cache import Entry
 from services.apiserver.write_context import WriteContext
 from services.apiserver.writes import RETRIES_MAX, Writer, ends_deletion
 

@@ -10,7 +10,8 @@ from datetime import datetime
 
 from machinery.component import logs
 from services.apiserver import codec
-from services.apiserver.watch_cache import Entry, WatchCache
+from services.apiserver.entries import Entry
+from services.apiserver.watch_cache import WatchCache
 from storage import errors as store_errors
 from storage.store import Delete, Key
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from services.apiserver import codec, conversion
+from services.apiserver.entries import Entry
 from services.apiserver.registry.resource import Resource
 from services.apiserver.selection import FieldCondition, Selection, extractor
-from services.apiserver.watch_cache import Entry
 from services.apiserver.watcher import Change, WatchEvent
 
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from services.apiserver import codec
-from services.apiserver.watch_cache import Entry, WatchCache
+from services.apiserver.entries import Entry
+from services.apiserver.watch_cache import WatchCache
 
 DECODED_MAX = 2048
 """How many decoded objects are kept. The same few (the namespace, its default service account) are asked for all the

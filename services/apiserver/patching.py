@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
 from machinery.api import errors
 from services.apiserver import codec, ownership, scale
 from services.apiserver.conversion import judged
+from services.apiserver.intake import take_in
 from services.apiserver.registry import metadata as meta
 from services.apiserver.registry.resource import Resource
 from services.apiserver.request import Request, WriteOptions
 
-if TYPE_CHECKING:
-    from services.apiserver.writes import Writer
-
 
 def apply_patch(
-    writer: Writer,
     req: Request,
     patch_type: str,
     patch: Any,
@@ -43,11 +40,11 @@ def apply_patch(
             raise errors.BadRequest("an apply patch must be an object")
         applied = copy.deepcopy(patch)
         ownership.refuse_undeclared(resource, applied)
-        warnings += writer.take_in(resource, applied, options)
+        warnings += take_in(resource, applied, options)
         meta.place(resource, meta.metadata_of(applied), req.namespace, req.name)
         return judged(resource, ownership.apply_existing(req, document, applied, options))
     body = _patched(resource, patch_type, patch, document, "")
-    warnings += writer.take_in(resource, body, options)
+    warnings += take_in(resource, body, options)
     metadata = meta.metadata_of(body)
     if metadata.get("name") != req.name or (resource.namespaced and metadata.get("namespace") != req.namespace):
         meta.place(resource, metadata, req.namespace, req.name)

@@ -15,10 +15,11 @@ from machinery.cel import typed
 from machinery.component import logs
 from services.apiserver import codec, ownership
 from services.apiserver.admission.expressions import VARIABLES
+from services.apiserver.entries import Entry
 from services.apiserver.registry.resource import Registry, Resource
 from services.apiserver.request import SYSTEM, Request, WriteOptions
 from services.apiserver.schema.cel_types import declare
-from services.apiserver.watch_cache import Entry, WatchCache
+from services.apiserver.watch_cache import WatchCache
 from services.apiserver.writes import Writer
 
 log = logs.get("policies")

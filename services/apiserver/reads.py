@@ -24,11 +24,12 @@ from typing import Any
 from machinery.api import errors
 from services.apiserver import codec, component_status, conversion, scale
 from services.apiserver.continuation import TOO_OLD, Continuation, Snapshots
+from services.apiserver.entries import Entry
 from services.apiserver.late_selection import LateSelection, split
 from services.apiserver.registry.resource import Resource
 from services.apiserver.request import ListOptions, Request, WatchOptions
 from services.apiserver.selection import Selection, select
-from services.apiserver.watch_cache import Entry, WatchCache
+from services.apiserver.watch_cache import WatchCache
 from services.apiserver.watcher import EVENTS_PER_BATCH, Batch, Change, Events, Watcher, WatchEvent, batches
 from storage.errors import Compacted, FutureRevision
 from storage.store import Event, EventType, Key

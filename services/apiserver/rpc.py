@@ -17,6 +17,7 @@ from machinery.component import grpc_errors, tls
 from protos.cutaway.v1 import apiserver_pb2 as pb
 from protos.cutaway.v1 import apiserver_pb2_grpc, object_pb2, stream_pb2
 from services.apiserver.auth.authenticate import Authenticator
+from services.apiserver.entries import Entry
 from services.apiserver.handlers import Handlers
 from services.apiserver.kubelet_proxy import KubeletProxy
 from services.apiserver.registry.resource import Resource
@@ -32,7 +33,6 @@ from services.apiserver.request import (
 from services.apiserver.rest import bodies
 from services.apiserver.rpc_turns import Turn, Turns
 from services.apiserver.selection import name_selected
-from services.apiserver.watch_cache import Entry
 from services.apiserver.watcher import WatchEvent
 from storage.store import Event, EventType
 

@@ -29,6 +29,7 @@ from services.apiserver.config import ApiServerConfig
 from services.apiserver.crd.definitions import DEFINITIONS, Definitions
 from services.apiserver.deletion import Deleter
 from services.apiserver.encryption import KeyFileError, SealedStore, Sealer, is_sealed
+from services.apiserver.entries import Entry, Listener
 from services.apiserver.expiry import Expiry
 from services.apiserver.flow.control import FlowControl
 from services.apiserver.flow.upkeep import Upkeep
@@ -45,7 +46,7 @@ from services.apiserver.rpc import ApiServerService
 from services.apiserver.rpc_turns import Turns
 from services.apiserver.special import Parts, Special
 from services.apiserver.subresources import POSTS
-from services.apiserver.watch_cache import Entry, Listener, WatchCache
+from services.apiserver.watch_cache import WatchCache
 from services.apiserver.writes import Writer
 from storage import Retention, RetentionPolicy, Store, open_store
 from storage.errors import Corrupt, StoreError, Unavailable

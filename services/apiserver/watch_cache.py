@@ -27,6 +27,7 @@ import msgspec
 
 from machinery.api import errors
 from services.apiserver import codec
+from services.apiserver.entries import Entry, Listener
 from services.apiserver.registry.resource import Registry, Resource
 from services.apiserver.selection import Selection, extractor
 from services.apiserver.watcher import (
@@ -47,27 +48,7 @@ FRESH_SECONDS_MAX = 3.0
 """How long a read waits for a revision that this apiserver has not seen yet; upstream's limit as well."""
 
 
-class Entry(msgspec.Struct, gc=False):
-    """One object at one revision. Never changed."""
-
-    namespace: str
-    name: str
-    revision: int
-    create_revision: int
-    uid: str
-    # The bytes as committed.
-    value: bytes
-    labels: dict[str, str] | None
-    # The values at the resource's `extracted` paths.
-    fields: tuple[str, ...]
-    # metadata.generation: the same in two entries of an object means the same spec.
-    generation: int = 0
-
-
 _NO_HINT: tuple[bytes, dict[str, Any] | None] = (b"", None)
-
-Listener = Callable[[Entry | None, Entry | None], None]
-"""Hears of a change: (None, new), (old, new), (old, None)."""
 
 
 class _Shelf:

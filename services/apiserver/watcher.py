@@ -27,8 +27,8 @@ from machinery.api import errors
 from services.apiserver import codec
 
 if TYPE_CHECKING:
+    from services.apiserver.entries import Entry
     from services.apiserver.selection import Selection
-    from services.apiserver.watch_cache import Entry
 
 RECENT_CHANGES = 4096
 """How many changes of a resource are kept at least, so that a watch can be resumed; at most twice as many."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -22,13 +22,14 @@ from machinery.api import errors
 from services.apiserver import codec, conversion, ownership, scale
 from services.apiserver.admission.chain import Chain
 from services.apiserver.commits import Changed, Committer, Taken, key_of
+from services.apiserver.entries import Entry
+from services.apiserver.intake import check_kind, take_in
 from services.apiserver.lookup import Lookup
 from services.apiserver.patching import apply_patch
 from services.apiserver.registry import metadata as meta
 from services.apiserver.registry.resource import Resource
 from services.apiserver.request import Request, WriteOptions, WriteResult
-from services.apiserver.special import Special
-from services.apiserver.watch_cache import Entry, WatchCache
+from services.apiserver.watch_cache import WatchCache
 from services.apiserver.write_context import WriteContext
 from storage.store import Event
 
@@ -46,10 +47,18 @@ Make = Callable[[dict[str, Any]], dict[str, Any]]
 """From the stored object (which it may change) to the wanted one, of the storage version."""
 
 
+class Posts(Protocol):
+    """Writes that are no create, update or patch of a stored object (`services.apiserver.special`)."""
+
+    async def create(self, req: Request, body: dict[str, Any], options: WriteOptions) -> WriteResult:
+        """Handle a post. Raises MethodNotAllowed where nobody does."""
+        ...
+
+
 class Writer:
     """Judges and commits mutations."""
 
-    def __init__(self, cache: WatchCache, lookup: Lookup, admission: Chain, special: Special) -> None:
+    def __init__(self, cache: WatchCache, lookup: Lookup, admission: Chain, special: Posts) -> None:
         self.cache = cache
         self.lookup = lookup
         self.admission = admission
@@ -65,7 +74,7 @@ class Writer:
             if not resource.virtual:
                 body = await self._admit_post(req, body, options)
             return await self._special.create(req, body, options)
-        warnings = self.take_in(resource, body, options)
+        warnings = take_in(resource, body, options)
         meta.place(resource, meta.metadata_of(body), req.namespace, req.name)
         if body["metadata"].get("resourceVersion") not in (None, "", "0"):
             raise errors.BadRequest("resourceVersion should not be set on objects to be created")
@@ -147,7 +156,7 @@ class Writer:
             raise errors.MethodNotAllowed("the server does not allow this method on the requested resource")
         if sub == "scale":
             return await self._update_scale(req, body, options)
-        warnings = self.take_in(resource, body, options)
+        warnings = take_in(resource, body, options)
         metadata = meta.metadata_of(body)
         meta.place(resource, metadata, req.namespace, req.name)
         wanted_version = metadata.get("resourceVersion") or ""
@@ -201,7 +210,7 @@ class Writer:
 
         def make(old: dict[str, Any]) -> dict[str, Any]:
             warnings.clear()
-            return apply_patch(self, req, patch_type, patch, old, options, warnings)
+            return apply_patch(req, patch_type, patch, old, options, warnings)
 
         if sub == "scale":
             result = await self.modify(req, make, options, warnings)
@@ -214,7 +223,7 @@ class Writer:
         resource = req.resource
         check_kind(resource, patch)
         ownership.refuse_undeclared(resource, patch)
-        warnings = self.take_in(resource, patch, options)
+        warnings = take_in(resource, patch, options)
         meta.place(resource, meta.metadata_of(patch), req.namespace, req.name)
         if patch["metadata"].get("uid"):
             raise errors.conflict(
@@ -314,13 +323,6 @@ class Writer:
 
     # --- shared steps
 
-    def take_in(self, resource: Resource, body: dict[str, Any], options: WriteOptions) -> list[str]:
-        """Check that a body is what the path is about, and read it as its kind. Changes it; returns warnings."""
-        check_kind(resource, body)
-        validation = options.field_validation or "Warn"
-        warnings = resource.schema.take_in(body, validation, options.duplicate_fields)
-        return [] if options.field_validation == "Ignore" else warnings
-
     async def _result(
         self, resource: Resource, json: bytes, revision: int, ctx: WriteContext, *, created: bool = False
     ) -> WriteResult:
@@ -330,21 +332,6 @@ class Writer:
     def committed(self, event: Event) -> WriteResult:
         """The answer to a write that somebody else composed."""
         return WriteResult(event.value, False, [], event.revision)
-
-
-def check_kind(resource: Resource, body: dict[str, Any]) -> None:
-    """The body must say that it is of the path's kind, or nothing. Raises BadRequest."""
-    kind = resource.kind
-    if not isinstance(body, dict):
-        raise errors.BadRequest(f"the body must be a {kind.kind} object")
-    given_kind, given_version = body.get("kind") or kind.kind, body.get("apiVersion") or kind.api_version
-    if given_kind != kind.kind or given_version != kind.api_version:
-        raise errors.BadRequest(
-            f'{given_kind} in version "{given_version.rpartition("/")[2]}" cannot be handled as a {kind.kind}: '
-            f"the API version in the data ({given_version}, Kind={given_kind}) does not match the expected API version "
-            f"({kind.api_version}, Kind={kind.kind})"
-        )
-    body["kind"], body["apiVersion"] = kind.kind, kind.api_version
 
 
 def same_but_ownership(new: dict[str, Any], old: dict[str, Any]) -> bool:

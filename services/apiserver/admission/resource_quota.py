@@ -14,8 +14,8 @@ from machinery.api.quantity import parse
 from services.apiserver import codec
 from services.apiserver.admission.chain import Plugin
 from services.apiserver.admission.quota_usage import Usage, in_scope, missing_constraints, usage_of
+from services.apiserver.entries import Entry
 from services.apiserver.registry.resource import Registry
-from services.apiserver.watch_cache import Entry
 from services.apiserver.write_context import WriteContext
 from storage.store import Key, Put
 

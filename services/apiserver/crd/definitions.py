@@ -21,10 +21,11 @@ from services.apiserver.crd.conversion import WebhookConversion
 from services.apiserver.crd.names import accepted
 from services.apiserver.crd.rows import rows_of
 from services.apiserver.deletion import Deleter
+from services.apiserver.entries import Entry
 from services.apiserver.registry.custom_definitions import CLEANUP_FINALIZER, set_condition
 from services.apiserver.registry.resource import Registry, Resource
 from services.apiserver.request import SYSTEM, DeleteOptions, ListOptions, Request, WriteOptions
-from services.apiserver.watch_cache import Entry, WatchCache
+from services.apiserver.watch_cache import WatchCache
 from services.apiserver.writes import Writer
 
 log = logs.get("crd")

@@ -13,12 +13,13 @@ from typing import Any
 from machinery.api import errors
 from machinery.component import logs
 from services.apiserver import codec
+from services.apiserver.entries import Entry
 from services.apiserver.flow import standard
 from services.apiserver.flow.control import FlowControl, level_name
 from services.apiserver.registry.custom_definitions import set_condition
 from services.apiserver.registry.resource import Registry, Resource
 from services.apiserver.request import SYSTEM, Request, WriteOptions
-from services.apiserver.watch_cache import Entry, WatchCache
+from services.apiserver.watch_cache import WatchCache
 from services.apiserver.writes import Writer
 
 log = logs.get("flow")

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from services.apiserver.rest.columns import Columns, columns_of
+from services.apiserver.rest.columns import columns_of
 from services.apiserver.rest.columns.custom import columns_of_custom
 from services.apiserver.rest.columns.formats import created
+from services.apiserver.rest.columns.layout import Columns
 
 if TYPE_CHECKING:
     from services.apiserver.reads import ListResult

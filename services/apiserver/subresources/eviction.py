@@ -14,11 +14,11 @@ from machinery.api import errors
 from machinery.api.selectors import from_label_selector
 from services.apiserver import codec
 from services.apiserver.commits import Changed
+from services.apiserver.entries import Entry
 from services.apiserver.registry.metadata import now_text
 from services.apiserver.registry.resource import Resource
 from services.apiserver.request import DeleteOptions, Request, WriteOptions, WriteResult
 from services.apiserver.special import Parts
-from services.apiserver.watch_cache import Entry
 from services.apiserver.writes import RETRIES_MAX
 
 BUDGETS = "poddisruptionbudgets.policy"

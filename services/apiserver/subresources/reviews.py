@@ -7,12 +7,13 @@ from typing import Any
 import orjson
 
 from services.apiserver.auth import reviews
+from services.apiserver.intake import take_in
 from services.apiserver.request import Request, WriteOptions, WriteResult
 from services.apiserver.special import Parts
 
 
-def _taken_in(parts: Parts, req: Request, body: dict[str, Any], options: WriteOptions) -> dict[str, Any]:
-    parts.writer.take_in(req.resource, body, options)
+def _taken_in(req: Request, body: dict[str, Any], options: WriteOptions) -> dict[str, Any]:
+    take_in(req.resource, body, options)
     body.setdefault("metadata", {})
     return body
 
@@ -23,17 +24,17 @@ def _answer(review: dict[str, Any]) -> WriteResult:
 
 async def token_review(parts: Parts, req: Request, body: dict[str, Any], options: WriteOptions) -> WriteResult:
     """TokenReview."""
-    return _answer(await reviews.token_review(parts.authenticator, _taken_in(parts, req, body, options)))
+    return _answer(await reviews.token_review(parts.authenticator, _taken_in(req, body, options)))
 
 
 async def self_subject_review(parts: Parts, req: Request, body: dict[str, Any], options: WriteOptions) -> WriteResult:
     """SelfSubjectReview."""
-    return _answer(reviews.self_subject_review(req.user, _taken_in(parts, req, body, options)))
+    return _answer(reviews.self_subject_review(req.user, _taken_in(req, body, options)))
 
 
 async def subject_access_review(parts: Parts, req: Request, body: dict[str, Any], options: WriteOptions) -> WriteResult:
     """SubjectAccessReview and LocalSubjectAccessReview."""
-    review = _taken_in(parts, req, body, options)
+    review = _taken_in(req, body, options)
     kind = req.resource.kind.kind
     return _answer(reviews.subject_access_review(parts.authorizer, review, namespace=req.namespace, kind=kind))
 
@@ -42,11 +43,11 @@ async def self_subject_access_review(
     parts: Parts, req: Request, body: dict[str, Any], options: WriteOptions
 ) -> WriteResult:
     """SelfSubjectAccessReview."""
-    return _answer(reviews.self_subject_access_review(parts.authorizer, req.user, _taken_in(parts, req, body, options)))
+    return _answer(reviews.self_subject_access_review(parts.authorizer, req.user, _taken_in(req, body, options)))
 
 
 async def self_subject_rules_review(
     parts: Parts, req: Request, body: dict[str, Any], options: WriteOptions
 ) -> WriteResult:
     """SelfSubjectRulesReview."""
-    return _answer(reviews.self_subject_rules_review(parts.authorizer, req.user, _taken_in(parts, req, body, options)))
+    return _answer(reviews.self_subject_rules_review(parts.authorizer, req.user, _taken_in(req, body, options)))

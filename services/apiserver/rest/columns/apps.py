@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from services.apiserver.rest.columns import Cells, Columns, Object
 from services.apiserver.rest.columns.formats import (
     NONE,
     age,
@@ -19,6 +18,7 @@ from services.apiserver.rest.columns.formats import (
     parse_time,
     template_spec,
 )
+from services.apiserver.rest.columns.layout import Cells, Columns, Object
 
 
 def _parts(obj: Object) -> tuple[str, Mapping[str, Any], Mapping[str, Any]]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from services.apiserver.rest.columns import Cells, Columns, Object
 from services.apiserver.rest.columns.formats import NONE, created, human_duration
+from services.apiserver.rest.columns.layout import Cells, Columns, Object
 
 
 def _config_map(obj: Object) -> Cells:

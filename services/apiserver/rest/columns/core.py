@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from services.apiserver.rest.columns import Cells, Columns, Object
 from services.apiserver.rest.columns.formats import NONE, UNKNOWN, age, created, or_none
+from services.apiserver.rest.columns.layout import Cells, Columns, Object
 
 _ROLE_PREFIX = "node-role.kubernetes.io/"
 _ROLE_LABEL = "kubernetes.io/role"

@@ -9,8 +9,8 @@ from weakref import WeakKeyDictionary
 
 import orjson
 
-from services.apiserver.rest.columns import Cells, Columns, Object
 from services.apiserver.rest.columns.formats import age, created
+from services.apiserver.rest.columns.layout import Cells, Columns, Object
 
 if TYPE_CHECKING:
     from services.apiserver.registry.resource import Resource

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from services.apiserver.rest.columns import Cells, Columns, Object
 from services.apiserver.rest.columns.formats import NONE, age, created, or_none
+from services.apiserver.rest.columns.layout import Cells, Columns, Object
 
 
 def _terminated_reason(terminated: Mapping[str, Any], prefix: str = "") -> str:

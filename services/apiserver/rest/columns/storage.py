@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from services.apiserver.rest.columns import Cells, Columns, Object
 from services.apiserver.rest.columns.formats import access_modes, created, or_unset
+from services.apiserver.rest.columns.layout import Cells, Columns, Object
 
 _DEFAULT_CLASS = ("storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class")
 
