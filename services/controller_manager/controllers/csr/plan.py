@@ -155,12 +155,14 @@ class Authority:
             .not_valid_before(now - _BACKDATE)
             .not_valid_after(end)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_key_usage(usages), critical=True)
             .add_extension(
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(self._certificate.public_key()),  # type: ignore[arg-type]
                 critical=False,
             )
         )
+        if usages - set(_USAGES):
+            # One that allows nothing would be taken by its word.
+            builder = builder.add_extension(_key_usage(usages), critical=True)
         extended = [oid for name, oid in _USAGES.items() if name in usages]
         if extended:
             builder = builder.add_extension(x509.ExtendedKeyUsage(extended), critical=False)

@@ -67,7 +67,8 @@ def check(obj: CertificateSigningRequest, asked: Asked) -> None:
     usages = set(obj.spec.usages)
     signer = obj.spec.signerName
     if signer == CLIENT:
-        _check_usages(usages, {"client auth"})
+        # Unlike those of kubelets, what it is for is enough here.
+        _check_usages(usages | {"digital signature"}, {"client auth"})
         if _MASTERS_GROUP in asked.organizations:
             raise Refused(f"no certificate is signed for group {_MASTERS_GROUP}")
     elif signer == KUBELET_CLIENT:

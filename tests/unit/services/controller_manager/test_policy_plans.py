@@ -225,6 +225,20 @@ def test_what_a_signer_is_not_for_is_neither_approved_nor_signed(
     assert action.patch["status"]["conditions"][-1]["type"] == "Failed"
 
 
+def test_a_users_certificate_may_be_for_client_auth_alone() -> None:
+    world, authority = World(), Authority()
+    signing_request(world, "jane", ["dev"], request.CLIENT, ["client auth"])
+    approved = {"status": {"conditions": [{"type": "Approved", "status": "True"}]}}
+    world.patch(kinds.CERTIFICATE_SIGNING_REQUEST, "r", approved, "status")
+    (action,) = csr.sign(world.view(kinds.CERTIFICATE_SIGNING_REQUEST, "r"), authority.signer, world.now)
+    certificate = x509.load_pem_x509_certificate(base64.b64decode(action.patch["status"]["certificate"]))
+    purposes = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert [oid.dotted_string for oid in purposes] == ["1.3.6.1.5.5.7.3.2"]
+    # A key usage without any use would forbid even that.
+    with pytest.raises(x509.ExtensionNotFound):
+        certificate.extensions.get_extension_for_class(x509.KeyUsage)
+
+
 def test_a_serving_certificate_is_only_for_the_nodes_own_names() -> None:
     for dns, own in (("n1.lan", True), ("kubernetes.default", False)):
         view = signing_request(World(), "system:node:n1", ["system:nodes"], request.KUBELET_SERVING, _SERVER, dns=dns)
