@@ -50,6 +50,17 @@ def is_v2(mount: Path = MOUNT) -> bool:
     return (mount / "cgroup.controllers").exists()
 
 
+def has_swap_controller(mount: Path = MOUNT, own: str | None = None) -> bool:
+    """Whether cgroup v2 limits swap here: the root has no such file, so this process' own cgroup is looked at."""
+    if not is_v2(mount):
+        return False
+    if own is None:
+        own = Path("/proc/self/cgroup").read_text().rpartition("::")[2].strip()
+    if own.strip("/"):
+        return (mount / own.strip("/") / "memory.swap.max").exists()
+    return any(mount.glob("*/memory.swap.max"))
+
+
 class Cgroups:
     """Makes, limits and removes the cgroups of pods. With `enabled=False` (hollow nodes) it does nothing."""
 
@@ -160,11 +171,7 @@ class Cgroups:
         """On v2 a parent must hand each controller down before a child can use it."""
         directory = self._mount
         for name in Path(path.lstrip("/")).parts:
-            controllers = (directory / "cgroup.controllers").read_text().split()
-            with contextlib.suppress(
-                OSError
-            ):  # a controller that can't be handed down is then missing below, as documented
-                (directory / "cgroup.subtree_control").write_text(" ".join(f"+{c}" for c in controllers))
+            _hand_down(directory)
             directory /= name
             directory.mkdir(mode=0o755, exist_ok=True)
 
@@ -209,6 +216,19 @@ class Cgroups:
             self._write(path, "memory", "memory.max", str(limit_bytes))
         else:
             self._write(path, "memory", "memory.limit_in_bytes", str(limit_bytes))
+
+
+def _hand_down(directory: Path) -> None:
+    """Give every controller of a cgroup to its children.
+
+    One that can't be given is missing below and keeps back no other: the kernel takes all names of one write or none.
+    """
+    controllers = (directory / "cgroup.controllers").read_text().split()
+    handed = (directory / "cgroup.subtree_control").read_text().split()
+    for controller in controllers:
+        if controller not in handed:
+            with contextlib.suppress(OSError):
+                (directory / "cgroup.subtree_control").write_text(f"+{controller}")
 
 
 def _remove_below(directory: Path) -> bool:

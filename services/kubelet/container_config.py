@@ -60,6 +60,8 @@ class NodeSettings:
     host_dns: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]] = ((), (), ())
     node_memory_bytes: int = 1 << 40
     cgroup_v2: bool = False
+    # Whether swap of a cgroup can be limited (v2); then containers get none, as upstream's NoSwap.
+    swap_controller: bool = False
     seccomp_default: bool = False
     seccomp_root: str = "/var/lib/kubelet/seccomp"
 
@@ -359,6 +361,8 @@ def linux_resources(
     if node.cgroup_v2:
         # All processes of a container die together when it runs out of memory.
         resources.unified["memory.oom.group"] = "1"
+        if node.swap_controller:
+            resources.unified["memory.swap.max"] = "0"
     return resources
 
 

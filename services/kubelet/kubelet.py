@@ -59,6 +59,7 @@ def node_settings(config: KubeletConfig, name: str) -> NodeSettings:
         host_dns=node_info.resolver(config.resolv_conf),
         node_memory_bytes=node_info.memory_bytes(),
         cgroup_v2=cgroups.is_v2(),
+        swap_controller=cgroups.has_swap_controller(),
         seccomp_default=config.seccomp_default,
         seccomp_root=str(Path(config.root_dir) / "seccomp"),
     )

@@ -16,7 +16,6 @@ import os
 import re
 import shutil
 import stat
-import subprocess
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -102,9 +101,13 @@ def _number(query: Mapping[str, Sequence[str]], name: str, least: int, most: int
 
 def _pattern(query: Mapping[str, Sequence[str]]) -> str:
     text = _text(query, "pattern")
+    if not text:
+        return ""
+    import re2
+
     try:
-        re.compile(text)
-    except re.error as error:
+        re2.compile(text)
+    except re2.error as error:
         raise errors.BadRequest(f"pattern: {text!r}: {error}") from error
     return text
 
@@ -236,13 +239,11 @@ def _chosen(fd: int, query: LogQuery) -> bytes:
 
 
 def _matching(data: bytes, pattern: str) -> bytes:
-    """The lines that match. By another process: an expression that takes for ever must not stop the kubelet."""
-    command = ["grep", "--text", "--ignore-case", "--extended-regexp", "-e", pattern]
-    try:
-        done = subprocess.run(command, input=data, capture_output=True, timeout=_JOURNAL_SECONDS, check=False)
-    except subprocess.TimeoutExpired:
-        return b"\nthe pattern took too long\n"
-    return done.stdout if done.returncode < 2 else b"\n" + done.stderr
+    """The lines that match, in whatever case. The time grows with the text only: no expression stops the kubelet."""
+    import re2  # only who filters pays for it
+
+    wanted = re2.compile(b"(?i)" + pattern.encode())
+    return b"".join(line for line in data.splitlines(keepends=True) if wanted.search(line.rstrip(b"\n")))
 
 
 async def _journal(command: list[str]) -> AsyncIterator[bytes]:
