@@ -44,7 +44,7 @@ def test_every_link_leads_somewhere(page):
 TESTS = re.compile(r"`((?:unit|contract|integration|e2e|torture)/[\w./-]*)`")
 
 
-@pytest.mark.parametrize("page", ["features", "reliability"])
+@pytest.mark.parametrize("page", ["features", "reliability", "security"])
 def test_every_test_that_a_table_names_exists(page):
     text = (ROOT / f"docs/{page}.md").read_text()
     missing = [path for path in TESTS.findall(text) if not (ROOT / "tests" / path).exists()]
