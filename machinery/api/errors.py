@@ -291,3 +291,10 @@ def invalid(group: str, kind: str, name: str, causes: Sequence[Cause]) -> Invali
     return Invalid(
         f'{_qualified(group, kind)} "{name}" is invalid: {joined}', group=group, resource=kind, name=name, causes=causes
     )
+
+
+def is_nesting(error: BaseException) -> bool:
+    """Whether an error says that an object has too many levels: decoders take more of them than what is done with an
+    object afterwards (encoders 254, Python's functions some 900).
+    """
+    return isinstance(error, RecursionError) or (isinstance(error, TypeError) and "Recursion limit" in str(error))

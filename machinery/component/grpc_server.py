@@ -218,6 +218,8 @@ class _Guard:
             return
         if isinstance(err, grpc.RpcError):  # From a call that this one made on: the answer is the caller's too.
             err = grpc_errors.from_rpc_error(err)
+        elif errors.is_nesting(err):
+            err = errors.BadRequest("the object is nested too deeply")
         elif isinstance(err, TimeoutError):
             err = errors.Timeout(f"{self.method} took longer than allowed")
         elif not isinstance(err, errors.ApiError):

@@ -83,7 +83,12 @@ def _delete_from_primitives(result: Obj, name: str, gone: Any) -> None:
         raise BadRequest(f"{_DELETE}{name} must be a list")
     current = result.get(name)
     if isinstance(current, list):
-        result[name] = [item for item in current if item not in gone]
+        left_out = {_hashable(item) for item in gone}
+        result[name] = [item for item in current if _hashable(item) not in left_out]
+
+
+_GONE = object()
+"""What is left where an item was deleted, until the others may move up."""
 
 
 def _merge_field(original: Any, patch: Any, node: Node, order: Any) -> Any:
@@ -100,7 +105,12 @@ def _merge_lists(original: list[Any], patch: list[Any], node: Node, order: Any) 
         return _merge_primitives(original, patch, order)
     if any(isinstance(item, dict) and item.get(_DIRECTIVE) == "replace" and len(item) == 1 for item in patch):
         return [_stripped(item) for item in patch if not (isinstance(item, dict) and item.get(_DIRECTIVE) == "replace")]
-    result = list(original)
+    result: list[Any] = list(original)
+    # Where the items with a key are: a look at every item for each would let a large patch hold the server for minutes.
+    places: dict[Any, list[int]] = {}
+    for index, one in enumerate(result):
+        if isinstance(one, dict):
+            places.setdefault(_hashable(one.get(key)), []).append(index)
     for item in patch:
         if not isinstance(item, dict):
             raise BadRequest(f"expected an object in a list that merges by {key}, found {item!r}")
@@ -112,15 +122,17 @@ def _merge_lists(original: list[Any], patch: list[Any], node: Node, order: Any) 
             return [_stripped({k: v for k, v in one.items() if k != _DIRECTIVE}) for one in patch]
         if key not in item:
             raise BadRequest(f"map: {item} does not contain declared merge key: {key}")
-        value = item[key]
-        places = [i for i, one in enumerate(result) if isinstance(one, dict) and one.get(key) == value]
+        value = _hashable(item[key])
         if directive == "delete":
-            for index in reversed(places):
-                del result[index]
-        elif places:
-            result[places[0]] = _merge_objects(result[places[0]], item, node.item)
+            for index in places.pop(value, ()):
+                result[index] = _GONE
+        elif value in places:
+            first = places[value][0]
+            result[first] = _merge_objects(result[first], item, node.item)
         else:
+            places[value] = [len(result)]
             result.append(_merge_objects({}, item, node.item))
+    result = [one for one in result if one is not _GONE]
     # Without an order of its own the patch's items stand as the patch has them, new ones before what only the server
     # has.
     wanted = _keys(order, key) if order is not None else [item[key] for item in patch]
@@ -137,19 +149,22 @@ def _ordered(result: list[Any], original: list[Any], order: list[Any], key: str 
     """Items that `order` names stand in that order; the others keep their place relative to the server's order."""
 
     def ident(item: Any) -> Any:
-        return item.get(key) if key else item
+        return _hashable(item.get(key) if key else item)
 
-    listed = [item for item in result if ident(item) in order]
-    listed.sort(key=lambda item: order.index(ident(item)))
-    others = [item for item in result if ident(item) not in order]
+    rank: dict[Any, int] = {}
+    for index, value in enumerate(order):
+        rank.setdefault(_hashable(value), index)
+    listed = [item for item in result if ident(item) in rank]
+    listed.sort(key=lambda item: rank[ident(item)])
+    others = [item for item in result if ident(item) not in rank]
     if not others:
         return listed
-    place = {_hashable(ident(item)): index for index, item in enumerate(original)}
+    place = {ident(item): index for index, item in enumerate(original)}
     merged: list[Any] = []
     left, right = 0, 0
     while left < len(listed) and right < len(others):
-        here = place.get(_hashable(ident(listed[left])))
-        other = place.get(_hashable(ident(others[right])))
+        here = place.get(ident(listed[left]))
+        other = place.get(ident(others[right]))
         # An item that the server didn't have goes before what only the server has.
         if here is None or other is None or here < other:
             merged.append(listed[left])
@@ -166,8 +181,10 @@ def _hashable(value: Any) -> Any:
 
 def _merge_primitives(original: list[Any], patch: list[Any], order: Any) -> list[Any]:
     result = list(original)
+    present = {_hashable(item) for item in result}
     for item in patch:
-        if item not in result:
+        if _hashable(item) not in present:
+            present.add(_hashable(item))
             result.append(item)
     return _ordered(result, original, order if isinstance(order, list) else patch, None)
 

@@ -156,11 +156,14 @@ class RestServer:
             response = responses.status_response(errors.BadRequest(error.reason))
         except (web.RequestPayloadError, ConnectionError) as error:
             response = responses.status_response(errors.BadRequest(f"the body could not be read: {error}"))
-        except Exception:
-            log.exception("request failed", method=http.method, path=http.raw_path, audit_id=audit_id)
-            response = responses.status_response(
-                errors.InternalError(f"Internal error occurred: see the server's log, audit id {audit_id}")
-            )
+        except Exception as error:
+            if errors.is_nesting(error):
+                response = responses.status_response(errors.BadRequest("the object is nested too deeply"))
+            else:
+                log.exception("request failed", method=http.method, path=http.raw_path, audit_id=audit_id)
+                response = responses.status_response(
+                    errors.InternalError(f"Internal error occurred: see the server's log, audit id {audit_id}")
+                )
         flow = call.flow if call is not None else None
         if isinstance(response, StoredJson):
             response.audit_id = audit_id

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -20,6 +21,8 @@ BODY_BYTES_MAX = 3 * 1024 * 1024
 # A YAML document may, with its aliases expanded, have as many nodes as a body of the largest size could spell out.
 YAML_NODES_MAX = 200_000
 YAML_DEPTH_MAX = 1_000
+DUPLICATES_MAX = 100
+"""How many duplicate fields are told of; upstream's number. Each becomes a warning in the answer's head."""
 
 _JSON_TYPES = frozenset({"application/json", "application/json-patch+json", "application/merge-patch+json"})
 _YAML_TYPES = frozenset({"application/yaml", "application/x-yaml", "text/yaml"})
@@ -96,13 +99,16 @@ def duplicate_fields(body: bytes, document: Any) -> tuple[str, ...]:
     if body.count(b'":') == orjson.dumps(document).count(b'":'):
         return ()
     duplicates: list[str] = []
+    room = DUPLICATES_MAX
 
     def pairs(items: list[tuple[str, Any]]) -> _Mapping:
         seen: set[str] = set()
         mapping = _Mapping(items)
+        nonlocal room
         for key, _ in items:
-            if key in seen:
+            if key in seen and room:
                 mapping.twice.append(key)
+                room -= 1
             seen.add(key)
         return mapping
 
@@ -165,7 +171,7 @@ def _decode_yaml(body: bytes) -> tuple[Any, tuple[str, ...]]:
             if node is None:
                 raise errors.BadRequest("the body of the request is empty")
             _refuse_bombs(node)
-            duplicates = tuple(_duplicate_keys(node, ""))
+            duplicates = tuple(islice(_duplicate_keys(node, ""), DUPLICATES_MAX))
             document = loader.construct_document(node)
         finally:
             loader.dispose()

@@ -26,15 +26,34 @@ def json_bytes(document: Any) -> bytes:
     return orjson.dumps(document)
 
 
+WARNINGS_LENGTH_MAX = 4096
+WARNING_LENGTH_MAX = 256
+"""What warnings may hold together, and each of them where they are more; upstream's numbers."""
+
+
 def json_response(
     body: bytes, status: int = 200, *, content_type: str = JSON, warnings: Iterable[str] = ()
 ) -> web.Response:
     """An answer of JSON bytes."""
     response = web.Response(body=body, status=status, headers={"Content-Type": content_type})
     response.headers["Cache-Control"] = "no-cache, private"
-    for text in warnings:
+    for text in _fitting(list(warnings)):
         response.headers.add("Warning", warning_header(text))
     return response
+
+
+def _fitting(warnings: list[str]) -> list[str]:
+    """As many warnings as clients take in an answer's head; all of them, if they are not large together."""
+    if sum(map(len, warnings)) <= WARNINGS_LENGTH_MAX:
+        return warnings
+    room, fitting = WARNINGS_LENGTH_MAX, []
+    for text in warnings:
+        text = text[:WARNING_LENGTH_MAX]
+        room -= len(text)
+        if room < 0:
+            break
+        fitting.append(text)
+    return fitting
 
 
 def text_response(text: str, status: int = 200) -> web.Response:

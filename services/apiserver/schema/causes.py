@@ -8,6 +8,9 @@ from typing import Any
 
 from machinery.api.errors import Cause
 
+PROBLEMS_MAX = 100
+"""How many unknown and duplicate fields of a body are told of; upstream's number."""
+
 
 def _shown(value: Any) -> str:
     """A value as it stands in a message: strings quoted, numbers and booleans bare, objects and lists as JSON, nothing

@@ -88,6 +88,7 @@ class CustomSchema:
         problems = [f'unknown field "{path}"' for path in unknown] + [
             f'duplicate field "{path}"' for path in duplicates
         ]
+        problems = problems[: causes.PROBLEMS_MAX]
         if problems and field_validation == "Strict":
             raise self._undecodable("strict decoding error: " + ", ".join(problems))
         return [] if field_validation == "Ignore" else problems

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from machinery.api.errors import BadRequest
-from services.apiserver.schema import canonical, definitions, fields
+from services.apiserver.schema import canonical, causes, definitions, fields
 from services.apiserver.schema.definitions import KindLike
 from services.apiserver.schema.structure import Fault, Sort, faults, is_sound
 
@@ -29,7 +29,7 @@ def take_in(
             raise undecodable(kind, wrong.message)
         problems = [f'unknown field "{fault.field}"' for fault in found if fault.sort is Sort.UNKNOWN]
         prune = any(fault.sort in (Sort.UNKNOWN, Sort.NULL) for fault in found)
-    problems += [f'duplicate field "{path}"' for path in duplicates]
+    problems = (problems + [f'duplicate field "{path}"' for path in duplicates])[: causes.PROBLEMS_MAX]
     if problems and field_validation == "Strict":
         raise strict_error(kind, problems)
     if prune:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 import ssl
 import time
 from pathlib import Path
@@ -161,3 +162,61 @@ async def test_five_hundred_watches_are_all_told_and_others_served(target: Targe
         assert time.monotonic() - began < 1
         for watch in watches:
             watch.close()
+
+
+def owners(begin: int, count: int) -> list[dict[str, str]]:
+    return [
+        {"apiVersion": "v1", "kind": "Pod", "name": f"n{number}", "uid": f"u{number}"}
+        for number in range(begin, begin + count)
+    ]
+
+
+async def test_lists_are_merged_in_linear_time(target: Target) -> None:
+    """Every item looked up among all others: a megabyte of owners held the server for minutes."""
+    metadata = {
+        "name": "owned",
+        "ownerReferences": owners(0, 10_000),
+        "finalizers": [f"a.b/x{n}" for n in range(30_000)],
+    }
+    await target.create(CONFIG_MAPS, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})
+    strategic = "application/strategic-merge-patch+json"
+    for patch in (
+        {"ownerReferences": owners(5_000, 10_000)},
+        {"ownerReferences": [{"$patch": "delete", "uid": f"u{number}"} for number in range(15_000)]},
+        {"finalizers": [f"a.b/y{number}" for number in range(10_000)]},
+        {"$deleteFromPrimitiveList/finalizers": [f"a.b/x{number}" for number in range(30_000)]},
+    ):
+        body = json.dumps({"metadata": patch}).encode()
+        assert await asyncio.wait_for(send(target, "PATCH", f"{CONFIG_MAPS}/owned", body, strategic), 30) == 200
+    async with target.session(target.process.admin) as session, session.get(f"{CONFIG_MAPS}/owned") as answer:
+        left = (await answer.json())["metadata"]
+    assert "ownerReferences" not in left
+    assert len(left["finalizers"]) == 10_000
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        HEAD + b"{" + b",".join([b'"k":"v"'] * 200_000) + b"}}",
+        HEAD[:-7] + b",".join(b'"unknown%d":1' % n for n in range(100_000)) + b"}",
+        HEAD[:-7] + b'"' + b"u" * 500_000 + b'":1}',
+    ],
+    ids=["duplicates", "unknown fields", "one with a long name"],
+)
+async def test_what_is_warned_of_fits_into_a_head(target: Target, body: bytes) -> None:
+    async with target.session(target.process.admin, **{"Content-Type": "application/json"}) as session:
+        async with session.post(f"{CONFIG_MAPS}?dryRun=All", data=body) as answer:
+            assert answer.status == 201
+            assert 0 < sum(map(len, answer.headers.getall("Warning"))) < 8000
+        async with session.post(f"{CONFIG_MAPS}?fieldValidation=Strict", data=body) as answer:
+            assert answer.status == 400
+
+
+@pytest.mark.parametrize("content_type", [MERGE, "application/strategic-merge-patch+json"])
+async def test_depth_that_is_decoded_and_not_worked_on_is_the_clients_fault(target: Target, content_type: str) -> None:
+    await target.create(CONFIG_MAPS, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "deep"}})
+    for depth in (300, 900):
+        patch = b'{"data":' * depth + b"1" + b"}" * depth
+        assert await send(target, "PATCH", f"{CONFIG_MAPS}/deep", patch, content_type) in (400, 422)
+        body = HEAD + b'{"a":' * depth + b"1" + b"}" * (depth + 1)
+        assert await send(target, "POST", CONFIG_MAPS, body, "application/json") in (400, 422)
