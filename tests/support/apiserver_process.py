@@ -37,10 +37,11 @@ def free_port() -> int:
 
 class ApiServerProcess:
     """Start, kill and start again; `kubectl` speaks to it as the administrator. `pki` is another one's, of the same
-    cluster."""
+    cluster; `root` the checkout that it runs from."""
 
-    def __init__(self, directory: Path, pki: Pki | None = None, **settings: Any) -> None:
+    def __init__(self, directory: Path, pki: Pki | None = None, root: Path = ROOT, **settings: Any) -> None:
         self.directory = directory
+        self.root = root
         self.pki = pki or Pki(directory / "pki")
         self.pki.ensure("test")
         self.rest_port, self.grpc_port = free_port(), free_port()
@@ -80,7 +81,7 @@ class ApiServerProcess:
         arguments = [sys.executable, "-m", "services.apiserver", "--config", str(config)]
         with (self.directory / "apiserver.log").open("ab") as log:
             environment = {**os.environ, "PYTHONFAULTHANDLER": "1"}
-            self.process = subprocess.Popen(arguments, cwd=ROOT, stdout=log, stderr=log, env=environment)
+            self.process = subprocess.Popen(arguments, cwd=self.root, stdout=log, stderr=log, env=environment)
         deadline = time.monotonic() + START_SECONDS_MAX
         while time.monotonic() < deadline:
             assert self.process.poll() is None, self.log
