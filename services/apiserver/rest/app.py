@@ -10,8 +10,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import itertools
+import operator
 import random
 import ssl
+import uuid
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +35,7 @@ from services.apiserver.rest.aggregation import Aggregator
 from services.apiserver.rest.connect import Connector
 from services.apiserver.rest.connection import HANDSHAKE_SECONDS_MAX, Connection, Server, make_server
 from services.apiserver.rest.context import Call
+from services.apiserver.rest.deadlines import Deadlines
 from services.apiserver.rest.discovery import VERSION, Discovery, not_allowed, unknown_path
 from services.apiserver.rest.flow import CountObjects, Turns
 from services.apiserver.rest.health import Check, Health
@@ -92,6 +96,7 @@ class RestServer:
         self._auditor = auditor
         self._flow = flow or FlowControl()
         self._turns = Turns(self._flow, count_objects or (lambda *_: 1))
+        self._deadlines = Deadlines(REQUEST_SECONDS_MAX)
         self._server: asyncio.Server | None = None
         self._http: Server | None = None
 
@@ -140,7 +145,7 @@ class RestServer:
             if self._auditor is not None:
                 call.received = now_rfc3339_micro()
             call.user = await self._user(http)
-            if b"impersonate-" in _names(http):
+            if _impersonates(http):
                 call.authenticated = call.user
                 call.user = impersonated(call.user, http.headers.items(), self._authorizer)
             response = await self._turns.run(call, self._answer)
@@ -224,7 +229,11 @@ class RestServer:
             return await self._metrics_api.serve(call, resource)
         if info.verb in _UNTIMED:
             return await self._verbs.serve(call, resource)
-        async with asyncio.timeout(_timeout(call)):
+        seconds = _timeout(call)
+        if seconds < REQUEST_SECONDS_MAX:
+            async with asyncio.timeout(seconds):
+                return await self._verbs.serve(call, resource)
+        with self._deadlines.limit():
             return await self._verbs.serve(call, resource)
 
     async def _answer_path(self, call: Call) -> web.StreamResponse:
@@ -282,7 +291,7 @@ class RestServer:
         """
         if self._aggregator is None or not group:
             return None
-        if group != metrics_api.GROUP and version in self._registry.versions(group):
+        if group != metrics_api.GROUP and self._registry.serves(group, version):
             return None
         return self._aggregator.find(group, version)
 
@@ -301,16 +310,32 @@ class RestServer:
 
 
 def _audit_id(given: str | None) -> str:
-    """The id that a request is known by: the caller's if it fits, else a random one in the form of a UUID."""
+    """The id that a request is known by: the caller's if it fits, else one in the form of a UUID that no other has."""
     if given and len(given) <= 64 and given.isprintable() and given.isascii():
         return given
-    digits = f"{random.getrandbits(128):032x}"
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"
+    return f"{_AUDIT_PREFIX}{next(_audit_numbers):012x}"
 
 
-def _names(http: web.BaseRequest) -> bytes:
-    """The names of the request's headers in one piece: quicker to search than one by one."""
-    return b"\n".join(name for name, _ in http.raw_headers).lower()
+# Of this process; what follows counts its requests.
+_AUDIT_PREFIX = str(uuid.uuid4())[:24]
+_audit_numbers = itertools.count(random.getrandbits(40))
+
+
+def _impersonates(http: web.BaseRequest) -> bool:
+    """Whether a header of the request says as whom it is to be judged."""
+    headers = http.raw_headers
+    if _USUAL_HEADERS.issuperset(map(_NAME_OF, headers)):
+        return False
+    return any(name[:12].lower() == b"impersonate-" for name, _ in headers)
+
+
+_NAME_OF = operator.itemgetter(0)
+# What most requests have nothing besides.
+_USUAL_HEADERS = frozenset(
+    spelling.encode()
+    for name in ("Host", "User-Agent", "Authorization", "Accept", "Accept-Encoding", "Content-Type", "Content-Length")
+    for spelling in (name, name.lower())
+)
 
 
 def _attributes(call: Call) -> Attributes:

@@ -33,7 +33,8 @@ class Call:
 
     async def read(self) -> bytes:
         """The whole body."""
-        self.body = await self.http.read()
+        body = self.connection.arrived(self.http.content)
+        self.body = await self.http.read() if body is None else body
         return self.body
 
     @property
