@@ -16,7 +16,7 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -364,6 +364,27 @@ class WatchStream:
         else:
             self._ahead = 0
         return batch
+
+    def push_to(self, send: Callable[[Events], bool]) -> None:
+        """From now on hand changes to `send` as they come, while this is being iterated and has nothing else to say:
+        waking a task for each batch costs more than sending it.
+
+        `send` must not raise, and says False where it can't take any now. Those come by iteration, as do those that
+        have to be converted or selected late, bookmarks, errors and the end; always in order.
+        """
+        if self._convert or self._late is not None:
+            return
+
+        def push(batch: Batch) -> bool:
+            if self._ahead:
+                return False
+            events = batch.events
+            if events and not send(events):
+                return False
+            self.revision = batch.revision
+            return True
+
+        self._watcher.push = push
 
     async def aclose(self) -> None:
         """No more events. Idempotent."""

@@ -17,6 +17,7 @@ from services.apiserver.rest.context import Call
 from services.apiserver.rest.responses import json_bytes, warning_header
 
 if TYPE_CHECKING:
+    from services.apiserver.reads import WatchStream
     from services.apiserver.watcher import Events, WatchEvent
 
 _JSON_LINES = "application/json"
@@ -52,7 +53,21 @@ def _chunk(batch: Events, transform: Transform | None) -> bytes:
     return chunk
 
 
-async def stream_watch(call: Call, events: AsyncIterator[Events], transform: Transform | None) -> web.StreamResponse:
+def _sender(call: Call, transform: Transform | None) -> Callable[[Events], bool]:
+    """What sends events to the client at once, and says whether it could: not if the client is slow or gone."""
+
+    def send(events: Events) -> bool:
+        transport = call.http.transport
+        if transport is None or transport.is_closing() or call.connection.writing_paused:
+            return False
+        # Past aiohttp's writer, which would frame and copy the same bytes for each watcher.
+        transport.write(_chunk(events, transform))
+        return True
+
+    return send
+
+
+async def stream_watch(call: Call, events: WatchStream, transform: Transform | None) -> web.StreamResponse:
     """Write the events to the client until it goes, the watch's time is over, or it falls too far behind."""
     if call.http.headers.get("Upgrade", "").lower() == "websocket":
         return await _stream_websocket(call, events, transform)
@@ -63,14 +78,15 @@ async def stream_watch(call: Call, events: AsyncIterator[Events], transform: Tra
     response.enable_chunked_encoding()
     async with ending_with(call, events):
         await response.prepare(call.http)
+        send = _sender(call, transform)
+        if transform is None:
+            events.push_to(send)
         try:
             async for batch in events:
-                transport = call.http.transport
-                if transport is None or transport.is_closing():
-                    raise ConnectionResetError("the client is gone")
-                # Past aiohttp's writer, which would frame and copy the same bytes for each watcher.
-                transport.write(_chunk(batch, transform))
-                await call.http.writer.drain()
+                while not send(batch):
+                    if call.http.transport is None or call.http.transport.is_closing():
+                        raise ConnectionResetError("the client is gone")
+                    await call.http.writer.drain()
         except errors.ApiError as error:
             # The head has gone out: the error goes as the last event, which ends the watch for the client.
             await response.write(b"%b%b}\n" % (_HEADS["ERROR"], json_bytes(error.to_status())))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ import orjson
 import pytest
 
 from services.apiserver import codec
+from services.apiserver.watcher import WatchEvent
 from tests.support.apiserver_core import CoreClient
 
 
@@ -94,4 +96,39 @@ async def test_a_watch_far_behind_gets_bounded_batches_each_with_its_revision(
             assert stream.revision == batch[-1].revision
     assert max(sizes) == 4
     assert stream.revision == core.core.cache.revision
+    await stream.aclose()
+
+
+async def test_a_watch_pushes_while_it_is_waited_for_and_the_rest_comes_in_order(core: CoreClient) -> None:
+    stream = core.watch("configmaps", resource_version=str(core.core.cache.revision))
+    seen: asyncio.Queue[str] = asyncio.Queue()
+    taking = True
+
+    def note(how: str, events: Sequence[WatchEvent]) -> None:
+        for event in events:
+            assert event.entry is not None
+            seen.put_nowait(f"{how} {event.entry.name}")
+
+    def send(events: Sequence[WatchEvent]) -> bool:
+        if taking:
+            note("pushed", events)
+        return taking
+
+    stream.push_to(send)
+    # Nobody waits yet: what comes now is for the iteration.
+    await core.create("configmaps", _config_map("a", "odd"), "default")
+
+    async def iterate() -> None:
+        async for batch in stream:
+            note("iterated", batch)
+
+    task = asyncio.create_task(iterate())
+    async with asyncio.timeout(5):
+        assert await seen.get() == "iterated a"
+        for name, how in (("b", "pushed"), ("c", "iterated"), ("d", "pushed")):
+            taking = how == "pushed"
+            await core.create("configmaps", _config_map(name, "odd"), "default")
+            assert await seen.get() == f"{how} {name}"
+    assert stream.revision == core.core.cache.revision
+    task.cancel()
     await stream.aclose()
