@@ -42,33 +42,58 @@ class AsyncPlugin(Plugin):
         """As `validate`."""
 
 
+class _Caring:
+    """The plugins that care about one kind of write: each half of the chain has those that do something there."""
+
+    __slots__ = ("judging", "mutating")
+
+    def __init__(self, plugins: Sequence[Plugin]) -> None:
+        self.mutating = tuple(
+            (plugin, plugin if isinstance(plugin, AsyncPlugin) else None)
+            for plugin in plugins
+            if _does(plugin, "mutate") or _does(plugin, "mutate_async")
+        )
+        self.judging = tuple(
+            (plugin, plugin if isinstance(plugin, AsyncPlugin) else None)
+            for plugin in plugins
+            if _does(plugin, "validate") or _does(plugin, "validate_async")
+        )
+
+
+def _does(plugin: Plugin, method: str) -> bool:
+    """Whether the plugin has a method of its own there."""
+    own = getattr(type(plugin), method, None)
+    return own is not None and own is not getattr(AsyncPlugin, method)
+
+
 class Chain:
     """Plugins in order. The plugins that care are found once for each kind of write and remembered."""
 
     def __init__(self, plugins: Sequence[Plugin]) -> None:
         self._plugins = tuple(plugins)
-        self._caring: dict[tuple[str, str, str], tuple[Plugin, ...]] = {}
+        self._caring: dict[tuple[str, str, str], _Caring] = {}
 
-    def _for(self, ctx: WriteContext) -> tuple[Plugin, ...]:
-        key = (ctx.operation, ctx.resource.storage or ctx.resource.plural, ctx.subresource)
+    def _for(self, ctx: WriteContext) -> _Caring:
+        req = ctx.req
+        key = (ctx.operation, req.resource.storage or req.resource.plural, req.subresource)
         caring = self._caring.get(key)
         if caring is None:
-            caring = self._caring[key] = tuple(plugin for plugin in self._plugins if plugin.cares(ctx))
+            caring = self._caring[key] = _Caring([plugin for plugin in self._plugins if plugin.cares(ctx)])
         return caring
 
     async def mutate(self, ctx: WriteContext) -> bool:
         """Run the changing half; whether an outside plugin changed the object (it must be defaulted and checked
         again)."""
         changed = False
-        for plugin in self._for(ctx):
+        for plugin, outside in self._for(ctx).mutating:
             plugin.mutate(ctx)
-            if isinstance(plugin, AsyncPlugin):
-                changed |= await plugin.mutate_async(ctx)
+            if outside is not None:
+                changed |= await outside.mutate_async(ctx)
         return changed
 
     async def validate(self, ctx: WriteContext) -> None:
         """Run the judging half."""
-        for plugin in self._for(ctx):
+        for plugin, outside in self._for(ctx).judging:
             plugin.validate(ctx)
-            if isinstance(plugin, AsyncPlugin):
-                await plugin.validate_async(ctx)
+            if outside is not None:
+                await outside.validate_async(ctx)

@@ -6,7 +6,7 @@ The two tables are the whole truth: an entry goes when something begins to act o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from services.apiserver.admission.chain import Plugin
@@ -64,30 +64,50 @@ class NotEnforced(Plugin):
         if storage in KINDS and ctx.operation == "CREATE":
             ctx.warnings.append(f"{ctx.resource.kind.kind} is stored and has no effect: {KINDS[storage]}")
             return
-        old = ctx.old or {}
-        if old.get("spec") == ctx.obj.get("spec"):
+        if not (found := used(ctx.obj, _TREES.get(storage, ()))):
             return
-        for path, why in FIELDS.get(storage, {}).items():
-            steps = tuple(path.split("."))
-            before = set(used(old, steps))
-            ctx.warnings += [
-                f"{where}: is stored and has no effect: {why}" for where in used(ctx.obj, steps) if where not in before
-            ]
+        before = {where for where, _ in used(ctx.old, _TREES[storage])}
+        ctx.warnings += [f"{where}: is stored and has no effect: {why}" for where, why in found if where not in before]
 
 
-def used(value: Any, steps: tuple[str, ...], path: str = "") -> Iterator[str]:
-    """The places in an object at which a field of the table has a value: `spec.containers[1].securityContext`."""
-    if not steps:
-        if value not in (None, {}, []):
-            yield path
-        return
-    name = steps[0].removesuffix("[]")
-    below = value.get(name) if isinstance(value, dict) else None
-    if below is None:
-        return
-    here = f"{path}.{name}" if path else name
-    if steps[0] == name:
-        yield from used(below, steps[1:], here)
-    elif isinstance(below, list):
-        for index, item in enumerate(below):
-            yield from used(item, steps[1:], f"{here}[{index}]")
+Tree = Sequence[tuple[str, bool, "Tree | str"]]
+"""Steps of several paths that begin alike: a field's name, whether what is below is in each item of a list, and what is
+below; at a path's end, why it does nothing."""
+
+
+def tree(fields: Mapping[str, str]) -> Tree:
+    """A table of paths, each with why it does nothing, as a tree."""
+    below: dict[str, dict[str, str]] = {}
+    for path, why in fields.items():
+        step, _, rest = path.partition(".")
+        below.setdefault(step, {})[rest] = why
+    return [
+        (step.removesuffix("[]"), step.endswith("[]"), paths[""] if "" in paths else tree(paths))
+        for step, paths in below.items()
+    ]
+
+
+_TREES = {storage: tree(fields) for storage, fields in FIELDS.items()}
+
+
+def used(value: Any, wanted: Tree, path: str = "") -> list[tuple[str, str]]:
+    """The places in an object at which a field of the table has a value, each with why it does nothing:
+    `spec.containers[1].securityContext.windowsOptions`. All paths are looked for in one walk: most objects have none.
+    """
+    found: list[tuple[str, str]] = []
+    if not isinstance(value, dict):
+        return found
+    for name, listed, below in wanted:
+        inner = value.get(name)
+        if inner is None:
+            continue
+        here = f"{path}.{name}" if path else name
+        if isinstance(below, str):
+            if inner not in ({}, []):
+                found.append((here, below))
+        elif not listed:
+            found += used(inner, below, here)
+        elif isinstance(inner, list):
+            for index, item in enumerate(inner):
+                found += used(item, below, f"{here}[{index}]")
+    return found

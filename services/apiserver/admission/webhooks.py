@@ -185,8 +185,9 @@ class ValidatingWebhooks(Webhooks):
 
     async def validate_async(self, ctx: WriteContext) -> None:
         due = [(hook, row) for hook in self.hooks() if (row := await self.wanted(hook, ctx)) is not None]
-        if len(due) == 1:
-            await self.ask(due[0][0], ctx, due[0][1])
+        if len(due) < 2:
+            for hook, row in due:
+                await self.ask(hook, ctx, row)
             return
         outcomes = await asyncio.gather(*(self.ask(hook, ctx, row) for hook, row in due), return_exceptions=True)
         for outcome in outcomes:

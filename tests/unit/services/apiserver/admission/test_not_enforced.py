@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from services.apiserver.admission.not_enforced import FIELDS, KINDS, used
+from services.apiserver.admission.not_enforced import FIELDS, KINDS, tree, used
 from services.apiserver.registry import builtin
 from services.apiserver.request import WriteOptions
 from services.apiserver.schema import definitions
@@ -34,9 +34,19 @@ def test_every_kind_is_served() -> None:
 
 def test_places_are_named() -> None:
     pod = {"spec": {"containers": [{"name": "a"}, {"securityContext": {"windowsOptions": {"hostProcess": True}}}]}}
-    steps = ("spec", "containers[]", "securityContext", "windowsOptions")
-    assert list(used(pod, steps)) == ["spec.containers[1].securityContext.windowsOptions"]
-    assert list(used({"spec": {"containers": None}}, steps)) == []
+    table = tree({"spec.containers[].securityContext.windowsOptions": "Linux", "spec.gpus": "none", "spec.os": "one"})
+    assert used(pod, table) == [("spec.containers[1].securityContext.windowsOptions", "Linux")]
+    assert used({"spec": {"gpus": 0, "os": {}, "containers": None}}, table) == [("spec.gpus", "none")]
+    assert used({"spec": "x"}, table) == used(None, table) == []
+
+
+def test_every_path_of_the_tables_is_found() -> None:
+    for storage, paths in FIELDS.items():
+        for path, why in paths.items():
+            obj: Any = 1
+            for step in reversed(path.split(".")):
+                obj = {step.removesuffix("[]"): [obj] if step.endswith("[]") else obj}
+            assert used(obj, tree(FIELDS[storage])) == [(path.replace("[]", "[0]"), why)]
 
 
 async def created(client: CoreClient, plural: str, obj: dict[str, Any], group: str = "") -> list[str]:
