@@ -11,9 +11,11 @@ from machinery.api import errors
 from services.apiserver import codec, ownership, scale
 from services.apiserver.conversion import judged
 from services.apiserver.intake import take_in
+from services.apiserver.patch import json_patch, merge_patch, strategic
 from services.apiserver.registry import metadata as meta
 from services.apiserver.registry.resource import Resource
 from services.apiserver.request import Request, WriteOptions
+from services.apiserver.schema import definitions
 
 
 def apply_patch(
@@ -54,8 +56,6 @@ def apply_patch(
 def _patched(
     resource: Resource, patch_type: str, patch: Any, document: dict[str, Any], api_version: str
 ) -> dict[str, Any]:
-    from services.apiserver.patch import json_patch, merge_patch, strategic
-
     if patch_type == "json":
         result = json_patch.apply(document, patch)
     elif patch_type == "merge":
@@ -70,8 +70,6 @@ def _patched(
             )
         if not isinstance(patch, dict):
             raise errors.BadRequest("a strategic merge patch must be an object")
-        from services.apiserver.schema import definitions
-
         kind = resource.subresources["scale"].kind if api_version else resource.kind
         node = definitions.node_for(kind)
         assert node is not None, f"{kind} has no definition"

@@ -48,10 +48,10 @@ def _event_extractor(
 
 def _value(obj: Any, keys: tuple[str, ...], absent: str) -> str:
     for key in keys:
-        if not isinstance(obj, dict):
+        if type(obj) is not dict:
             return absent
         obj = obj.get(key)
-    if isinstance(obj, str):
+    if type(obj) is str:
         return obj
     if obj is None or obj == {}:
         return absent

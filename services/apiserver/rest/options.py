@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from machinery.api import errors
@@ -114,6 +115,7 @@ def _dry_run(values: Any, causes: list[Cause]) -> bool:
     return bool(values)
 
 
+@lru_cache(maxsize=1024)
 def _default_manager(user_agent: str) -> str:
     """Who is recorded as the manager when the request names none: the program's name from its user agent."""
     name = user_agent.partition("/")[0][:FIELD_MANAGER_LENGTH_MAX]

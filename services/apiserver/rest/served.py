@@ -20,6 +20,9 @@ class ServedRegistry:
 
     def resolve(self, group: str, version: str, plural: str) -> Resource:
         """The row. Raises NotFound."""
+        found = self._registry.find(group, version, plural)
+        if found is not None:
+            return found
         for row in self._own:
             if (row.group, row.version, row.plural) == (group, version, plural) and row in self._extra():
                 return row
@@ -33,6 +36,12 @@ class ServedRegistry:
         """A group's versions, the preferred one first."""
         own = sorted({row.version for row in self._extra() if row.group == group}, reverse=True)
         return own or self._registry.versions(group)
+
+    def serves(self, group: str, version: str) -> bool:
+        """Whether there are rows of this group and version."""
+        if version in self._registry.versions(group):
+            return True
+        return any(row.version == version for row in self._extra() if row.group == group)
 
     def in_version(self, group: str, version: str) -> list[Resource]:
         """The rows of one group and version by plural."""
