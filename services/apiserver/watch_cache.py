@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -30,15 +31,7 @@ from services.apiserver import codec
 from services.apiserver.entries import Entry, Listener
 from services.apiserver.registry.resource import Registry, Resource
 from services.apiserver.selection import Selection, extractor
-from services.apiserver.watcher import (
-    PAUSE_SECONDS_A_WATCHER,
-    PAUSE_SECONDS_MAX,
-    RECENT_CHANGES,
-    Change,
-    Watcher,
-    WatchGroup,
-    batches,
-)
+from services.apiserver.watcher import RECENT_CHANGES, Change, Watcher, WatchGroup, batches, pause
 from storage.store import Event, EventType, Key, Mutation, Store
 
 INDEXED_FIELDS = {"pods": "spec.nodeName"}
@@ -102,10 +95,10 @@ class ResourceCache:
         self._groups: dict[Selection, WatchGroup] = {}
         self._groups_by_field: dict[str, dict[Selection, WatchGroup]] = {}
         self._groups_by_name: dict[tuple[str, str], dict[Selection, WatchGroup]] = {}
-        # Groups with changes to hand out, when that will happen, and when it last did (loop time).
+        # Groups with changes to hand out, when that will happen, and before when it is not to (loop time).
         self._changed: list[WatchGroup] = []
         self._flush_at: asyncio.Handle | None = None
-        self._flushed = 0.0
+        self._quiet_until = 0.0
 
     # --- reading
 
@@ -313,17 +306,18 @@ class ResourceCache:
         group.changes.append(change)
         if self._flush_at is None:
             loop = asyncio.get_running_loop()
-            pause = min(PAUSE_SECONDS_MAX, PAUSE_SECONDS_A_WATCHER * self.watchers)
             # Also when at once, it is after everything that this turn of the loop applies.
-            when = self._flushed + pause
+            when = self._quiet_until
             self._flush_at = loop.call_soon(self._flush) if loop.time() >= when else loop.call_at(when, self._flush)
 
     def _flush(self) -> None:
         self._flush_at = None
         changed, self._changed = self._changed, []
-        for group in changed:
-            group.flush()
-        self._flushed = asyncio.get_running_loop().time()
+        started = time.perf_counter()
+        woken = sum(group.flush() for group in changed)
+        seconds = pause(time.perf_counter() - started, woken)
+        # To the loop it is still the beginning of this turn.
+        self._quiet_until = asyncio.get_running_loop().time() + seconds
 
 
 class WatchCache:

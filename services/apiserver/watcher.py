@@ -6,8 +6,8 @@
 
 Fifty clients that watch the same thing cost one look through the selectors and one encoding; each of them costs only
 the sending. That is done on the spot (`push`) for a client that has taken all that came before; what one can't take now
-waits for its task (`take`). A flush comes at once after a quiet time, and not too soon after another one
-(PAUSE_SECONDS_A_WATCHER), so that many watchers get fewer and larger batches rather than all of the server's time.
+waits for its task (`take`). A flush comes at once after a quiet time, and not too soon after another one (`pause`), so
+that many watchers get fewer and larger batches rather than all of the server's time.
 
     change            old selected   new selected   event
     created           -              yes            ADDED
@@ -39,12 +39,21 @@ PENDING_MAX = 20_000
 """How many changes a watcher may be behind."""
 EVENTS_PER_BATCH = 500
 """A batch is sent in one piece: this bounds its size, and how long encoding it takes."""
-PAUSE_SECONDS_A_WATCHER = 0.00005
-"""Twice what sending one batch to one watcher costs (TLS and a system call, which no sharing saves): sending takes at
-most about half of the time, and with fifty watchers an event waits 1.3 ms on average, only if others came before it."""
-PAUSE_SECONDS_MAX = 0.005
+SECONDS_A_TASK = 0.00003
+"""About what a watcher costs after a flush whose task is woken to send (TLS and a system call, which no sharing saves,
+included); what is sent on the spot is measured."""
+PAUSE_SECONDS_MAX = 0.25
+"""Reached with ten thousand watchers of one thing, which it takes the server as long to serve."""
 
 _PREFIX = {kind: f'{{"type":"{kind}","object":'.encode() for kind in ("ADDED", "MODIFIED", "DELETED", "BOOKMARK")}
+
+
+def pause(sending_seconds: float, woken: int) -> float:
+    """How long after the beginning of a flush the next may begin: twice what this one took, so that sending takes at
+    most about half of the time. With fifty watchers of one thing an event waits a millisecond or two, if others came
+    just before it; a node that alone watches its pods waits for nobody else's.
+    """
+    return min(PAUSE_SECONDS_MAX, 2 * (sending_seconds + woken * SECONDS_A_TASK))
 
 
 class WatchEvent:
@@ -165,14 +174,15 @@ class WatchGroup:
         self.watchers: set[Watcher] = set()
         self.changes: list[Change] = []
 
-    def flush(self) -> None:
-        """Give the changes to the watchers."""
-        changes = self.changes
+    def flush(self) -> int:
+        """Give the changes to the watchers; how many of their tasks have to be woken for them."""
+        changes, woken = self.changes, 0
         if changes:
             self.changes = []
             for batch in batches(changes, self.selection):
                 for watcher in self.watchers:
-                    watcher.add(batch)
+                    woken += not watcher.add(batch)
+        return woken
 
 
 class Watcher:
@@ -204,11 +214,11 @@ class Watcher:
         """Whether everything that has happened has been taken."""
         return not self._pending and not self._group.changes
 
-    def add(self, batch: Batch) -> None:
-        """What comes next."""
+    def add(self, batch: Batch) -> bool:
+        """What comes next; whether it has been sent already."""
         waiter = self._waiter
         if self.push is not None and waiter is not None and not waiter.done() and self.push(batch):
-            return
+            return True
         self._behind += len(batch.changes)
         if self._behind > PENDING_MAX:
             self.lost = True
@@ -216,6 +226,7 @@ class Watcher:
         if not self.lost:
             self._pending.append(batch)
         self.wake()
+        return False
 
     def wake(self) -> None:
         """Let `take` return, also with nothing."""
