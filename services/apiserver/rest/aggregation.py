@@ -70,8 +70,14 @@ class Aggregator:
     # -- requests --
 
     async def serve(self, call: Call, api_service: Mapping[str, Any]) -> web.StreamResponse:
-        """Forward one request. The caller has been authorized."""
+        """Forward one request. The caller has been authorized. Raises ServiceUnavailable.
+
+        As upstream, nothing is forwarded to a server before it was seen to answer: who gets an answer finds its
+        resources in discovery, too.
+        """
         backend = self._backend(api_service)
+        if self._served.get(_name(api_service)) is None:
+            raise errors.ServiceUnavailable("service unavailable")
         url = _url(backend, call.http.raw_path)
         return await self._proxy.carry(call, backend, url, _identity_headers(call.user))
 

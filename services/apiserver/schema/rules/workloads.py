@@ -288,7 +288,7 @@ def schedule_problem(schedule: str) -> str:
         return f"unrecognized descriptor: {schedule}"
     fields = schedule.split()
     if len(fields) != 5:
-        return f"expected exactly 5 fields, found {len(fields)}: {fields}"
+        return f"expected exactly 5 fields, found {len(fields)}: [{' '.join(fields)}]"
     for text, (_, low, high) in zip(fields, _FIELDS, strict=True):
         table = _MONTHS if high == 12 else _DAYS if high == 6 else ()
         for part in text.split(","):
