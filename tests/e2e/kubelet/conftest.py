@@ -1,7 +1,7 @@
 """A node for the tests of this folder: a real apiserver, a containerd of their own, a kubelet process. Started once a
 session.
 
-`CUTAWAY_TEST_RUNTIME=shim` runs the same tests over Cutaway's own CRI server instead of containerd's CRI plugin.
+Over Cutaway's own CRI server; `CUTAWAY_TEST_RUNTIME=plugin` runs the same tests over containerd's CRI plugin.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PORT = 21610
 def containerd() -> Iterator[PrivateContainerd]:
     if not available():
         pytest.skip("needs root, containerd, runc and busybox")
-    with PrivateContainerd(shim=os.environ.get("CUTAWAY_TEST_RUNTIME") == "shim") as daemon:
+    with PrivateContainerd(shim=os.environ.get("CUTAWAY_TEST_RUNTIME") != "plugin") as daemon:
         yield daemon
 
 
