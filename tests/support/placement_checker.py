@@ -130,15 +130,20 @@ class World:
         return all(value <= number(offered.get(name, "0")) for name, value in used.items())
 
     def _ports(self, pod: Obj, node: Obj) -> bool:
-        def taken(obj: Obj) -> set[tuple[str, int]]:
-            return {
-                (port.get("protocol", "TCP"), port["hostPort"])
+        def taken(obj: Obj) -> list[tuple[str, int, str]]:
+            return [
+                (port.get("protocol", "TCP"), port["hostPort"], port.get("hostIP") or "0.0.0.0")
                 for container in obj["spec"]["containers"]
                 for port in container.get("ports") or []
                 if port.get("hostPort")
-            }
+            ]
 
-        return not any(taken(pod) & taken(other) for other, where in self.pods if where == node["metadata"]["name"])
+        there = [port for other, where in self.pods if where == node["metadata"]["name"] for port in taken(other)]
+        return not any(
+            mine[:2] == theirs[:2] and (mine[2] == theirs[2] or "0.0.0.0" in (mine[2], theirs[2]))
+            for mine in taken(pod)
+            for theirs in there
+        )
 
     def _spread(self, pod: Obj, node: Obj) -> bool:
         hard = [
