@@ -32,8 +32,10 @@ async def client_of(cluster: LabCluster) -> ApiClient:
 class Load:
     """Writers that note what was acknowledged."""
 
-    def __init__(self, client: ApiClient) -> None:
+    def __init__(self, client: ApiClient, place: str) -> None:
         self.client = client
+        # A restored cluster has the objects of the one before it already.
+        self.place = place
         self.acknowledged: dict[str, int] = {}
         self.ended = False
 
@@ -41,7 +43,7 @@ class Load:
         for turn in itertools.count():
             if self.ended:
                 return
-            name = f"w{number}-{turn}"
+            name = f"{self.place}-{number}-{turn}"
             body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"k": "x" * 500}}
             made = await self.client.create(kinds.CONFIG_MAP, body, "default")
             self.acknowledged[name] = int(made.metadata.resourceVersion)
@@ -65,7 +67,7 @@ async def run(cluster: LabCluster, *arguments: str) -> str:
 async def back_up_under_load(cluster: LabCluster, file: Path) -> tuple[dict[str, int], int]:
     """What must be in the back-up, and the newest revision that the cluster ever gave out."""
     client = await client_of(cluster)
-    load = Load(client)
+    load = Load(client, cluster.home.name)
     tasks = [asyncio.create_task(load.run(number)) for number in range(4)]
     try:
         for turn in range(BACKUPS):
@@ -78,7 +80,9 @@ async def back_up_under_load(cluster: LabCluster, file: Path) -> tuple[dict[str,
     file.with_suffix(f".{BACKUPS - 1}").rename(file)
     # The future that the restored cluster knows nothing of.
     lost = await client.create(
-        kinds.CONFIG_MAP, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "lost"}}, "default"
+        kinds.CONFIG_MAP,
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": f"lost-{cluster.home.name}"}},
+        "default",
     )
     await client.close()
     return before, int(lost.metadata.resourceVersion)
@@ -91,7 +95,7 @@ async def check_restored(cluster: LabCluster, held: dict[str, int], seen: int) -
     missing = held.keys() - found.keys()
     assert not missing, f"{len(missing)} of {len(held)} acknowledged writes are not in the back-up"
     assert all(found[name] == revision for name, revision in held.items())
-    assert "lost" not in found
+    assert not any(name.startswith("lost-") and name not in held for name in found)
     # A client of the former cluster: what it saw last is gone, and it is told.
     with pytest.raises(errors.Expired):
         async with asyncio.timeout(10):
@@ -114,7 +118,7 @@ async def check_restored(cluster: LabCluster, held: dict[str, int], seen: int) -
 
     await asyncio.to_thread(lab_cluster.eventually, trusts, what="the new authority is published")
     token = (await asyncio.to_thread(cluster.kubectl, "create", "token", "default")).strip()
-    bare = ("--kubeconfig=/dev/null", f"--server={described.server}", f"--token={token}")
+    bare: tuple[str, ...] = ("--kubeconfig=/dev/null", f"--server={described.server}", f"--token={token}")
     bare += (f"--certificate-authority={described.pki / 'ca.crt'}",)
     who = await asyncio.to_thread(cluster.kubectl, *bare, "auth", "whoami")
     assert "system:serviceaccount:default:default" in who
