@@ -1,7 +1,8 @@
 """A packet's way from a pod to an address, told by the components that would carry it: DNS, proxy, policies.
 
 Every answer comes over gRPC from the live rulesets: the DNS server and the proxy of the pod's own node, then the proxy
-of each node that the packet may arrive at.
+of each node that the packet may arrive at. A URL is followed through an Ingress: its route is asked of the ingress
+controller, and from there on the packet is the node's own.
 """
 
 from __future__ import annotations
@@ -12,12 +13,19 @@ from typing import Any
 
 import grpc
 
-from lab import admin
+from lab import admin, trace_ingress
 from lab.cluster import Cluster
 from lab.errors import LabError
 from machinery.api import errors, kinds
 from machinery.component.tls import TlsFiles, channel_credentials
-from protos.cutaway.v1 import dns_pb2, dns_pb2_grpc, kube_proxy_pb2, kube_proxy_pb2_grpc
+from protos.cutaway.v1 import (
+    dns_pb2,
+    dns_pb2_grpc,
+    ingress_pb2,
+    ingress_pb2_grpc,
+    kube_proxy_pb2,
+    kube_proxy_pb2_grpc,
+)
 
 PROXY_PORT = 10349
 DNS_PORT = 10353
@@ -25,21 +33,29 @@ ASK_SECONDS = 5.0
 DEFAULT_PORT = 80
 
 
+INGRESS_PORT = 10354
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where the packet is sent: a name or an address, and a port."""
+    """Where the packet is sent: a name or an address, and a port. With a path it is a request for a web page."""
 
     host: str
     port: int
+    path: str = ""
 
 
 def parse(text: str) -> Target:
-    """ADDRESS[:PORT]. Raises LabError."""
-    host, _, port = text.partition(":")
-    number = int(port) if port.isdigit() else DEFAULT_PORT if not port else 0
-    if not host or not 0 < number < 65536:
-        raise LabError(f"{text}: not an address with a port", "such as web:8080, web.shop:80 or 10.96.0.10:53")
-    return Target(host, number)
+    """ADDRESS[:PORT], or http[s]://ADDRESS[:PORT][/PATH]. Raises LabError."""
+    scheme, slashes, rest = text.partition("://")
+    address, _, path = rest.partition("/") if slashes else (text, "", "")
+    host, _, port = address.partition(":")
+    default = 443 if slashes and scheme == "https" else DEFAULT_PORT
+    number = int(port) if port.isdigit() else default if not port else 0
+    if not host or not 0 < number < 65536 or (slashes and scheme not in ("http", "https")):
+        way_out = "such as web:8080, web.shop:80, 10.96.0.10:53 or http://www.example.test/path"
+        raise LabError(f"{text}: not an address with a port", way_out)
+    return Target(host, number, "/" + path.partition("?")[0] if slashes else "")
 
 
 def candidates(name: str, namespace: str, domain: str = "cluster.local") -> list[str]:
@@ -60,6 +76,7 @@ async def run(cluster: Cluster, pod: str, namespace: str, target: Target, protoc
         except errors.NotFound as error:
             raise LabError(str(error), "`cutaway kubectl get pods -A` shows what there is") from error
         pods = (await client.list(kinds.POD)).items
+        nodes = (await client.list(kinds.NODE)).items
     finally:
         await client.close()
     ip, node = source.status.podIP if source.status else None, source.spec.nodeName
@@ -69,7 +86,13 @@ async def run(cluster: Cluster, pod: str, namespace: str, target: Target, protoc
         )
     channels = _Channels(cluster)
     try:
-        return await _walk(channels, pods, namespace, (pod, ip, node), target, protocol)
+        lines = [f"from   pod {namespace}/{pod}, {ip}, on {node}"]
+        destination = await _resolve(channels, node, target.host, namespace, lines)
+        if target.path:
+            return lines + await _ingress(channels, pods, nodes, node, destination, target)
+        if destination is None:
+            return lines
+        return lines + await _walk(channels, pods, (ip, node), Target(destination, target.port), protocol)
     except grpc.aio.AioRpcError as error:
         raise LabError(f"a component did not answer: {error.details()}", "`cutaway status` shows which") from error
     finally:
@@ -77,13 +100,10 @@ async def run(cluster: Cluster, pod: str, namespace: str, target: Target, protoc
 
 
 async def _walk(
-    channels: _Channels, pods: list[Any], namespace: str, source: tuple[str, str, str], target: Target, protocol: str
+    channels: _Channels, pods: list[Any], source: tuple[str, str], target: Target, protocol: str
 ) -> list[str]:
-    pod, ip, node = source
-    lines = [f"from   pod {namespace}/{pod}, {ip}, on {node}"]
-    destination = await _resolve(channels, node, target.host, namespace, lines)
-    if destination is None:
-        return lines
+    (ip, node), destination = source, target.host
+    lines: list[str] = []
     question = kube_proxy_pb2.TraceRequest(
         source_ip=ip, destination_ip=destination, port=target.port, protocol=protocol
     )
@@ -102,6 +122,34 @@ async def _walk(
         lines.append(f"to     {end_ip}:{end_port}, {name}" + (f", on {where}" if where else ""))
         request = kube_proxy_pb2.TraceRequest(source_ip=ip, destination_ip=end_ip, port=end_port, protocol=protocol)
         lines += await _policies(channels, request, node, where if owner is not None else "")
+    return lines
+
+
+async def _ingress(
+    channels: _Channels, pods: list[Any], nodes: list[Any], source_node: str, destination: str | None, target: Target
+) -> list[str]:
+    """From the ingress controller of the node that the name is, or else of the pod's own: a name that the cluster does
+    not know is what Ingresses are for."""
+    addresses = {a.address: n.metadata.name for n in nodes for a in n.status.addresses or [] if a.type == "InternalIP"}
+    if destination is not None and destination not in addresses:
+        return [f"end    {destination} is no node's: `cutaway trace` it as {target.host}:{target.port}"]
+    node = addresses[destination] if destination else source_node
+    ip = next(address for address, name in addresses.items() if name == node)
+    answer = await channels.ingress(node).ListRoutes(ingress_pb2.ListRoutesRequest(), timeout=ASK_SECONDS)
+    lines = [f"node   {node}, {ip}: its ingress controller has {len(answer.routes)} routes"]
+    if answer.proxy_error:
+        lines.append(f"node   its proxy has not taken them: {answer.proxy_error}")
+    if trace_ingress.has_regex(answer.routes, target.host):
+        lines.append("route  paths of this host that are regular expressions come before all others: not judged here")
+    route = trace_ingress.choose(answer.routes, target.host, target.path)
+    if route is None:
+        return [*lines, f"end    no Ingress serves {target.host}{target.path}: 404"]
+    lines.append(f"route  {trace_ingress.describe(route)}")
+    if route.error or not route.endpoints:
+        return [*lines, "end    503: " + ("the route is not served" if route.error else "no endpoint is ready")]
+    for endpoint in route.endpoints:
+        end, _, port = endpoint.rpartition(":")
+        lines += await _walk(channels, pods, (ip, node), Target(end, int(port)), "TCP")
     return lines
 
 
@@ -167,6 +215,10 @@ class _Channels:
     def dns(self, node: str) -> Any:
         """The DNS server of a node."""
         return dns_pb2_grpc.DnsStub(self._channel(node, DNS_PORT))  # type: ignore[no-untyped-call]
+
+    def ingress(self, node: str) -> Any:
+        """The ingress controller of a node."""
+        return ingress_pb2_grpc.IngressStub(self._channel(node, INGRESS_PORT))  # type: ignore[no-untyped-call]
 
     async def close(self) -> None:
         """Close them all."""

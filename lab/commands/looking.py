@@ -69,7 +69,7 @@ def simulate(
 
 def trace(
     pod: Annotated[str, typer.Argument(help="A pod: NAME or NAMESPACE/NAME.")],
-    address: Annotated[str, typer.Argument(help="Where to: NAME[:PORT] or IP[:PORT].")],
+    address: Annotated[str, typer.Argument(help="Where to: NAME[:PORT], IP[:PORT] or a URL.")],
     home: Home,
     protocol: Annotated[str, typer.Option(help="TCP, UDP or SCTP.")] = "TCP",
 ) -> None:

@@ -33,3 +33,28 @@ def test_a_packet_is_followed_from_its_name_to_its_endpoint_and_its_policies(net
     finally:
         net.delete("networkpolicy", "traced")
     assert "refused" in net.cluster.cutaway("trace", f"{net.namespace}/client", "traced:81")
+
+
+def test_a_url_is_followed_through_its_ingress_to_the_pods(net):
+    backend = {"service": {"name": "paged", "port": {"number": 80}}}
+    path = {"path": "/shop", "pathType": "Prefix", "backend": backend}
+    ingress = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "Ingress",
+        "metadata": {"name": "paged"},
+        "spec": {"ingressClassName": "cutaway", "rules": [{"host": "traced.example", "http": {"paths": [path]}}]},
+    }
+    net.apply(service("paged"), ingress)
+
+    def trace(url):
+        return net.cluster.cutaway("trace", f"{net.namespace}/client", url)
+
+    try:
+        lines = eventually(
+            lambda: (text := trace("http://traced.example/shop/cart")) and "to " in text and text, seconds=15
+        )
+        assert f"traced.example, /shop (Prefix), by Ingress {net.namespace}/paged: to Service" in lines
+        assert f"{net.ip('b')}:8080, pod {net.namespace}/b, on node2" in lines
+        assert "no Ingress serves traced.example/other: 404" in trace("http://traced.example/other")
+    finally:
+        net.delete("ingress", "paged")

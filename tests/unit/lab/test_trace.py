@@ -15,7 +15,19 @@ def test_an_address_has_a_port_or_gets_one(text, host, port):
     assert trace.parse(text) == trace.Target(host, port)
 
 
-@pytest.mark.parametrize("text", ["", ":80", "web:x", "web:0", "web:70000"])
+@pytest.mark.parametrize(
+    ("text", "target"),
+    [
+        ("http://www.example.test", trace.Target("www.example.test", 80, "/")),
+        ("https://www.example.test/a/b?c=d", trace.Target("www.example.test", 443, "/a/b")),
+        ("http://10.0.0.1:8080/x", trace.Target("10.0.0.1", 8080, "/x")),
+    ],
+)
+def test_a_url_has_a_path_too(text, target):
+    assert trace.parse(text) == target
+
+
+@pytest.mark.parametrize("text", ["", ":80", "web:x", "web:0", "web:70000", "ftp://web/", "http:///x"])
 def test_what_is_no_address_is_refused_with_what_would_be_one(text):
     with pytest.raises(LabError, match="such as"):
         trace.parse(text)
