@@ -13,7 +13,9 @@ from typing import Literal
 
 from machinery.api.service_views import EndpointItem, EndpointSlice, Service, ServicePortSpec, ServiceSpec
 
+# A Service with either of these, whatever its value, is not ours to serve, as upstream.
 PROXY_NAME_LABEL = "service.kubernetes.io/service-proxy-name"
+HEADLESS_LABEL = "service.kubernetes.io/headless"
 # What a Service that asks for affinity without a time gets, as upstream.
 AFFINITY_SECONDS_DEFAULT = 10800
 
@@ -104,9 +106,11 @@ class Ruleset:
 
 
 def is_proxied(service: Service) -> bool:
-    """Whether this Service has an address for us to serve: not headless, not an ExternalName, not another proxy's."""
+    """Whether this Service has an address for us to serve: not headless (by its address or by its label), not an
+    ExternalName, not another proxy's."""
     spec = service.spec
-    if spec is None or spec.type == "ExternalName" or PROXY_NAME_LABEL in (service.metadata.labels or {}):
+    labels = service.metadata.labels or {}
+    if spec is None or spec.type == "ExternalName" or PROXY_NAME_LABEL in labels or HEADLESS_LABEL in labels:
         return False
     return bool(spec.cluster_ip) and spec.cluster_ip != "None"
 

@@ -24,7 +24,13 @@ def ips(ends):
 
 
 @pytest.mark.parametrize(
-    "spec", [{"clusterIP": "None"}, {"type": "ExternalName"}, {"labels": {ruleset.PROXY_NAME_LABEL: "other"}}]
+    "spec",
+    [
+        {"clusterIP": "None"},
+        {"type": "ExternalName"},
+        {"labels": {ruleset.PROXY_NAME_LABEL: "other"}},
+        {"labels": {ruleset.HEADLESS_LABEL: ""}},
+    ],
 )
 def test_headless_external_and_foreign_services_are_left_alone(spec):
     assert rules(service(**spec), pieces(HERE)) == []
