@@ -16,6 +16,7 @@ debootstrap --variant=minbase --include="${packages%,}" bookworm "$work/root" >"
 rm -rf "$work/root"/var/cache/apt/archives/*.deb "$work/root"/var/lib/apt/lists/* "$work/root"/usr/share/{doc,man,locale}/*
 echo "  wheels for Python $(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
 # The build takes exactly these; Debian 12's Python is 3.11.
+rm -rf deploy/compose/wheels
 python3 -m pip download -qq --disable-pip-version-check --only-binary :all: --python-version 3.11 \
-  -d "$work/root/opt/wheels" -r <(python3 deploy/compose/requirements.py) setuptools wheel
+  -d deploy/compose/wheels -r <(python3 deploy/compose/requirements.py) setuptools wheel
 tar -C "$work/root" -c . | docker import --change 'CMD ["/bin/sh"]' - "$name"
