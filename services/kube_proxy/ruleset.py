@@ -13,7 +13,7 @@ from typing import Literal
 
 from machinery.api.service_views import EndpointItem, EndpointSlice, Service, ServicePortSpec, ServiceSpec
 
-# A Service with either of these, whatever its value, is not ours to serve, as upstream.
+# A Service with either of these, whatever its value, is not ours to serve, nor is a slice with the second, as upstream.
 PROXY_NAME_LABEL = "service.kubernetes.io/service-proxy-name"
 HEADLESS_LABEL = "service.kubernetes.io/headless"
 # What a Service that asks for affinity without a time gets, as upstream.
@@ -121,7 +121,7 @@ def service_ports(
     """The rules of one Service on a node of this zone; empty if it is not ours to serve."""
     if not is_proxied(service):
         return []
-    usable = [s for s in slices if s.address_type == "IPv4"]
+    usable = [s for s in slices if s.address_type == "IPv4" and HEADLESS_LABEL not in (s.metadata.labels or {})]
     assert service.spec is not None
     return [_service_port(service, service.spec, port, usable, settings, zone) for port in service.spec.ports or []]
 

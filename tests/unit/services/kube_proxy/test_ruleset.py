@@ -48,6 +48,13 @@ def test_without_endpoints_the_caller_is_told_at_once():
     assert outcomes(port) == {("10.96.0.5", 80): "reject", ("node", 30080): "reject"}
 
 
+def test_a_slice_with_the_label_of_headless_services_is_not_served():
+    (piece,) = pieces(HERE)
+    assert rules(service(), [piece])[0].endpoints
+    piece.metadata.labels |= {ruleset.HEADLESS_LABEL: ""}
+    assert rules(service(), [piece])[0].endpoints == ()
+
+
 def test_terminating_endpoints_serve_only_while_no_ready_one_is_left():
     ending = ("10.244.0.3", "n1", ENDING)
     (port,) = rules(service(), pieces(HERE, ending))
