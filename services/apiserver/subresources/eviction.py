@@ -1,7 +1,8 @@
 """pods/eviction: delete a pod if its disruption budget allows.
 
-The budget's `status.disruptionsAllowed` is counted down before the pod is deleted, in a conditional write: a thousand
-evictions at once can't get more than the budget had. The controller counts it up again when it sees the pod gone.
+The budget's `status.disruptionsAllowed` is counted down before the pod is deleted, in a conditional write that marks
+the pod too: a thousand evictions at once can't get more than the budget had, and two of one pod cost it once. The
+controller counts it up again when it sees the pod gone.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from machinery.api import errors
 from machinery.api.selectors import from_label_selector
 from services.apiserver import codec
 from services.apiserver.commits import Changed
-from services.apiserver.entries import Entry
 from services.apiserver.registry.metadata import now_text
 from services.apiserver.registry.resource import Resource
 from services.apiserver.request import DeleteOptions, Request, WriteOptions, WriteResult
 from services.apiserver.special import Parts
 from services.apiserver.writes import RETRIES_MAX
+from storage.store import Key, Put
 
 BUDGETS = "poddisruptionbudgets.policy"
 DISRUPTED_PODS_MAX = 2000
@@ -37,7 +38,7 @@ async def post(parts: Parts, req: Request, body: dict[str, Any], options: WriteO
         raise pods.not_found(req.name)
     deletion = _delete_options(body.get("deleteOptions") or {}, options)
     if not _is_free(pod):
-        await _spend(parts, req, pod, deletion.dry_run)
+        await _spend(parts, req, pods, pod["metadata"]["uid"], deletion.dry_run)
         deletion.uid = deletion.uid or pod["metadata"]["uid"]
     if not deletion.dry_run:
         await _mark(parts, req, pods)
@@ -49,24 +50,34 @@ async def post(parts: Parts, req: Request, body: dict[str, Any], options: WriteO
 
 
 async def _mark(parts: Parts, req: Request, pods: Resource) -> None:
-    """Write into the pod why it ends: a Job can tell a disruption from a failure by it."""
+    """Write into the pod why it ends, if that is not there yet."""
     for _ in range(RETRIES_MAX):
         entry = parts.writer.cache.of("pods").get(req.namespace, req.name)
         if entry is None:
             return
         pod = codec.decode(entry.value)
-        conditions = pod.setdefault("status", {}).setdefault("conditions", [])
-        if any(item.get("type") == "DisruptionTarget" and item.get("status") == "True" for item in conditions):
+        if _is_marked(pod):
             return
-        conditions[:] = [item for item in conditions if item.get("type") != "DisruptionTarget"]
-        mark = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}
-        mark |= {"message": "Eviction API: evicting", "lastTransitionTime": now_text()}
-        conditions.append(mark)
+        _add_mark(pod)
         try:
             await parts.writer.committer.replace(pods, entry, pod, codec.encode_tail(pod), None, [], req.user.name)
         except Changed:
             continue
         return
+
+
+def _is_marked(pod: dict[str, Any]) -> bool:
+    conditions = (pod.get("status") or {}).get("conditions") or ()
+    return any(item.get("type") == "DisruptionTarget" and item.get("status") == "True" for item in conditions)
+
+
+def _add_mark(pod: dict[str, Any]) -> None:
+    """A Job can tell a disruption from a failure by it."""
+    conditions = pod.setdefault("status", {}).setdefault("conditions", [])
+    conditions[:] = [item for item in conditions if item.get("type") != "DisruptionTarget"]
+    mark = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}
+    mark |= {"message": "Eviction API: evicting", "lastTransitionTime": now_text()}
+    conditions.append(mark)
 
 
 def _delete_options(given: dict[str, Any], options: WriteOptions) -> DeleteOptions:
@@ -87,15 +98,20 @@ def _is_free(pod: dict[str, Any]) -> bool:
     return phase in ("Succeeded", "Failed", "Pending") or "deletionTimestamp" in pod["metadata"]
 
 
-async def _spend(parts: Parts, req: Request, pod: dict[str, Any], dry_run: bool) -> None:
-    """Take one disruption from the pod's budget."""
+async def _spend(parts: Parts, req: Request, pods: Resource, uid: str, dry_run: bool) -> None:
+    """Take one disruption from the budget of the pod with this uid, unless another eviction has."""
     budgets = parts.writer.cache.registry.by_storage(BUDGETS)
     assert budgets is not None
     for _ in range(RETRIES_MAX):
+        entry = parts.writer.cache.of("pods").get(req.namespace, req.name)
+        pod = codec.decode(entry.value) if entry is not None else None
+        if entry is None or pod is None or pod["metadata"]["uid"] != uid or _is_free(pod):
+            # It went meanwhile; the deletion's own condition tells what that means for this request.
+            return
         found = [
-            entry
-            for entry in parts.writer.cache.of(BUDGETS).listed(req.namespace)
-            if _selects(codec.decode(entry.value), pod)
+            budget
+            for budget in parts.writer.cache.of(BUDGETS).listed(req.namespace)
+            if _selects(codec.decode(budget.value), pod)
         ]
         if not found:
             return
@@ -104,26 +120,33 @@ async def _spend(parts: Parts, req: Request, pod: dict[str, Any], dry_run: bool)
                 "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
             )
         budget = codec.decode(found[0].value)
-        if _allows_unready(budget, pod):
+        if _allows_unready(budget, pod) or _is_paid_for(budget, pod):
             return
         _count_down(budget, pod)
         if dry_run:
             return
+        _add_mark(pod)
+        marked = Put(Key("pods", entry.namespace, entry.name), entry.revision, pods.head, codec.encode_tail(pod),
+                     author=req.user.name)  # fmt: skip
         try:
-            await _commit(parts, req, budgets, found[0], budget)
+            await parts.writer.committer.replace(
+                budgets, found[0], budget, codec.encode_tail(budget), None, [marked], req.user.name
+            )
         except Changed:
             continue
         return
     raise errors.TooManyRequests("the PodDisruptionBudget kept changing", retry_after_seconds=1)
 
 
-async def _commit(parts: Parts, req: Request, budgets: Any, entry: Entry, budget: dict[str, Any]) -> None:
-    await parts.writer.committer.replace(budgets, entry, budget, codec.encode_tail(budget), None, [], req.user.name)
-
-
 def _selects(budget: dict[str, Any], pod: dict[str, Any]) -> bool:
     selector = budget["spec"].get("selector")
     return selector is not None and from_label_selector(selector).matches(pod["metadata"].get("labels") or {})
+
+
+def _is_paid_for(budget: dict[str, Any], pod: dict[str, Any]) -> bool:
+    """Whether an eviction of this very pod, of which the budget still knows, is under way. Of an earlier pod of the
+    same name only the budget would know."""
+    return _is_marked(pod) and pod["metadata"]["name"] in ((budget.get("status") or {}).get("disruptedPods") or {})
 
 
 def _allows_unready(budget: dict[str, Any], pod: dict[str, Any]) -> bool:
