@@ -21,7 +21,7 @@ down: ## Stop the cluster; leaves nothing behind but its state in .cutaway/
 test: install-test ## Run every test
 	@deploy/test.sh
 
-torture: install-test ## What it must survive, in full and with figures (an hour)
+torture: install-test ## What it must survive, in full and with figures (some hours)
 	@deploy/torture.sh
 
 check: install-test ## Lint and type-check only

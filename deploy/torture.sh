@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What Cutaway must survive (docs/reliability.md), at full counts; each test prints its figure. Takes about an hour.
+# What Cutaway must survive (docs/reliability.md), at full counts; each test prints its figure. Takes some hours.
 #   torture.sh [PYTEST ARGUMENTS]    such as -k killed
 #   CUTAWAY_TORTURE_PARTS=4 torture.sh …    a quarter of each count; four such runs are the whole
 #   CUTAWAY_TORTURE_FIGURES=FILE            adds the figures to a file, too
