@@ -23,8 +23,6 @@ from tests.contract.apiserver_suite import ApiServerContract
 
 ADDRESS = os.environ.get("CUTAWAY_CONTRACT_APISERVER", "")
 
-pytestmark = pytest.mark.skipif(not ADDRESS, reason="CUTAWAY_CONTRACT_APISERVER names no server to be judged")
-
 
 @pytest.fixture
 async def client() -> AsyncIterator[ApiClient]:
@@ -49,4 +47,6 @@ async def namespace(client: ApiClient) -> AsyncIterator[str]:
 
 
 class TestGivenApiServer(ApiServerContract):
-    """The suite, as it is."""
+    """The suite, as it is; no tests at all where no server is named."""
+
+    __test__ = bool(ADDRESS)
