@@ -62,6 +62,11 @@ class ListResult:
         return self.converted if self.converted is not None else [entry.value for entry in self.entries]
 
 
+def _computed(name: str, value: bytes) -> Entry:
+    """An object that nobody stored, as lists hold theirs."""
+    return Entry("", name, 0, 0, "", value, None, ())
+
+
 class Reader:
     """Answers reads."""
 
@@ -144,8 +149,8 @@ class Reader:
         now = datetime.now(UTC)
         # They have no labels: a selector that asks for one finds nothing.
         names = [name for name in component_status.names() if chosen.name in ("", name) and not options.label_selector]
-        items = [component_status.status_of(name, self._decoded, now) for name in names]
-        return ListResult([], self.cache.revision, converted=items)
+        entries = [_computed(name, component_status.status_of(name, self._decoded, now)) for name in names]
+        return ListResult(entries, self.cache.revision)
 
     def _decoded(self, storage: str, namespace: str, name: str) -> dict[str, Any] | None:
         entry = self.cache.of(storage).get(namespace, name)
