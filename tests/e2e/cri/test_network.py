@@ -8,7 +8,6 @@ import pytest
 from cri_api.v1 import api_pb2 as cri
 
 from tests.support.containerd import wait_until
-from tests.support.cri_client import code_of
 
 HOST_PORT = 21510
 
@@ -128,9 +127,3 @@ def test_mount_propagation_and_recursive_read_only(node) -> None:
 def _is_shared(path) -> bool:
     with open("/proc/self/mountinfo", encoding="utf-8") as file:
         return any(line.split()[4] == str(path) and "shared:" in line for line in file)
-
-
-def test_a_user_namespace_is_refused_plainly(node) -> None:
-    config = node.client.pod_config()
-    config.linux.security_context.namespace_options.userns_options.mode = cri.POD
-    assert code_of(lambda: node.client.run_pod(config)) == "UNIMPLEMENTED"
