@@ -136,7 +136,7 @@ class ApiClient:
                     events.append((EVENT_TYPES[event.type], obj))
             yield WatchBatch(events, batch.revision, batch.initial_events_end)
 
-    async def watch_raw(
+    def watch_raw(
         self, kind: Kind, namespace: str = "", *, label_selector: str = "", field_selector: str = "",
         after_revision: int | None = None,
     ) -> AsyncIterator[apiserver_pb2.WatchBatch]:  # fmt: skip
@@ -145,23 +145,21 @@ class ApiClient:
             resource=kind.ref, namespace=namespace, label_selector=str(label_selector),
             field_selector=str(field_selector), after_revision=after_revision,
         )  # fmt: skip
-        stub = self._channels.stub
-        call = stub.Watch(request)
-        try:
-            async for batch in call:
-                yield batch
-        except grpc.RpcError as err:
-            raise self._stream_error(stub, err) from None
-        finally:
-            call.cancel()
+        return self._streamed("Watch", request)
 
-    async def follow(self, after_revision: int = 0) -> AsyncGenerator[apiserver_pb2.FollowBatch, None]:
+    def follow(self, after_revision: int = 0) -> AsyncGenerator[apiserver_pb2.FollowBatch, None]:
         """Every write of the whole cluster after a revision (0: from now on), with who asked for it.
 
         The first batch may be empty, and tells where the stream begins. Raises Forbidden, Expired, ServiceUnavailable.
         """
+        return self._streamed("Follow", apiserver_pb2.FollowRequest(after_revision=after_revision))
+
+    async def _streamed(
+        self, method: str, request: apiserver_pb2.WatchRequest | apiserver_pb2.FollowRequest
+    ) -> AsyncGenerator[Any, None]:
+        """The messages of one server stream, which is cancelled when nobody wants more."""
         stub = self._channels.stub
-        call = stub.Follow(apiserver_pb2.FollowRequest(after_revision=after_revision))
+        call = getattr(stub, method)(request)
         try:
             async for batch in call:
                 yield batch

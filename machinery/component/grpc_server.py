@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -50,11 +50,6 @@ SERVER_OPTIONS: tuple[tuple[str, Any], ...] = (
 )
 
 log = logs.get("grpc_server")
-
-
-class _Call(Protocol):
-    def auth_context(self) -> dict[str, list[bytes]]: ...
-    def time_remaining(self) -> float | None: ...
 
 
 async def anyone(identity: tls.Identity, method: str) -> str | None:

@@ -71,11 +71,6 @@ class Proxy:
         slices.add_handler(self._slice_changed)
 
     @property
-    def in_step(self) -> bool:
-        """Whether the kernel holds the rules of everything that was seen."""
-        return self.is_written and not self.dirty
-
-    @property
     def applied(self) -> Ruleset | None:
         """What the kernel holds; None before the first write and after a refusal."""
         return Ruleset(self.settings, self.table.ports) if self.is_written else None

@@ -286,11 +286,6 @@ class SchedulingQueue:
         if waiting is not None:
             self._wake(waiting, now)
 
-    def wake_all(self, now: float) -> None:
-        """Try every pod again, after its back-off."""
-        for waiting in list(self._unschedulable.values()):
-            self._wake(waiting, now)
-
     # --- looking ------------------------------------------------------------------------------------------------------
 
     def __len__(self) -> int:

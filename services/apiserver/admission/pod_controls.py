@@ -179,18 +179,23 @@ def host_probes(pod: Pod) -> str:
     return f"probe or lifecycle host ({_named(sorted(bad))} {uses} {word} {_quoted(sorted(hosts))})"
 
 
-def app_armor(pod: Pod) -> str:
-    """No AppArmor profile but the runtime's or one that the node has loaded."""
+def _unconfined_by(pod: Pod, field: str) -> tuple[str, set[str]]:
+    """Who sets a profile, in this field of its security context, that does not confine; and the types of these."""
     wrong = set()
 
     def broken(part: Part) -> bool:
-        profile = _context(part).get("appArmorProfile")
+        profile = _context(part).get(field)
         if profile is None or profile.get("type", "") in _CONFINED:
             return False
         wrong.add(profile.get("type", ""))
         return True
 
-    who = _setters(pod, broken)
+    return _setters(pod, broken), wrong
+
+
+def app_armor(pod: Pod) -> str:
+    """No AppArmor profile but the runtime's or one that the node has loaded."""
+    who, wrong = _unconfined_by(pod, "appArmorProfile")
     notes = sorted(
         f'{key}="{value}"'
         for key, value in _annotations(pod).items()
@@ -260,16 +265,7 @@ def seccomp_annotations(pod: Pod) -> str:
 
 
 def _unconfined(pod: Pod) -> str:
-    wrong = set()
-
-    def broken(part: Part) -> bool:
-        profile = _context(part).get("seccompProfile")
-        if profile is None or profile.get("type", "") in _CONFINED:
-            return False
-        wrong.add(profile.get("type", ""))
-        return True
-
-    who = _setters(pod, broken)
+    who, wrong = _unconfined_by(pod, "seccompProfile")
     what = f"must not set securityContext.seccompProfile.type to {_quoted(sorted(wrong))}"
     return f"seccompProfile ({who} {what})" if who else ""
 

@@ -26,11 +26,6 @@ _HEADERS = {"Content-Type": _JSON_LINES, "Cache-Control": "no-cache, private"}
 Transform = Callable[[bytes, str], bytes]
 
 
-def event_line(event_type: str, body: bytes) -> bytes:
-    """One watch event as a line."""
-    return b'{"type":"%b","object":%b}\n' % (event_type.encode(), body)
-
-
 _HEADS = {
     kind: b'{"type":"%b","object":' % kind.encode() for kind in ("ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR")
 }
