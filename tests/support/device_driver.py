@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any, Self
@@ -32,6 +33,7 @@ class DeviceDriver(dra_pb2_grpc.DRAPluginServicer, plugin_registration_pb2_grpc.
         self.calls: list[tuple[str, str]] = []
         self.broken = ""
         self.registered: Any = None
+        self._told = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         for path in (self._registration, self._endpoint):
@@ -51,6 +53,11 @@ class DeviceDriver(dra_pb2_grpc.DRAPluginServicer, plugin_registration_pb2_grpc.
         for path in (self._registration, self._endpoint):
             path.unlink(missing_ok=True)
 
+    async def wait_registered(self, seconds: float = 20.0) -> None:
+        """Until the kubelet has said what came of the registration. Raises TimeoutError."""
+        async with asyncio.timeout(seconds):
+            await self._told.wait()
+
     async def GetInfo(self, request: Any, context: Any) -> Any:
         return plugin_registration_pb2.PluginInfo(
             type=self.type, name=self.name, endpoint=str(self._endpoint), supported_versions=self.versions
@@ -58,6 +65,7 @@ class DeviceDriver(dra_pb2_grpc.DRAPluginServicer, plugin_registration_pb2_grpc.
 
     async def NotifyRegistrationStatus(self, request: Any, context: Any) -> Any:
         self.registered = request
+        self._told.set()
         return plugin_registration_pb2.RegistrationStatusResponse()
 
     async def NodePrepareResources(self, request: Any, context: Any) -> Any:

@@ -28,6 +28,9 @@ SERVICES = ("v1.DRAPlugin", "v1beta1.DRAPlugin")
 """What is understood, best first. The messages are the same."""
 
 RESCAN_SECONDS = 10.0
+RETRY_SECONDS_MIN = 0.05
+"""How soon a socket that does not answer is asked again, doubling up to RESCAN_SECONDS: it is seen when it is bound,
+a moment before its driver listens."""
 REGISTER_SECONDS_MAX = 10.0
 PREPARE_SECONDS_MAX = 45.0
 """How long a driver may take for a call: upstream's default."""
@@ -107,20 +110,24 @@ class Drivers:
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             tasks.create_task(self._wipe("", 0.0), name="slices of earlier drivers")
+            retry = RETRY_SECONDS_MIN
             with DirectoryWatch(str(self.directory)) as watch:
                 while True:
-                    await self._scan()
+                    answered = await self._scan()
+                    retry = RETRY_SECONDS_MIN if answered else min(2 * retry, RESCAN_SECONDS)
                     with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(RESCAN_SECONDS):
+                        async with asyncio.timeout(RESCAN_SECONDS if answered else retry):
                             await watch.wait()
 
-    async def _scan(self) -> None:
+    async def _scan(self) -> bool:
+        """Take note of who came and went. False: a socket does not answer (yet)."""
         found = {str(path): identity for path in sorted(self._sockets()) if (identity := _socket(path)) is not None}
         for path in [path for path, identity in self._identity.items() if found.get(path) != identity]:
             await self._forget(path)
         for path, identity in found.items():
             if path not in self._identity and await self._register(path):
                 self._identity[path] = identity
+        return found.keys() <= self._identity.keys()
 
     def _sockets(self) -> Iterable[Path]:
         yield from self.directory.glob("*")

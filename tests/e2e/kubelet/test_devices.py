@@ -99,11 +99,7 @@ async def test_a_claimed_device_is_in_the_container_and_is_taken_back(
     async with DeviceDriver(cluster.node.root, Path(shim.dir) / "cdi", NAME, "dev1") as driver:
         driver.broken = "not plugged in"
         await client.create(kinds.POD, {"metadata": {"name": "p"}, "spec": spec}, ns)
-
-        def registered(node: Any) -> bool:
-            return driver.registered is not None
-
-        await cluster.wait(kinds.NODE, "dev1", "", registered, 20)
+        await driver.wait_registered()
         await offer(client)
         await cluster.told(ns, "NodePrepareResources failed for ResourceClaim", 30)
         driver.broken = ""

@@ -137,7 +137,8 @@ async def test_pods_objects_and_external_metrics_move_the_scale(scene: tuple[Con
     await plane.client.create(kinds.HORIZONTAL_POD_AUTOSCALER, hpa, "default")
 
     async def grown() -> bool:
-        return await replicas(plane, "web") == 3
+        # The scale moves first, the status is written after it.
+        return await replicas(plane, "web") == 3 and "currentMetrics" in await status(plane, "web")
 
     await plane.until(grown, "three replicas for fifteen requests a pod")
     found = await status(plane, "web")
