@@ -280,12 +280,19 @@ def forbidden(group: str, resource: str, name: str, why: str) -> Forbidden:
     return Forbidden(f"{subject} is forbidden: {why}", group=group, resource=resource, name=name)
 
 
+CAUSES_MAX = 1000
+"""Causes of one Invalid that are told of: nobody reads more, and an object of a megabyte may have a hundred megabytes
+of them."""
+
+
 def invalid(group: str, kind: str, name: str, causes: Sequence[Cause]) -> Invalid:
     """`Deployment.apps "web" is invalid: spec.replicas: Invalid value: -1: must be …`; several causes stand in
     brackets.
 
-    As upstream does, `details.kind` is the kind here, not the resource.
+    As upstream does, `details.kind` is the kind here, not the resource. Other than upstream, no more than CAUSES_MAX
+    causes are told of.
     """
+    causes = causes[:CAUSES_MAX]
     texts = list(dict.fromkeys(f"{cause.field}: {cause.message}" if cause.field else cause.message for cause in causes))
     joined = texts[0] if len(texts) == 1 else "[" + ", ".join(texts) + "]"
     return Invalid(

@@ -58,6 +58,7 @@ class Handlers:
         self._reader = reader
         self._writer = writer
         self._deleter = deleter
+        self.large = writer.large
         self.freshness = Freshness(reader.cache)
 
     def authorize(self, req: Request, field_selector: str = "") -> None:

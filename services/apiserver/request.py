@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 if TYPE_CHECKING:
+    from services.apiserver.large import Worker
     from services.apiserver.registry.resource import Resource
 
 NO_EXTRA: dict[str, list[str]] = {}
@@ -44,6 +45,8 @@ class Request:
     path: str = ""
     # Whether `Handlers.authorize` has let this very request pass. A copy (`dataclasses.replace`) is judged anew.
     authorized: bool = field(default=False, init=False)
+    # Who works on its documents, while it has a turn among the large requests (`services.apiserver.large`).
+    worker: Worker | None = field(default=None, init=False)
 
 
 @dataclass(slots=True)

@@ -20,6 +20,7 @@ from services.apiserver.auth.authenticate import Authenticator
 from services.apiserver.entries import Entry
 from services.apiserver.handlers import Handlers
 from services.apiserver.kubelet_proxy import KubeletProxy
+from services.apiserver.large import aside
 from services.apiserver.registry.resource import Resource
 from services.apiserver.request import (
     DeleteOptions,
@@ -302,14 +303,18 @@ class ApiServerService(apiserver_pb2_grpc.ApiServerServicer):
         resource = self._resolve(m.resource)
         _refuse_misplaced(resource, m.namespace)
         req = Request(user, "create", resource, m.subresource, m.namespace, m.name, agent)
-        result = await self._handlers.create(req, _body(m.json), _write_options(m.options))
+        async with self._handlers.large.turn(req, len(m.json)):
+            body = await aside(req, _body, m.json)
+            result = await self._handlers.create(req, body, _write_options(m.options))
         return envelope(result.json, omit_json=omit)
 
     async def _update(self, user: User, agent: str, m: pb.UpdateRequest, omit: bool = False) -> object_pb2.Object:
         resource = self._resolve(m.resource)
         _refuse_misplaced(resource, m.namespace)
         req = Request(user, "update", resource, m.subresource, m.namespace, m.name, agent)
-        result = await self._handlers.update(req, _body(m.json), _write_options(m.options))
+        async with self._handlers.large.turn(req, len(m.json)):
+            body = await aside(req, _body, m.json)
+            result = await self._handlers.update(req, body, _write_options(m.options))
         return envelope(result.json, omit_json=omit)
 
     async def _patch(self, user: User, agent: str, m: pb.PatchRequest, omit: bool = False) -> object_pb2.Object:
@@ -319,8 +324,9 @@ class ApiServerService(apiserver_pb2_grpc.ApiServerServicer):
         kind = _PATCH_TYPES.get(m.type)
         if kind is None:
             raise errors.UnsupportedMediaType("the patch has no type")
-        patch = _apply_body(m.patch) if kind == "apply" else _json(m.patch)
-        result = await self._handlers.patch(req, kind, patch, _write_options(m.options))  # type: ignore[arg-type]
+        async with self._handlers.large.turn(req, len(m.patch)):
+            patch = await aside(req, _apply_body if kind == "apply" else _json, m.patch)
+            result = await self._handlers.patch(req, kind, patch, _write_options(m.options))  # type: ignore[arg-type]
         return envelope(result.json, omit_json=omit)
 
     async def _delete(self, user: User, agent: str, m: pb.DeleteRequest, omit: bool = False) -> pb.DeleteResponse:

@@ -24,6 +24,7 @@ from services.apiserver.admission.chain import Chain
 from services.apiserver.commits import Changed, Committer, Taken, key_of
 from services.apiserver.entries import Entry
 from services.apiserver.intake import check_kind, take_in
+from services.apiserver.large import LargeRequests, aside
 from services.apiserver.lookup import Lookup
 from services.apiserver.patching import apply_patch
 from services.apiserver.registry import metadata as meta
@@ -63,6 +64,7 @@ class Writer:
         self.lookup = lookup
         self.admission = admission
         self.committer = Committer(cache)
+        self.large = LargeRequests()
         self._special = special
 
     # --- create
@@ -74,7 +76,7 @@ class Writer:
             if not resource.virtual:
                 body = await self._admit_post(req, body, options)
             return await self._special.create(req, body, options)
-        warnings = take_in(resource, body, options)
+        warnings = await aside(req, take_in, resource, body, options)
         meta.place(resource, meta.metadata_of(body), req.namespace, req.name)
         if body["metadata"].get("resourceVersion") not in (None, "", "0"):
             raise errors.BadRequest("resourceVersion should not be set on objects to be created")
@@ -125,18 +127,18 @@ class Writer:
             raise errors.already_exists(resource.group, resource.plural, ctx.metadata["name"])
         meta.begin(ctx.metadata)
         strategy.prepare_create(ctx)
-        resource.schema.default(obj)
+        await aside(ctx.req, resource.schema.default, obj)
         if await self.admission.mutate(ctx):
             # What was authorized is this namespace; a name may still be chosen, as upstream has it.
             meta.place(resource, ctx.metadata, ctx.namespace, "")
-            resource.schema.default(ctx.obj)
+            await aside(ctx.req, resource.schema.default, ctx.obj)
         strategy.allocate(ctx)
-        causes = list(resource.schema.validate_create(ctx.obj)) + list(strategy.validate_create(ctx))
+        causes = [*await aside(ctx.req, resource.schema.validate_create, ctx.obj), *strategy.validate_create(ctx)]
         if causes:
             raise errors.invalid(resource.group, resource.kind.kind, ctx.metadata.get("name", ""), causes)
         await self.admission.validate(ctx)
         if not ctx.applied:
-            ownership.record_create(ctx)
+            await aside(ctx.req, ownership.record_create, ctx)
 
     async def _insert_judged(self, ctx: WriteContext) -> WriteResult:
         resource = ctx.resource
@@ -156,7 +158,7 @@ class Writer:
             raise errors.MethodNotAllowed("the server does not allow this method on the requested resource")
         if sub == "scale":
             return await self._update_scale(req, body, options)
-        warnings = take_in(resource, body, options)
+        warnings = await aside(req, take_in, resource, body, options)
         metadata = meta.metadata_of(body)
         meta.place(resource, metadata, req.namespace, req.name)
         wanted_version = metadata.get("resourceVersion") or ""
@@ -222,15 +224,15 @@ class Writer:
             raise errors.BadRequest("an apply patch must be an object")
         resource = req.resource
         check_kind(resource, patch)
-        ownership.refuse_undeclared(resource, patch)
-        warnings = take_in(resource, patch, options)
+        await aside(req, ownership.refuse_undeclared, resource, patch)
+        warnings = await aside(req, take_in, resource, patch, options)
         meta.place(resource, meta.metadata_of(patch), req.namespace, req.name)
         if patch["metadata"].get("uid"):
             raise errors.conflict(
                 resource.group, resource.plural, req.name, "uid mismatch: the object to apply to does not exist"
             )
         patch["metadata"].pop("resourceVersion", None)
-        obj = ownership.apply_new(req, patch, options)
+        obj = await aside(req, ownership.apply_new, req, patch, options)
         ctx = WriteContext(
             req, "CREATE", conversion.judged(resource, obj), None, options, self.lookup, warnings, applied=True
         )
@@ -247,6 +249,10 @@ class Writer:
     ) -> WriteResult:
         """Bring an existing object to the state that `make` computes, again if it changes meanwhile."""
         resource = req.resource
+
+        def made_of(value: bytes) -> dict[str, Any]:
+            return make(codec.decode(value))
+
         for attempt in range(RETRIES_MAX):
             if attempt:
                 await asyncio.sleep(random.uniform(0, min(attempt, 10)) * RETRY_SECONDS)  # noqa: S311
@@ -254,17 +260,18 @@ class Writer:
             if entry is None:
                 raise resource.not_found(req.name)
             value = entry.value if resource.remote is None else await conversion.served(resource, entry.value)
-            # Two decodes: `make` may change its argument, and admission compares with the old state.
-            new = make(codec.decode(value))
-            old = codec.decode(value)
-            ctx = WriteContext(req, "UPDATE", new, old, options, self.lookup, warnings, applied=applied)
-            wanted = new["metadata"].get("resourceVersion") or ""
-            if wanted not in ("", "0") and wanted != old["metadata"]["resourceVersion"]:
-                raise errors.conflict(resource.group, resource.plural, req.name, _OPTIMISTIC_LOCK)
-            try:
-                return await self._replace(ctx, entry)
-            except (Changed, Taken):
-                continue
+            async with self.large.turn(req, len(value)):
+                # Two decodes: `make` may change its argument, and admission compares with the old state.
+                new = await aside(req, made_of, value)
+                old = codec.decode(value)
+                ctx = WriteContext(req, "UPDATE", new, old, options, self.lookup, warnings, applied=applied)
+                wanted = new["metadata"].get("resourceVersion") or ""
+                if wanted not in ("", "0") and wanted != old["metadata"]["resourceVersion"]:
+                    raise errors.conflict(resource.group, resource.plural, req.name, _OPTIMISTIC_LOCK)
+                try:
+                    return await self._replace(ctx, entry)
+                except (Changed, Taken):
+                    continue
         raise errors.conflict(resource.group, resource.plural, req.name, _OPTIMISTIC_LOCK)
 
     async def _replace(self, ctx: WriteContext, entry: Entry) -> WriteResult:
@@ -272,26 +279,26 @@ class Writer:
         assert old is not None
         meta.carry_over(resource, ctx.metadata, old["metadata"])
         strategy.prepare_update(ctx)
-        resource.schema.default(ctx.obj)
+        await aside(ctx.req, resource.schema.default, ctx.obj)
         if await self.admission.mutate(ctx):
             meta.place(resource, ctx.metadata, ctx.namespace, "")
-            resource.schema.default(ctx.obj)
+            await aside(ctx.req, resource.schema.default, ctx.obj)
         strategy.bump_generation(ctx)
         if same_but_ownership(ctx.obj, old) and (resource.remote is None or entry.value.startswith(resource.head)):
             # Nothing to judge; who owns what may still have changed.
             if not ctx.applied:
-                ownership.record_update(ctx)
+                await aside(ctx.req, ownership.record_update, ctx)
             if ownership.same(ctx.metadata, old["metadata"]):
                 return await self._result(resource, entry.value, entry.revision, ctx)
         else:
             strategy.allocate(ctx)
-            causes = list(resource.schema.validate_update(ctx.obj, old, ctx.subresource))
+            causes = [*await aside(ctx.req, resource.schema.validate_update, ctx.obj, old, ctx.subresource)]
             causes += strategy.validate_update(ctx)
             if causes:
                 raise errors.invalid(resource.group, resource.kind.kind, entry.name, causes)
             await self.admission.validate(ctx)
             if not ctx.applied:
-                ownership.record_update(ctx)
+                await aside(ctx.req, ownership.record_update, ctx)
         obj = ctx.obj if resource.remote is None else await conversion.stored(resource, ctx.obj)
         tail = codec.encode_tail(obj)
         if ctx.dry_run:

@@ -79,8 +79,11 @@ def watch_options(query: Query) -> WatchOptions:
     )
 
 
-def write_options(query: Query, user_agent: str, duplicates: tuple[str, ...] = ()) -> WriteOptions:
-    """Options of create, update and patch. Raises Invalid as upstream does for unknown values."""
+def write_options(
+    query: Query, user_agent: str, duplicates: tuple[str, ...] = (), kind: str = "CreateOptions"
+) -> WriteOptions:
+    """Options of create, update and patch; `kind` is how they are called there. Raises Invalid as upstream does for
+    unknown values."""
     if not query:
         return WriteOptions(field_manager=_default_manager(user_agent), duplicate_fields=duplicates)
     causes: list[Cause] = []
@@ -97,7 +100,7 @@ def write_options(query: Query, user_agent: str, duplicates: tuple[str, ...] = (
         causes.append(Cause("FieldValueNotSupported", message, "fieldValidation"))
     dry_run = _dry_run(query.get("dryRun", ()), causes)
     if causes:
-        raise errors.invalid("meta.k8s.io", "CreateOptions", "", causes)
+        raise errors.invalid("meta.k8s.io", kind, "", causes)
     return WriteOptions(
         dry_run=dry_run,
         field_manager=manager or _default_manager(user_agent),
@@ -105,6 +108,17 @@ def write_options(query: Query, user_agent: str, duplicates: tuple[str, ...] = (
         force=is_true(query, "force"),
         duplicate_fields=duplicates,
     )
+
+
+def check_patch(query: Query, write: WriteOptions, patch_type: str) -> None:
+    """What only some types of patches may or must say. Raises Invalid."""
+    causes: list[Cause] = []
+    if patch_type == "apply" and not first(query, "fieldManager"):
+        causes.append(Cause("FieldValueRequired", "Required value: is required for apply patch", "fieldManager"))
+    if write.force and patch_type != "apply":
+        causes.append(Cause("FieldValueForbidden", "Forbidden: may not be specified for non-apply patch", "force"))
+    if causes:
+        raise errors.invalid("meta.k8s.io", "PatchOptions", "", causes)
 
 
 def _dry_run(values: Any, causes: list[Cause]) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from machinery.api import errors
+from services.apiserver.large import aside
 from services.apiserver.request import Request
 from services.apiserver.rest import bodies, negotiate, options, responses, table
 from services.apiserver.rest.context import Call
@@ -166,35 +167,34 @@ class Verbs:
         # Reviews and the like are answers, not objects to be listed: they have no table.
         form = negotiate.choose(call.accept, frozenset() if resource.virtual else negotiate.OBJECT_TRANSFORMS)
         request = self._allowed(call, resource)
-        document, duplicates = bodies.decode_object(await call.read(), call.content_type)
-        write = options.write_options(call.query, call.user_agent, duplicates)
-        result = await self.handlers.create(request, document, write)
+        raw = await call.read()
+        async with self.handlers.large.turn(request, len(raw)):
+            document, duplicates = await aside(request, bodies.decode_object, raw, call.content_type)
+            write = options.write_options(call.query, call.user_agent, duplicates)
+            result = await self.handlers.create(request, document, write)
         return self._written(call, resource, form, result.json, True, result.warnings)
 
     async def update(self, call: Call, resource: Resource) -> web.StreamResponse:
         """PUT."""
         form = negotiate.choose(call.accept, negotiate.OBJECT_TRANSFORMS)
         request = self._allowed(call, resource)
-        document, duplicates = bodies.decode_object(await call.read(), call.content_type)
-        write = options.write_options(call.query, call.user_agent, duplicates)
-        result = await self.handlers.update(request, document, write)
+        raw = await call.read()
+        async with self.handlers.large.turn(request, len(raw)):
+            document, duplicates = await aside(request, bodies.decode_object, raw, call.content_type)
+            write = options.write_options(call.query, call.user_agent, duplicates, "UpdateOptions")
+            result = await self.handlers.update(request, document, write)
         return self._written(call, resource, form, result.json, result.created, result.warnings)
 
     async def patch(self, call: Call, resource: Resource) -> web.StreamResponse:
         """PATCH in its four forms."""
         form = negotiate.choose(call.accept, negotiate.OBJECT_TRANSFORMS)
         request = self._allowed(call, resource)
-        patch_type, document, duplicates = bodies.decode_patch(await call.read(), call.content_type)
-        write = options.write_options(call.query, call.user_agent, duplicates)
-        if patch_type == "apply" and not options.first(call.query, "fieldManager"):
-            causes = [errors.Cause("FieldValueRequired", "Required value: is required for apply patch", "fieldManager")]
-            raise errors.invalid("meta.k8s.io", "PatchOptions", "", causes)
-        if write.force and patch_type != "apply":
-            causes = [
-                errors.Cause("FieldValueForbidden", "Forbidden: may not be specified for non-apply patch", "force")
-            ]
-            raise errors.invalid("meta.k8s.io", "PatchOptions", "", causes)
-        result = await self.handlers.patch(request, patch_type, document, write)  # type: ignore[arg-type]
+        raw = await call.read()
+        async with self.handlers.large.turn(request, len(raw)):
+            patch_type, document, duplicates = await aside(request, bodies.decode_patch, raw, call.content_type)
+            write = options.write_options(call.query, call.user_agent, duplicates, "PatchOptions")
+            options.check_patch(call.query, write, patch_type)
+            result = await self.handlers.patch(request, patch_type, document, write)  # type: ignore[arg-type]
         return self._written(call, resource, form, result.json, result.created, result.warnings)
 
     async def delete(self, call: Call, resource: Resource) -> web.StreamResponse:

@@ -8,7 +8,7 @@ from typing import Any
 from machinery.api.errors import BadRequest
 from services.apiserver.schema import canonical, causes, definitions, fields
 from services.apiserver.schema.definitions import KindLike
-from services.apiserver.schema.structure import Fault, Sort, faults, is_sound
+from services.apiserver.schema.structure import Fault, Sort, each_fault, is_sound
 
 
 def take_in(
@@ -23,12 +23,12 @@ def take_in(
     problems: list[str] = []
     prune = False
     if not is_sound(kind, body):
-        found = faults(kind, body)
-        wrong = next((fault for fault in found if fault.sort is Sort.TYPE), None)
-        if wrong is not None:
-            raise undecodable(kind, wrong.message)
-        problems = [f'unknown field "{fault.field}"' for fault in found if fault.sort is Sort.UNKNOWN]
-        prune = any(fault.sort in (Sort.UNKNOWN, Sort.NULL) for fault in found)
+        for fault in each_fault(kind, body):
+            if fault.sort is Sort.TYPE:
+                raise undecodable(kind, fault.message)
+            prune = prune or fault.sort in (Sort.UNKNOWN, Sort.NULL)
+            if fault.sort is Sort.UNKNOWN and len(problems) < causes.PROBLEMS_MAX:
+                problems.append(f'unknown field "{fault.field}"')
     problems = (problems + [f'duplicate field "{path}"' for path in duplicates])[: causes.PROBLEMS_MAX]
     if problems and field_validation == "Strict":
         raise strict_error(kind, problems)

@@ -83,8 +83,13 @@ def is_sound(kind: KindLike, obj: dict[str, Any]) -> bool:
 
 def faults(kind: KindLike, obj: dict[str, Any]) -> list[Fault]:
     """Every structural fault of an object, in the order of its fields."""
+    return list(each_fault(kind, obj))
+
+
+def each_fault(kind: KindLike, obj: dict[str, Any]) -> Iterator[Fault]:
+    """The same, found as they are asked for."""
     node = definitions.node_for(kind)
-    return [] if node is None else list(_walk(node, obj, "", "", ""))
+    return iter(()) if node is None else _walk(node, obj, "", "", "")
 
 
 def walk(node: Node, value: Any, field: str) -> Iterator[Fault]:
@@ -229,10 +234,12 @@ def _walk_object(
             if not node.open_fields:
                 yield Fault(Sort.UNKNOWN, path)
             continue
-        found = list(
-            _walk(child, below, path, f"{go_path}.{name}" if go_path else name, node.struct, depth + 1, relaxed)
-        )
-        yield from found
+        found = False
+        for fault in _walk(
+            child, below, path, f"{go_path}.{name}" if go_path else name, node.struct, depth + 1, relaxed
+        ):
+            found = True
+            yield fault
         if name in limits and below is not None and not found:
             for cause in limits[name].check(below, path):
                 yield Fault(Sort.VALUE, path, cause=cause)

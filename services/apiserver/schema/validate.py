@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from machinery.api.errors import Cause
+from machinery.api.errors import CAUSES_MAX, Cause
 from services.apiserver.schema.definitions import KindLike
 from services.apiserver.schema.rules import (
     access,
@@ -21,7 +21,7 @@ from services.apiserver.schema.rules import (
     storage,
     workloads,
 )
-from services.apiserver.schema.structure import Sort, faults, is_sound
+from services.apiserver.schema.structure import Sort, each_fault, is_sound
 
 Obj = dict[str, Any]
 Create = Callable[[Obj], list[Cause]]
@@ -107,12 +107,15 @@ _FROZEN: dict[tuple[str, str], Update] = {
 
 
 def _structural(kind: KindLike, obj: Obj) -> tuple[list[Cause], bool]:
-    """Causes of structural faults, and whether the object's types are good enough for the rules to read it."""
+    """Causes of structural faults, and whether the object's types are good enough for the rules to read it. Once there
+    are as many causes as anybody is told of, the rest of the object is not looked at, and not said to be readable."""
     if is_sound(kind, obj):
         return [], True
     found: list[Cause] = []
     readable = True
-    for fault in faults(kind, obj):
+    for fault in each_fault(kind, obj):
+        if len(found) >= CAUSES_MAX:
+            return found, False
         if fault.cause is not None:
             found.append(fault.cause)
         elif fault.sort is Sort.TYPE:

@@ -220,3 +220,74 @@ async def test_depth_that_is_decoded_and_not_worked_on_is_the_clients_fault(targ
         assert await send(target, "PATCH", f"{CONFIG_MAPS}/deep", patch, content_type) in (400, 422)
         body = HEAD + b'{"a":' * depth + b"1" + b"}" * (depth + 1)
         assert await send(target, "POST", CONFIG_MAPS, body, "application/json") in (400, 422)
+
+
+def many_keys(name: str, count: int) -> bytes:
+    head = f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata:\n"
+    return (head + "".join(f"  key-{n}: value {n}\n" for n in range(count))).encode()
+
+
+APPLY = "application/apply-patch+yaml"
+LARGE = {
+    "YAML": ("POST", CONFIG_MAPS, many_keys("yaml", 30_000), "application/yaml", 201),
+    "apply": ("PATCH", f"{CONFIG_MAPS}/apply?fieldManager=t", many_keys("apply", 30_000), APPLY, 201),
+    "a JSON patch of many items": (
+        "PATCH",
+        f"{CONFIG_MAPS}/small",
+        b'[{"op":"add","path":"/metadata/ownerReferences","value":[' + b",".join([b"{}"] * 100_000) + b"]}]",
+        "application/json-patch+json",
+        422,
+    ),
+    "a strategic merge patch of many finalizers": (
+        "PATCH",
+        f"{CONFIG_MAPS}/small",
+        json.dumps({"metadata": {"finalizers": [f"a.b/x{n}" for n in range(50_000)]}}).encode(),
+        "application/strategic-merge-patch+json",
+        200,
+    ),
+    "a small patch of a large object": (
+        "PATCH",
+        f"{CONFIG_MAPS}/large",
+        b'{"metadata":{"labels":{"a":"b"}}}',
+        MERGE,
+        200,
+    ),
+}
+
+
+async def test_others_are_served_while_large_requests_are_worked_on(target: Target) -> None:
+    """All of them were worked on in the event loop: nobody else was answered for seconds."""
+    await target.create(CONFIG_MAPS, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "small"}})
+    data = {f"key-{n}": f"value {n}" for n in range(30_000)}
+    large_one = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "large"}, "data": data}
+    await target.create(CONFIG_MAPS, large_one)
+    under_way = len(LARGE)
+
+    async def attack(method: str, path: str, body: bytes, content_type: str, wanted: int) -> None:
+        nonlocal under_way
+        try:
+            assert await send(target, method, path, body, content_type) == wanted, path
+        finally:
+            under_way -= 1
+
+    async def others() -> int:
+        """How many requests were answered, one after the other, before the last large one was."""
+        answered = 0
+        async with target.session(target.process.admin) as session:
+            while under_way:
+                async with session.get("/api/v1/namespaces/default") as answer:
+                    assert answer.status == 200
+                answered += 1
+        return answered
+
+    answered, *_ = await asyncio.wait_for(asyncio.gather(others(), *(attack(*one) for one in LARGE.values())), 60)
+    # When the loop worked on them itself, there were five.
+    assert answered > 10 * len(LARGE)
+
+
+async def test_an_answer_names_as_many_causes_as_anybody_reads(target: Target) -> None:
+    """Four causes for each of a hundred thousand items: the answer had 150 megabytes."""
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x", "ownerReferences": [{}] * 20_000}}
+    async with target.session(target.process.admin) as session, session.post(CONFIG_MAPS, json=body) as answer:
+        assert answer.status == 422
+        assert len((await answer.json())["details"]["causes"]) == 1000
