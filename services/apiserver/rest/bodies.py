@@ -7,7 +7,7 @@ would be expanded, so that a small document can't become a large object.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -61,7 +61,9 @@ def decode_object(body: bytes, content_type: str) -> tuple[dict[str, Any], tuple
 
 
 def decode_patch(body: bytes, content_type: str) -> tuple[str, Any, tuple[str, ...]]:
-    """The patch type, the decoded patch, and duplicate fields (apply only). Raises UnsupportedMediaType, BadRequest."""
+    """The patch type, the decoded patch, and the fields that it has twice: by their paths, in an apply patch by their
+    lines as YAML's decoder words it. Raises UnsupportedMediaType, BadRequest.
+    """
     kind = media_type(content_type)
     patch_type = PATCH_TYPES.get(kind)
     if patch_type is None:
@@ -70,10 +72,13 @@ def decode_patch(body: bytes, content_type: str) -> tuple[str, Any, tuple[str, .
             f'the body of the request was in an unknown format - accepted media types include: {known}: not "{kind}"'
         )
     if patch_type == "apply" and body.lstrip()[:1] != b"{":
-        document, duplicates = _decode_yaml(body)
+        document, duplicates = _decode_yaml(body, _duplicate_lines)
     else:
         document = decode_json(body)
         duplicates = duplicate_fields(body, document) if patch_type != "json" else ()
+        if duplicates and patch_type == "apply":
+            # What applies is YAML, of which JSON is a part.
+            duplicates = _decode_yaml(body, _duplicate_lines)[1]
     wanted = list if patch_type == "json" else dict
     if not isinstance(document, wanted):
         shape = "a list of operations" if wanted is list else "a mapping"
@@ -161,8 +166,10 @@ def decode_yaml(body: bytes) -> Any:
     return _decode_yaml(body)[0]
 
 
-def _decode_yaml(body: bytes) -> tuple[Any, tuple[str, ...]]:
-    """A YAML document, and the paths of keys that stand twice in one mapping."""
+def _decode_yaml(
+    body: bytes, twice: Callable[[yaml.Node, str], Iterator[str]] | None = None
+) -> tuple[Any, tuple[str, ...]]:
+    """A YAML document, and the keys that stand twice in one mapping: their paths, or what `twice` says of them."""
     try:
         _refuse_depth(body)
         loader = _Loader(body)
@@ -171,7 +178,7 @@ def _decode_yaml(body: bytes) -> tuple[Any, tuple[str, ...]]:
             if node is None:
                 raise errors.BadRequest("the body of the request is empty")
             _refuse_bombs(node)
-            duplicates = tuple(islice(_duplicate_keys(node, ""), DUPLICATES_MAX))
+            duplicates = tuple(islice((twice or _duplicate_keys)(node, ""), DUPLICATES_MAX))
             document = loader.construct_document(node)
         finally:
             loader.dispose()
@@ -197,6 +204,19 @@ def _duplicate_keys(node: yaml.Node, path: str) -> Iterator[str]:
     elif isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
             yield from _duplicate_keys(item, f"{path}[{index}]")
+
+
+def _duplicate_lines(node: yaml.Node, _path: str) -> Iterator[str]:
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen and key.tag != "tag:yaml.org,2002:merge":
+                yield f'line {value.start_mark.line + 1}: key "{key.value}" already set in map'
+            seen.add(str(key.value))
+            yield from _duplicate_lines(value, "")
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            yield from _duplicate_lines(item, "")
 
 
 def _one_line(error: Exception) -> str:

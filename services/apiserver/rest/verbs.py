@@ -192,10 +192,13 @@ class Verbs:
         raw = await call.read()
         async with self.handlers.large.turn(request, len(raw)):
             patch_type, document, duplicates = await aside(request, bodies.decode_patch, raw, call.content_type)
-            write = options.write_options(call.query, call.user_agent, duplicates, "PatchOptions")
+            applied = patch_type == "apply"
+            known = () if applied else duplicates
+            write = options.write_options(call.query, call.user_agent, known, "PatchOptions")
             options.check_patch(call.query, write, patch_type)
+            warnings = _not_strict(write.field_validation, duplicates) if applied else []
             result = await self.handlers.patch(request, patch_type, document, write)  # type: ignore[arg-type]
-        return self._written(call, resource, form, result.json, result.created, result.warnings)
+        return self._written(call, resource, form, result.json, result.created, [*warnings, *result.warnings])
 
     async def delete(self, call: Call, resource: Resource) -> web.StreamResponse:
         """DELETE one object."""
@@ -255,6 +258,17 @@ class Verbs:
         if form.transform == PARTIAL:
             return table.partial(body, form.version)
         return body
+
+
+def _not_strict(field_validation: str, duplicates: Sequence[str]) -> list[str]:
+    """Warnings of the keys that an apply patch has twice. Raises BadRequest for Strict: which of two values applies is
+    nothing that field management could tell."""
+    if not duplicates or field_validation == "Ignore":
+        return []
+    text = "error converting YAML to JSON: yaml: unmarshal errors:"
+    if field_validation == "Strict":
+        raise errors.BadRequest("\n  ".join((f"error strict decoding YAML: {text}", *duplicates)))
+    return [" ".join((text, "; ".join(duplicates)))]
 
 
 def _partial_event(body: bytes, _event_type: str, *, version: str) -> bytes:

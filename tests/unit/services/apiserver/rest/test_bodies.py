@@ -8,6 +8,7 @@ import pytest
 
 from machinery.api import errors
 from services.apiserver.rest import bodies
+from services.apiserver.rest.verbs import _not_strict
 
 JSON, YAML = "application/json", "application/yaml"
 
@@ -80,11 +81,13 @@ def test_duplicate_fields_are_found_with_their_paths(body: bytes, paths: tuple[s
 def test_duplicate_fields_of_yaml_are_found_too() -> None:
     text = b"a: 1\na: 2\nlist:\n- {n: 1, n: 2}\nbase: &b {x: 1}\nuse: {<<: *b, y: 2}\n"
     assert bodies.decode_object(text, YAML)[1] == ("a", "list[0].n")
-    assert bodies.decode_patch(text, "application/apply-patch+yaml")[2] == ("a", "list[0].n")
+    lines = ('line 2: key "a" already set in map', 'line 4: key "n" already set in map')
+    assert bodies.decode_patch(text, "application/apply-patch+yaml")[2] == lines
 
 
 def test_an_apply_patch_may_be_yaml_or_json() -> None:
     kind = "application/apply-patch+yaml"
+    assert bodies.decode_patch(b'{"a":1,\n"a":2}', kind)[2] == ('line 2: key "a" already set in map',)
     assert bodies.decode_patch(b"a: b\n", kind)[:2] == ("apply", {"a": "b"})
     assert bodies.decode_patch(b'{"a":"b"}', kind)[:2] == ("apply", {"a": "b"})
 
@@ -94,3 +97,12 @@ def test_each_patch_type_has_its_shape() -> None:
         bodies.decode_patch(b"{}", "application/json-patch+json")
     with pytest.raises(errors.BadRequest, match="mapping"):
         bodies.decode_patch(b"[]", "application/merge-patch+json")
+
+
+def test_an_apply_patch_may_have_no_key_twice_where_validation_is_strict() -> None:
+    lines = ('line 9: key "foo" already set in map',)
+    with pytest.raises(errors.BadRequest, match=r"error strict decoding YAML: .*\n  line 9: key .foo. already set in"):
+        _not_strict("Strict", lines)
+    assert len(_not_strict("", lines)) == len(_not_strict("Warn", lines)) == 1
+    assert "\n" not in _not_strict("Warn", lines)[0]
+    assert _not_strict("Ignore", lines) == _not_strict("Strict", ()) == []
