@@ -1,8 +1,10 @@
 """Kubernetes' CEL, for whoever evaluates expressions: the apiserver's rules and policies, the scheduler's device
 selectors.
 
-`expressions` compiles and evaluates, `library` holds Kubernetes' functions, `authorization`
-those that ask what somebody may do. Who uses them brings the variables.
+`expressions` compiles and evaluates, `library` holds Kubernetes' functions, `authorization` those that ask what
+somebody may do. `costs` estimates what an evaluation costs, as upstream does, from a `tree` and the `shapes` of its
+variables; `budget` holds evaluations to a limit, `sizes` keeps them from filling the memory. Who uses them brings the
+variables.
 """
 
 from machinery.cel.expressions import CelError, Program, compile

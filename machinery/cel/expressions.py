@@ -9,10 +9,15 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from machinery.cel import sizes
+from machinery.cel import costs, sizes, tree
 
 EXPRESSION_BYTES_MAX = 16 * 1024
 """A longer rule is refused: nothing real comes near."""
+
+LIMIT_EXCEEDED = "operation cancelled: actual cost limit exceeded"
+"""Upstream's words for an evaluation that costs more than one may."""
+OUT_OF_BUDGET = "validation failed due to running out of cost budget, no further validation rules will be run"
+"""Upstream's words for evaluations that cost too much together."""
 
 
 class CelError(Exception):
@@ -22,17 +27,29 @@ class CelError(Exception):
 class Program:
     """A compiled expression. `evaluate` may be called any number of times."""
 
-    __slots__ = ("_expression", "_input_bytes_max", "source")
+    __slots__ = ("_costs", "_expression", "_input_bytes_max", "source")
 
     def __init__(self, expression: Any, source: str) -> None:
         self._expression = expression
-        self._input_bytes_max = sizes.input_bytes_max(expression.serialize())
+        self._input_bytes_max = sizes.input_bytes_max(self.tree)
+        self._costs: dict[int, int] = {}
         self.source = source
 
     @property
     def type_name(self) -> str:
         """The type that the checker gave the expression: bool, string, dyn …"""
         return str(self._expression.return_type().name())
+
+    @property
+    def tree(self) -> tree.Node:
+        """The expression's syntax tree."""
+        return tree.parse(self._expression.serialize())
+
+    def cost_within(self, room: int) -> int:
+        """What an evaluation costs at most over any values of so many bytes (remembered: ask for powers of two)."""
+        if room not in self._costs:
+            self._costs[room] = costs.measure(self.tree, {}, room)
+        return self._costs[room]
 
     def evaluate(self, variables: dict[str, Any]) -> Any:
         """The value. CelError if evaluation fails: a missing key, an overflow, a function's own error; or if it could
@@ -92,6 +109,9 @@ def _first_line(text: str) -> str:
     status, colon, rest = text.partition(": ")
     if colon and status.isupper():
         text = rest
+    if text.startswith("Iteration budget exceeded"):
+        # Loops of one evaluation go round 10,000 times at most, whatever little each round costs.
+        return LIMIT_EXCEEDED
     if text.startswith("Key not found in map : "):
         text = "no such key: " + text.removeprefix("Key not found in map : ").strip('"')
     return text

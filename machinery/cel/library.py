@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
+from machinery.api.parsing import parses
 from machinery.api.quantity import NANO, Quantity, parse_quantity
 
 Value = Any
@@ -46,6 +47,50 @@ def _extreme(pick: Callable[[list[Value]], Value], name: str) -> Callable[[list[
         return pick(_plains(values))
 
     return extreme
+
+
+ITEMS_MAX = 10_000
+"""How many items `lists.range` makes at most: as many as loops may go round."""
+
+
+def _slice(values: list[Value], first: int, end: int) -> list[Value]:
+    if first < 0 or end < 0:
+        raise ValueError(f"cannot slice({first}, {end}), negative indexes not supported")
+    if first > end:
+        raise ValueError(f"cannot slice({first}, {end}), start index must be less than or equal to end index")
+    if end > len(values):
+        raise ValueError(f"cannot slice({first}, {end}), list is length {len(values)}")
+    return _plains(values)[first:end]
+
+
+def _flatten(values: list[Value], depth: int = 1) -> list[Value]:
+    if depth < 0:
+        raise ValueError("level must be non-negative")
+    out: list[Value] = []
+    for one in _plains(values):
+        out.extend(_flatten(one, depth - 1) if isinstance(one, list) and depth else [one])
+    return out
+
+
+def _distinct(values: list[Value]) -> list[Value]:
+    out: list[Value] = []
+    for one in _plains(values):
+        if one not in out:
+            out.append(one)
+    return out
+
+
+def _range(count: int) -> list[Value]:
+    if count > ITEMS_MAX:
+        raise ValueError(f"lists.range({count}): no more than {ITEMS_MAX} items")
+    return list(range(count))
+
+
+def _sorted(values: list[Value]) -> list[Value]:
+    items = _plains(values)
+    if len({type(one) for one in items}) > 1:
+        raise ValueError("list elements must have the same type")
+    return sorted(items)
 
 
 # Sets.
@@ -132,17 +177,6 @@ def _field(kind: str, name: str) -> Callable[[dict[str, Value]], Value]:
     return read
 
 
-def _parses(parse: Callable[[str], object]) -> Callable[[str], bool]:
-    def check(text: str) -> bool:
-        try:
-            parse(text)
-        except ValueError:
-            return False
-        return True
-
-    return check
-
-
 # Addresses.
 
 
@@ -169,6 +203,10 @@ def _cidr(text: str) -> dict[str, Value]:
     except ValueError as error:
         raise ValueError(f"network address parse error during conversion from string: {error}") from error
     return {"cidr": str(interface), "address": str(ipaddress.ip_address(address)), "length": int(length)}
+
+
+def _ip_of_cidr(block: dict[str, Value]) -> dict[str, Value]:
+    return _ip(str(_field("cidr", "address")(block)))
 
 
 def _network(value: dict[str, Value]) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
@@ -229,7 +267,7 @@ def _semver(text: str, normalize: bool = False) -> dict[str, Value]:
 
 
 def _is_semver(text: str, normalize: bool = False) -> bool:
-    return _parses(lambda one: _semver(one, normalize))(text)
+    return parses(lambda one: _semver(one, normalize))(text)
 
 
 def _order(value: dict[str, Value]) -> Any:
@@ -287,6 +325,11 @@ def declarations() -> list[Any]:
         function("sum", (anything, [items], lambda values: sum(_plains(values)))),
         function("min", (anything, [items], _extreme(min, "min"))),
         function("max", (anything, [items], _extreme(max, "max"))),
+        function("slice", (items, [items, whole, whole], _slice)),
+        function("flatten", (items, [items], _flatten), (items, [items, whole], _flatten)),
+        function("distinct", (items, [items], _distinct)),
+        function("sort", (items, [items], _sorted)),
+        plain("lists.range", (items, [whole], _range)),
         plain("sets.contains", (yes, [items, items], _contains)),
         plain("sets.equivalent", (yes, [items, items], _equivalent)),
         plain("sets.intersects", (yes, [items, items], _intersects)),
@@ -298,7 +341,7 @@ def declarations() -> list[Any]:
     ]
     urls = [
         plain("url", (opaque, [text], _url)),
-        plain("isURL", (yes, [text], _parses(_url))),
+        plain("isURL", (yes, [text], parses(_url))),
         *(
             function(f"get{name}", (text, [opaque], _field("url", key)))
             for name, key in (
@@ -309,8 +352,14 @@ def declarations() -> list[Any]:
         function("getQuery", (kind("map<string,list<string>>"), [opaque], _field("url", "query"))),
     ]  # fmt: skip
     addresses = [
-        plain("ip", (opaque, [text], _ip)),
-        plain("isIP", (yes, [text], _parses(_ip))),
+        cel.FunctionDecl(
+            "ip",
+            [
+                cel.Overload("k8s_ip_0", return_type=opaque, parameters=[text], is_member=False, impl=_ip),
+                cel.Overload("k8s_ip_1", return_type=opaque, parameters=[opaque], is_member=True, impl=_ip_of_cidr),
+            ],
+        ),
+        plain("isIP", (yes, [text], parses(_ip))),
         plain("ip.isCanonical", (yes, [text], lambda one: _ip(one)["ip"] == one)),
         function("family", (whole, [opaque], _field("ip", "family"))),
         function("isUnspecified", (yes, [opaque], lambda one: _address(one).is_unspecified)),
@@ -319,7 +368,7 @@ def declarations() -> list[Any]:
         function("isLinkLocalMulticast", (yes, [opaque], _link_local_multicast)),
         function("isGlobalUnicast", (yes, [opaque], _global_unicast)),
         plain("cidr", (opaque, [text], _cidr)),
-        plain("isCIDR", (yes, [text], _parses(_cidr))),
+        plain("isCIDR", (yes, [text], parses(_cidr))),
         function("containsIP", (yes, [opaque, opaque], _contains_ip), (yes, [opaque, text], _contains_ip)),
         function("containsCIDR", (yes, [opaque, opaque], _contains_cidr), (yes, [opaque, text], _contains_cidr)),
         function("masked", (opaque, [opaque], _masked)),
@@ -327,7 +376,7 @@ def declarations() -> list[Any]:
     ]
     numbers = [
         plain("quantity", (opaque, [text], _quantity)),
-        plain("isQuantity", (yes, [text], _parses(_quantity))),
+        plain("isQuantity", (yes, [text], parses(_quantity))),
         function("sign", (whole, [opaque], lambda one: (_amount(one) > 0) - (_amount(one) < 0))),
         function("isInteger", (yes, [opaque], lambda one: _amount(one) % NANO == 0)),
         function("asInteger", (whole, [opaque], _as_integer)),

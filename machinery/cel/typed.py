@@ -22,7 +22,7 @@ _ESCAPED = (("__", "__underscores__"), (".", "__dot__"), ("-", "__dash__"), ("/"
 _RESERVED = frozenset(
     (
         "true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if", "import",
-        "let", "loop", "package", "namespace", "return",
+        "let", "loop", "package", "namespace", "return", "var", "void", "while",
     )
 )  # fmt: skip
 _KINDS = ("string", "int", "double", "bool", "bytes", "timestamp", "duration", "message", "dyn")

@@ -17,7 +17,8 @@ VARIABLES = ("object", "oldObject", "request", "params", "namespaceObject", "var
 
 
 class Bound:
-    """What expressions see of a write. Made once a write and row; `variables` grows as a policy's are evaluated.
+    """What expressions see of a write, and what is left of what they may cost. Made once a write and row; `variables`
+    grows as a policy's are evaluated.
 
     The `authorizer` among them answers for the user who writes.
     """
@@ -27,6 +28,8 @@ class Bound:
     ) -> None:
         self._user = ctx.user
         self._authorizer = authorizer
+        self._budget: Any = None
+        self._conditions_budget: Any = None
         request = request_of(ctx, row, seen)
         namespace = ctx.lookup.get("namespaces", "", ctx.namespace) if ctx.namespace else None
         self.values: dict[str, Any] = {
@@ -41,11 +44,17 @@ class Bound:
             ),
         }
 
-    def evaluate(self, expression: str) -> Any:
-        """Raises cel.CelError."""
+    def evaluate(self, expression: str, *, condition: bool = False) -> Any:
+        """Raises cel.CelError; its OutOfBudget if this and what came before cost too much. Match conditions have a
+        budget of their own."""
         from machinery import cel
+        from machinery.cel.budget import Budget
+        from machinery.cel.costs import MATCH_CONDITIONS_MAX
 
         program = cel.compile(expression, VARIABLES)
+        if self._budget is None:
+            self._budget, self._conditions_budget = Budget(), Budget(MATCH_CONDITIONS_MAX)
+        (self._conditions_budget if condition else self._budget).charge(program, self.values)
         with authorization.judged_by(self._judge):
             return program.evaluate(self.values)
 
@@ -81,12 +90,15 @@ def _namespace(namespace: Mapping[str, Any] | None) -> Any:
 def conditions_hold(conditions: Iterable[Mapping[str, Any]], bound: Bound) -> tuple[bool, str]:
     """(whether all hold, what could not be evaluated). One that is false decides, whatever failed beside it."""
     from machinery import cel
+    from machinery.cel.budget import OutOfBudget
 
     problem = ""
     for condition in conditions:
         try:
-            if bound.evaluate(condition["expression"]) is not True:
+            if bound.evaluate(condition["expression"], condition=True) is not True:
                 return False, ""
+        except OutOfBudget as err:
+            return False, str(err)
         except cel.CelError as err:
             problem = problem or f"{condition.get('name')}: {err}"
     return not problem, problem

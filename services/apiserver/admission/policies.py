@@ -165,6 +165,7 @@ def cause_in(broken: Mapping[str, str], expression: str) -> str:
 def violations(spec: Mapping[str, Any], bound: Bound, *, closed: bool) -> Iterator[tuple[str, str]]:
     """(what is wrong, reason) for each validation of a policy that does not hold."""
     from machinery import cel
+    from machinery.cel.budget import OutOfBudget
 
     hold, problem = conditions_hold(spec.get("matchConditions") or (), bound)
     if not hold:
@@ -177,6 +178,10 @@ def violations(spec: Mapping[str, Any], bound: Bound, *, closed: bool) -> Iterat
         reason = validation.get("reason") or "Invalid"
         try:
             holds = bound.evaluate(expression) is True
+        except OutOfBudget as err:
+            if closed:
+                yield str(err), "Invalid"
+            return
         except cel.CelError as err:
             why = cause_in(broken, expression) or str(err)
             if closed:

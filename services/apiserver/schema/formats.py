@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
+from machinery.api.parsing import parses
 from services.apiserver.schema import names
 
 _BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?\Z").match
@@ -48,17 +49,6 @@ def parse_date_time(text: str) -> datetime.datetime:
     return found
 
 
-def _parses(parse: Callable[[str], object]) -> Callable[[str], bool]:
-    def check(text: str) -> bool:
-        try:
-            parse(text)
-        except ValueError:
-            return False
-        return True
-
-    return check
-
-
 def _date(text: str) -> datetime.date:
     if len(text) != 10:
         raise ValueError(text)
@@ -94,9 +84,9 @@ FORMATS: dict[str, Callable[[str], bool]] = {
     "uri": _uri,
     "email": lambda text: _EMAIL(text) is not None,
     "hostname": lambda text: not names.dns_subdomain(text.lower()),
-    "ipv4": _parses(ipaddress.IPv4Address),
-    "ipv6": _parses(ipaddress.IPv6Address),
-    "cidr": lambda text: "/" in text and _parses(lambda one: ipaddress.ip_network(one, strict=False))(text),
+    "ipv4": parses(ipaddress.IPv4Address),
+    "ipv6": parses(ipaddress.IPv6Address),
+    "cidr": lambda text: "/" in text and parses(lambda one: ipaddress.ip_network(one, strict=False))(text),
     "mac": lambda text: _MAC(text) is not None,
     "uuid": _uuid(None),
     "uuid3": _uuid(3),
@@ -110,10 +100,10 @@ FORMATS: dict[str, Callable[[str], bool]] = {
     "hexcolor": lambda text: _HEX_COLOR(text) is not None,
     "rgbcolor": _rgb,
     "byte": lambda text: _BASE64(text) is not None,
-    "date": _parses(_date),
-    "duration": _parses(parse_duration),
-    "date-time": _parses(parse_date_time),
-    "datetime": _parses(parse_date_time),
+    "date": parses(_date),
+    "duration": parses(parse_duration),
+    "date-time": parses(parse_date_time),
+    "datetime": parses(parse_date_time),
     "k8s-short-name": lambda text: not names.dns_label(text),
     "k8s-long-name": lambda text: not names.dns_subdomain(text),
 }

@@ -8,6 +8,8 @@ from typing import Any
 
 from machinery import cel
 from machinery.api.quantity import parse_quantity
+from machinery.cel.budget import Budget
+from machinery.cel.costs import PER_CALL_MAX
 from services.scheduler.devices.objects import Attribute, Device
 
 VARIABLES = ("device",)
@@ -81,6 +83,7 @@ def matches(expression: str, seen: dict[str, Any]) -> bool:
         for where, domain in missing:
             seen[where] = {**seen[where], domain: {}}
     try:
+        Budget(PER_CALL_MAX).charge(program, {"device": seen})
         answer = program.evaluate({"device": seen})
     except cel.CelError as err:
         raise SelectorError(f"CEL runtime error: {err}") from err

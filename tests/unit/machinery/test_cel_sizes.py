@@ -73,6 +73,5 @@ def test_no_value_is_larger_than_its_bound(words: list[str], expression: str) ->
     # What is refused for its size has no value to judge: here everything is evaluated.
     program._input_bytes_max = sizes.INPUT_BYTES_MAX
     estimate = sizes._Estimate(sizes.deep_size(words, 1 << 30))
-    tree = sizes._only(sizes._only(program._expression.serialize(), 2), 4)
-    bound = estimate.most(estimate.of(tree, {}, 1))
+    bound = estimate.most(estimate.of(program.tree, {}, 1))
     assert len(program.evaluate({"self": words}).encode()) <= bound

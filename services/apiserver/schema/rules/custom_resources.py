@@ -190,9 +190,9 @@ def _rules(schema: Obj, path: str) -> list[Cause]:
     if not _has_rules(schema):
         return []
     # CEL is loaded only where a schema has rules: it takes time and memory that most clusters never need.
-    from services.apiserver.schema import rules_cel
+    from services.apiserver.schema import rules_check
 
-    return rules_cel.problems(schema, path)
+    return rules_check.problems(schema, path)
 
 
 def _has_rules(schema: Any) -> bool:

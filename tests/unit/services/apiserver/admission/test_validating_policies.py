@@ -67,3 +67,19 @@ async def test_admission_can_rename_nothing_that_exists(core: Any) -> None:
     )  # fmt: skip
     with pytest.raises(errors.Invalid, match=r"metadata.name: Invalid value: .*field is immutable"):
         await core.update("configmaps", {"metadata": {"name": "a"}, "data": {"x": "y"}}, "default")
+
+
+async def test_what_a_policy_may_cost_is_limited(core: Any) -> None:
+    words = {f"k{number}": "x" * 500 for number in range(60)}
+    costly = "object.data.all(k, object.data.all(l, !(object.data[k] + object.data[l]).contains('y')))"
+    await bind(core, "validating", "p", validations=[{"expression": costly}] * 60)
+    await core.create("configmaps", {"metadata": {"name": "few"}, "data": {"a": "b"}}, "default")
+    with pytest.raises(errors.Invalid, match="running out of cost budget, no further validation rules will be run"):
+        await core.create("configmaps", {"metadata": {"name": "many"}, "data": words}, "default")
+
+
+async def test_what_one_expression_may_cost_is_limited(core: Any) -> None:
+    asked = " && ".join(["authorizer.group('').resource('pods').check('get').allowed()"] * 3)
+    await bind(core, "validating", "p", validations=[{"expression": asked}])
+    with pytest.raises(errors.Invalid, match="resulted in error: operation cancelled: actual cost limit exceeded"):
+        await core.create("configmaps", {"metadata": {"name": "a"}}, "default")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from machinery import cel
-from services.apiserver.schema import rules_cel
+from services.apiserver.schema import rules_check
 from services.apiserver.schema.custom import CustomSchema
 
 Obj = dict[str, Any]
@@ -40,6 +40,10 @@ TRUE = [
     "duration('90m') > duration('1h') && timestamp('2026-01-01T00:00:00Z') < timestamp('2027-01-01T00:00:00Z')",
     "math.greatest(1, 5) == 5",
     "cel.bind(n, self.items.size(), n == 3 && n < 10)",
+    "cidr('10.0.0.0/8').ip() == ip('10.0.0.0')",
+    "[3, 1, 3].distinct() == [3, 1] && [3, 1].sort() == [1, 3] && ['b', 'a'].sort() == ['a', 'b']",
+    "[1, 2, 3].slice(1, 3) == [2, 3] && [[1], [2, [3]]].flatten() == [1, 2, [3]] && lists.range(3) == [0, 1, 2]",
+    "[[1], [2, [3]]].flatten(2) == [1, 2, 3]",
 ]
 
 
@@ -173,16 +177,24 @@ def test_rules_that_could_cost_too_much_are_refused_when_written() -> None:
     lists = {"type": "array", "items": {"type": "array", "items": {"type": "string"}}}
     rule = {"rule": "self.a.all(x, x.all(y, self.a.exists(z, z.size() > 1)))"}
     unbounded = {"type": "object", "properties": {"a": lists}, "x-kubernetes-validations": [rule]}
-    (cause,) = rules_cel.problems(unbounded, "s")
-    assert cause.field == "s.x-kubernetes-validations[0].rule"
-    assert cause.message.startswith("Forbidden: estimated rule cost exceeds budget by factor of more than 100x")
+    first, share, whole = rules_check.problems(unbounded, "s")
+    hint = "(try simplifying the rule, or adding maxItems, maxProperties, and maxLength where arrays, maps, and"
+    assert first.field == share.field == "s.x-kubernetes-validations[0].rule"
+    assert first.message.startswith(f"Forbidden: estimated rule cost exceeds budget by factor of more than 100x {hint}")
+    assert share.message == (
+        "Forbidden: contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema"
+    )
+    assert whole.field == "s"
+    assert whole.message.startswith(
+        "Forbidden: x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema exceeds budget by"
+    )
     few = {**lists, "maxItems": 5, "items": {**lists["items"], "maxItems": 5}}
-    assert rules_cel.problems({**unbounded, "properties": {"a": few}}, "s") == []
+    assert rules_check.problems({**unbounded, "properties": {"a": few}}, "s") == []
 
 
 def test_old_self_needs_something_to_be_the_same_as() -> None:
     item = {"type": "integer", "x-kubernetes-validations": [{"rule": "self >= oldSelf"}]}
-    (cause,) = rules_cel.problems({"type": "object", "properties": {"l": {"type": "array", "items": item}}}, "s")
+    (cause,) = rules_check.problems({"type": "object", "properties": {"l": {"type": "array", "items": item}}}, "s")
     assert "oldSelf cannot be used on the uncorrelatable portion" in cause.message
 
 
@@ -198,7 +210,7 @@ def test_rules_name_fields_that_exist() -> None:
 
     def problems(rule: str) -> list[str]:
         whole = {**spec, "x-kubernetes-validations": [{"rule": rule}]}
-        return [cause.message for cause in rules_cel.problems({"type": "object", "properties": {"spec": whole}}, "s")]
+        return [cause.message for cause in rules_check.problems({"type": "object", "properties": {"spec": whole}}, "s")]
 
     assert problems("self.z == 100") == ["Invalid value: \"self.z == 100\": compilation failed: undefined field 'z'"]
     for rule in (
@@ -218,7 +230,7 @@ def test_the_root_knows_its_identity() -> None:
         "properties": {},
         "x-kubernetes-validations": [{"rule": "self.metadata.name.size() < 9 && self.kind != ''"}],
     }
-    assert rules_cel.problems(root, "s") == []
+    assert rules_check.problems(root, "s") == []
 
 
 def test_a_rule_inside_unbounded_lists_of_lists_exceeds_the_budget() -> None:
@@ -227,8 +239,99 @@ def test_a_rule_inside_unbounded_lists_of_lists_exceeds_the_budget() -> None:
         "items": {"type": "string"},
         "x-kubernetes-validations": [{"rule": "self.all(s, s == 'constant')"}],
     }
-    (cause,) = rules_cel.problems({"type": "object", "properties": {"x": {"type": "array", "items": inner}}}, "s")
-    assert "exceeds budget" in cause.message
+    cause, *_ = rules_check.problems({"type": "object", "properties": {"x": {"type": "array", "items": inner}}}, "s")
+    assert "estimated rule cost exceeds budget" in cause.message
+
+
+def rule(schema: Obj, *rules: Obj) -> Obj:
+    return {**schema, "x-kubernetes-validations": list(rules)}
+
+
+def problems_at_root(properties: Obj) -> list[str]:
+    found = rules_check.problems(
+        {"type": "object", "properties": {"spec": {"type": "object", "properties": properties}}}, "s"
+    )
+    return [f"{cause.field}: {cause.message}" for cause in found]
+
+
+def test_rules_that_are_cheap_one_by_one_may_be_too_many() -> None:
+    texts = {"type": "array", "items": {"type": "string"}}
+    costly = rule(texts, {"rule": "self.all(x, x.size() < 3)"})
+    assert problems_at_root({f"l{number}": costly for number in range(15)}) == []
+    found = problems_at_root({f"l{number:02}": costly for number in range(16)})
+    assert len(found) == 5
+    assert found[0].startswith("s.properties[spec].properties[l00].x-kubernetes-validations[0].rule: Forbidden: contr")
+    assert "entire OpenAPIv3 schema exceeds budget by factor of 1.006632x (try" in found[-1]
+
+
+def test_rules_as_widely_used_definitions_have_them_are_taken() -> None:
+    name = {"type": "string", "maxLength": 253, "minLength": 1}
+    reference = {
+        "type": "object",
+        "properties": {"group": name, "kind": name, "namespace": name, "name": name, "sectionName": name},
+    }
+    unique = (
+        "self.all(p1, self.exists_one(p2, p1.group == p2.group && p1.kind == p2.kind && p1.name == p2.name && "
+        "(((!has(p1.__namespace__) || p1.__namespace__ == '') && "
+        "(!has(p2.__namespace__) || p2.__namespace__ == '')) || "
+        "(has(p1.__namespace__) && has(p2.__namespace__) && p1.__namespace__ == p2.__namespace__)) && "
+        "(has(p1.sectionName) ? has(p2.sectionName) && p1.sectionName == p2.sectionName : !has(p2.sectionName))))"
+    )
+    listeners = {
+        "type": "array", "maxItems": 64, "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"],
+        "items": {"type": "object", "required": ["name", "port", "protocol"], "properties": {
+            "name": name, "port": {"type": "integer"}, "protocol": {**name, "maxLength": 255},
+            "hostname": name, "tls": {"type": "object", "properties": {"mode": {"type": "string", "enum": ["A", "B"]}}},
+        }},
+    }  # fmt: skip
+    distinct = (
+        "self.all(l1, self.exists_one(l2, l1.port == l2.port && l1.protocol == l2.protocol && (has(l1.hostname) && "
+        "has(l2.hostname) ? l1.hostname == l2.hostname : !has(l1.hostname) && !has(l2.hostname))))"
+    )
+    assert problems_at_root({
+        "parentRefs": rule({"type": "array", "maxItems": 32, "items": reference}, {"rule": unique}),
+        "listeners": rule(
+            listeners,
+            {"rule": "self.all(l, !(l.protocol in ['HTTP', 'TCP']) || !has(l.tls))"}, {"rule": distinct},
+        ),
+        "dnsNames": rule(
+            {"type": "array", "maxItems": 100, "items": name},
+            {"rule": "self.all(n, n.split('.').all(p, p.size() < 64))"},
+        ),
+        "classRef": rule(reference, {"rule": "self == oldSelf", "message": "is immutable"}),
+        "size": rule(
+            {"x-kubernetes-int-or-string": True, "maxLength": 20},
+            {"rule": "type(self) == string ? isQuantity(self) : self > 0"},
+        ),
+    }) == []  # fmt: skip
+
+
+def test_texts_of_rules_are_well_formed() -> None:
+    number = {"type": "integer"}
+    for given, said in (
+        ({"rule": " "}, "rule: Required value: rule is not specified"),
+        ({"rule": "true", "message": " "}, 'message: Invalid value: " ": must be non-empty if specified'),
+        ({"rule": "true", "message": "a\nb"}, "must not contain line breaks"),
+        ({"rule": "true &&\nfalse"}, "message: Required value: message must be specified if rule contains line breaks"),
+        (
+            {"rule": "true", "reason": "Why"},
+            'reason: Unsupported value: "Why": supported values: "FieldValueDuplicate"',
+        ),
+        ({"rule": "true", "optionalOldSelf": True}, "may not be set if oldSelf is not used in rule"),
+        ({"rule": "1"}, "cel expression must evaluate to a bool"),
+        ({"rule": "true", "messageExpression": "1"}, "messageExpression must evaluate to a string"),
+    ):
+        assert said in "; ".join(problems_at_root({"n": rule(number, given)}))
+
+
+def test_rules_that_cost_too_much_together_end_an_objects_judgement() -> None:
+    within = {"type": "array", "maxItems": 400, "items": {"type": "string", "maxLength": 1000}}
+    searched = {"rule": "self.all(x, !x.matches('" + "a" * 40 + "'))"}
+    of_kind = kind({f"l{number:02}": rule(within, searched) for number in range(30)})
+    found = judged(of_kind, {f"l{number:02}": ["b" * 1000] * 400 for number in range(30)})
+    assert len(found) == 1
+    assert "validation failed due to running out of cost budget, no further validation rules will be run" in found[0][2]
+    assert judged(of_kind, {f"l{number:02}": ["b" * 1000] * 400 for number in range(20)}) == []
 
 
 def test_an_object_over_which_a_rule_would_take_too_long_is_refused() -> None:

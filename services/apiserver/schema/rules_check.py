@@ -1,0 +1,172 @@
+"""Which `x-kubernetes-validations` may stand in a schema: they compile, name what is there, and can't cost too much.
+Judged when a CustomResourceDefinition is written."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from machinery import cel
+from machinery.api.errors import Cause
+from machinery.cel.shapes import DYN, Shape
+from machinery.cel.tree import mentions
+from machinery.cel.typed import escaped
+from services.apiserver.schema import causes, rules_cost
+from services.apiserver.schema.rules_cel import estimated, program_of
+from services.apiserver.schema.structural import EMBEDDED, LIST_TYPE, PRESERVE, RULES
+
+Schema = dict[str, Any]
+
+_TEXT = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
+_PATH = re.compile(r"(?<![\w.'\"])(self|oldSelf)((?:\s*\.\s*[A-Za-z_]\w*(?!\w*\s*\())+)")
+_REASONS = ("FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired")
+_LINE_BREAK = re.compile(r"[\n\r]")
+
+
+def problems(schema: Schema, path: str) -> list[Cause]:
+    """What is wrong with the rules of a schema that stands at `path` in its CRD: they are not well formed, don't
+    compile, or could cost too much, one by one or together.
+    """
+    check = _Check()
+    check.walk(schema, path, rules_cost.shape_of(schema, root=True), 1, "", root=True)
+    return check.found + check.budget.verdict(path)
+
+
+class _Check:
+    """One walk over a schema."""
+
+    def __init__(self) -> None:
+        self.found: list[Cause] = []
+        self.budget = rules_cost.Budget()
+
+    def walk(
+        self,
+        schema: Schema,
+        path: str,
+        shape: Shape | None,
+        times: int | None,
+        uncorrelatable: str,
+        *,
+        root: bool = False,
+    ) -> None:
+        """`times` is how often the node can stand in an object, `uncorrelatable` the path of the node above whose
+        values can't be told from each other."""
+        for index, rule in enumerate(schema.get(RULES) or ()):
+            self._rule(rule, schema, f"{path}.{RULES}[{index}]", shape or DYN, times, uncorrelatable, root)
+        for name, below in (schema.get("properties") or {}).items():
+            inner = shape and shape.fields.get(escaped(name))
+            self.walk(below, f"{path}.properties[{name}]", inner, times, uncorrelatable)
+        items, extra = schema.get("items"), schema.get("additionalProperties")
+        more, inner = rules_cost.times_below(schema, times), shape and shape.item
+        if isinstance(items, dict):
+            lost = uncorrelatable or ("" if schema.get(LIST_TYPE) == "map" else path)
+            self.walk(items, f"{path}.items", inner, more, lost)
+        if isinstance(extra, dict):
+            self.walk(extra, f"{path}.additionalProperties", inner, more, uncorrelatable)
+
+    def _rule(
+        self,
+        rule: dict[str, Any],
+        schema: Schema,
+        path: str,
+        shape: Shape,
+        times: int | None,
+        uncorrelatable: str,
+        root: bool,
+    ) -> None:
+        malformed = _malformed(rule, path)
+        self.found += malformed
+        if malformed:
+            return
+        optional = rule.get("optionalOldSelf")
+        for name, wanted in (("rule", "bool"), ("messageExpression", "string")):
+            source = rule.get(name)
+            if not source:
+                continue
+            here = f"{path}.{name}"
+            wrong = _uncompilable(name, source, wanted, schema, bool(optional), root=root)
+            if wrong:
+                self.found.append(causes.invalid(here, source, wrong))
+                continue
+            tree = cel.compile(source, ("self", "oldSelf")).tree
+            cost = estimated(tree, shape, bool(optional))
+            if name == "rule":
+                self.found += self.budget.charge(here, "rule", rules_cost.total(cost, times, shape))
+                self._old_self(source, mentions(tree, "oldSelf"), optional, path, uncorrelatable)
+            else:
+                self.found += self.budget.charge(here, name, cost)
+
+    def _old_self(self, source: str, used: bool, optional: bool | None, path: str, uncorrelatable: str) -> None:
+        if used and uncorrelatable:
+            detail = f"oldSelf cannot be used on the uncorrelatable portion of the schema within {uncorrelatable}"
+            self.found.append(causes.invalid(f"{path}.rule", source, detail))
+        if not used and optional is not None:
+            detail = "may not be set if oldSelf is not used in rule"
+            self.found.append(causes.invalid(f"{path}.optionalOldSelf", optional, detail))
+
+
+def _malformed(rule: dict[str, Any], path: str) -> list[Cause]:
+    """What is wrong with a rule's texts, whatever the expressions say."""
+    found: list[Cause] = []
+    source, message = rule.get("rule") or "", rule.get("message") or ""
+    if not source.strip():
+        found.append(causes.required(f"{path}.rule", "rule is not specified"))
+    elif message and not message.strip():
+        found.append(causes.invalid(f"{path}.message", message, "must be non-empty if specified"))
+    elif _LINE_BREAK.search(message.strip()):
+        found.append(causes.invalid(f"{path}.message", message, "must not contain line breaks"))
+    elif _LINE_BREAK.search(source.strip()) and not message.strip():
+        found.append(causes.required(f"{path}.message", "message must be specified if rule contains line breaks"))
+    expression = rule.get("messageExpression") or ""
+    if expression and not expression.strip():
+        found.append(causes.required(f"{path}.messageExpression", "must be non-empty if specified"))
+    reason, field_path = rule.get("reason"), rule.get("fieldPath") or ""
+    if reason is not None and reason not in _REASONS:
+        found.append(causes.not_supported(f"{path}.reason", reason, _REASONS))
+    if field_path and not field_path.strip():
+        found.append(causes.invalid(f"{path}.fieldPath", field_path, "must be non-empty if specified"))
+    if _LINE_BREAK.search(field_path):
+        found.append(causes.invalid(f"{path}.fieldPath", field_path, "must not contain line breaks"))
+    return found
+
+
+def _uncompilable(name: str, source: str, wanted: str, schema: Schema, optional: bool, *, root: bool) -> str:
+    """Why an expression can't be taken; empty if it can."""
+    try:
+        kind = program_of(source, optional).type_name.lower()
+    except cel.CelError as error:
+        return str(error) if name == "rule" else f"messageExpression {error}"
+    if unknown := undefined_field(source, schema, root=root):
+        return f"compilation failed: undefined field '{unknown}'"
+    if kind not in (wanted, "dyn", "*dyn*"):
+        return f"{'cel expression' if name == 'rule' else name} must evaluate to a {wanted}"
+    return ""
+
+
+def _by_identifier(schema: Schema) -> dict[str, Schema]:
+    """The properties of an object by their names in CEL."""
+    return {escaped(name): below for name, below in (schema.get("properties") or {}).items()}
+
+
+def undefined_field(source: str, schema: Schema, *, root: bool = False) -> str:
+    """The first field that a rule names and its schema doesn't have; the empty string if there is none.
+
+    The C++ checker sees values of dynamic type and can't know, so the paths from `self` are followed here.
+    """
+    for found in _PATH.finditer(_TEXT.sub("''", source)):
+        here, at_root = schema, root
+        for name in re.findall(r"\w+", found[2]):
+            if (
+                here.get("type") != "object"
+                or here.get(PRESERVE)
+                or here.get(EMBEDDED)
+                or "additionalProperties" in here
+            ):
+                break
+            known = _by_identifier(here)
+            if at_root and name == "metadata":
+                break
+            if name not in known and not (at_root and name in ("apiVersion", "kind")):
+                return str(name)
+            here, at_root = known.get(name, {}), False
+    return ""
