@@ -169,4 +169,3 @@ def exceeds(what: str, cost: int, most: int) -> str:
         f"{what} exceeds budget by factor of {shown} (try simplifying the rule, or adding maxItems, maxProperties, and "
         "maxLength where arrays, maps, and strings are declared)"
     )
-
