@@ -83,7 +83,15 @@ class PostgresDatabase:
         """Nothing to do."""
 
     def translate(self, error: Exception) -> StoreError | None:
-        return translate(error, self.name)
+        found = translate(error, self.name)
+        file = self.url.query.get("passfile")
+        if file and "no password supplied" in str(found):
+            # The driver's library says no more: why it left the file aside it prints, at best.
+            return Unavailable(
+                f"{self.name}: no password for {self.url.username or 'us'} in {file} (host:port:database:user:password "
+                "a line; only its owner may read it: 0600)"
+            )
+        return found
 
     def close(self) -> None:
         self.readers.dispose()

@@ -60,6 +60,8 @@ class ApiServerProcess:
             "log_format": "console",
             **settings,
         }
+        # What its environment has beyond ours.
+        self.environment: dict[str, str] = {}
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -80,7 +82,7 @@ class ApiServerProcess:
         config.write_text(yaml.safe_dump(self.settings))
         arguments = [sys.executable, "-m", "services.apiserver", "--config", str(config)]
         with (self.directory / "apiserver.log").open("ab") as log:
-            environment = {**os.environ, "PYTHONFAULTHANDLER": "1"}
+            environment = {**os.environ, "PYTHONFAULTHANDLER": "1", **self.environment}
             self.process = subprocess.Popen(arguments, cwd=self.root, stdout=log, stderr=log, env=environment)
         deadline = time.monotonic() + START_SECONDS_MAX
         while time.monotonic() < deadline:

@@ -84,7 +84,8 @@ class ControlPlane:
         config.write_text(yaml.safe_dump(self.settings))
         arguments = [sys.executable, "-m", "services.controller_manager", "--config", str(config)]
         with (self.directory / "controller-manager.log").open("ab") as log:
-            self.manager = subprocess.Popen(arguments, cwd=ROOT, stdout=log, stderr=log)
+            environment = {**os.environ, **self.server.environment}
+            self.manager = subprocess.Popen(arguments, cwd=ROOT, stdout=log, stderr=log, env=environment)
 
     def stop_manager(self, number: int = signal.SIGTERM) -> int:
         """End the controller-manager; its exit code."""
