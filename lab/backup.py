@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from lab import cluster as clusters
@@ -17,22 +16,24 @@ from lab import up as upping
 from lab.cluster import PROJECT_ROOT, Cluster
 from lab.errors import LabError
 from lab.pki import Pki
+from lab.progress import Say, Waiting
 
-COPY_SECONDS = 3600
+# How the store's own command begins a line about what it is doing.
+PROGRESS = "... "
 
 
-def backup(cluster: Cluster, file: Path, at_revision: int = 0) -> str:
+def backup(cluster: Cluster, file: Path, say: Say, at_revision: int = 0) -> str:
     """Write the state of a live cluster, now or as of a retained revision, to a file; its revision, in words. Raises
     LabError."""
-    return _run("backup", components.storage_url(cluster), str(file.absolute()), str(at_revision))
+    return _run("backup", components.storage_url(cluster), str(file.absolute()), str(at_revision), say=say)
 
 
-def put(cluster: Cluster, file: Path) -> str:
+def put(cluster: Cluster, file: Path, say: Say) -> str:
     """Put a back-up where the cluster keeps its state, which must be empty; its revision, in words. Raises LabError."""
-    return _run("restore", str(file), components.storage_url(cluster))
+    return _run("restore", str(file), components.storage_url(cluster), say=say)
 
 
-def fork(cluster: Cluster, revision: int, home: Path, say: Callable[[str], None]) -> Cluster:
+def fork(cluster: Cluster, revision: int, home: Path, say: Say) -> Cluster:
     """Another cluster, as large as this one and with one master, that begins with this one's state as of a retained
     revision. Raises LabError; then there is nothing in `home`."""
     if clusters.load(home) is not None or (home.exists() and any(home.iterdir())):
@@ -41,8 +42,9 @@ def fork(cluster: Cluster, revision: int, home: Path, say: Callable[[str], None]
     secret_keys.inherit(cluster, home)
     try:
         copy = home / "fork.backup"
-        backup(cluster, copy, revision)
-        _run("restore", str(copy), f"sqlite:///{home / 'state.db'}", _run("revision", components.storage_url(cluster)))
+        backup(cluster, copy, say, revision)
+        newest = _run("revision", components.storage_url(cluster))
+        _run("restore", str(copy), f"sqlite:///{home / 'state.db'}", newest, say=say)
         copy.unlink()
         say(f"state as of revision {revision} taken")
     except LabError:
@@ -52,13 +54,13 @@ def fork(cluster: Cluster, revision: int, home: Path, say: Callable[[str], None]
     return forked
 
 
-def verify(cluster: Cluster) -> str:
+def verify(cluster: Cluster, say: Say) -> str:
     """What was read and that it is sound. Raises LabError with what is not."""
-    return _run("verify", components.storage_url(cluster))
+    return _run("verify", components.storage_url(cluster), say=say)
 
 
 def restore(
-    cluster: Cluster, file: Path, say: Callable[[str], None], *, ahead: int | None = None, keys: Path | None = None
+    cluster: Cluster, file: Path, say: Say, *, ahead: int | None = None, keys: Path | None = None
 ) -> tuple[str, str]:
     """Exchange the cluster's state for that of a file; its revision, and where the state before is kept. `keys` are
     those of the cluster that wrote the file.
@@ -67,7 +69,7 @@ def restore(
     older the file is. Raises LabError; then the cluster goes on with the state that it had.
     """
     # Before anything is stopped: a file that can't be read costs nobody an apiserver.
-    _run("verify", f"sqlite:///{file.absolute()}")
+    _run("verify", f"sqlite:///{file.absolute()}", say=say)
     secret_keys.admit(cluster, file, keys)
     upping.write(cluster, components.control_plane(cluster, Pki(cluster.pki)))
     running = supervisor_client.is_running(cluster.home)
@@ -80,7 +82,7 @@ def restore(
         say("apiservers stopped")
     suffix = time.strftime("%Y%m%d-%H%M%S")
     try:
-        restored, kept = _exchange(cluster, file, suffix, ahead)
+        restored, kept = _exchange(cluster, file, suffix, ahead, say)
         say("state exchanged")
     finally:
         if running:
@@ -91,14 +93,14 @@ def restore(
     return restored, kept
 
 
-def _exchange(cluster: Cluster, file: Path, suffix: str, ahead: int | None) -> tuple[str, str]:
+def _exchange(cluster: Cluster, file: Path, suffix: str, ahead: int | None, say: Say) -> tuple[str, str]:
     url = components.storage_url(cluster)
     # Asked now, when nobody writes any more and the state is still in its place.
     arguments = [str(file.absolute()), url, _run("revision", url), *([str(ahead)] if ahead is not None else [])]
     if cluster.storage_url:
         raise LabError("this cluster's database is not its own", f"python -m storage.backup restore {file} NEW_URL")
     if cluster.masters > 1:
-        return _exchange_database(cluster, arguments, suffix)
+        return _exchange_database(cluster, arguments, suffix, say)
     state = cluster.home / "state.db"
     kept = cluster.home / f"state-{suffix}.db"
     # The log beside the file belongs to it.
@@ -107,32 +109,45 @@ def _exchange(cluster: Cluster, file: Path, suffix: str, ahead: int | None) -> t
     for old, new in moved:
         old.replace(new)
     try:
-        return _run("restore", *arguments), str(kept)
+        return _run("restore", *arguments, say=say), str(kept)
     except LabError:
         for old, new in moved:
             new.replace(old)
         raise
 
 
-def _exchange_database(cluster: Cluster, arguments: list[str], suffix: str) -> tuple[str, str]:
+def _exchange_database(cluster: Cluster, arguments: list[str], suffix: str, say: Say) -> tuple[str, str]:
     from lab import postgres
 
     kept = f"{postgres.DATABASE}-{suffix}"
     postgres.rename_database(cluster, postgres.DATABASE, kept)
     try:
         postgres.wait_ready(cluster)
-        restored = _run("restore", *arguments)
+        restored = _run("restore", *arguments, say=say)
     except LabError:
         postgres.rename_database(cluster, kept, postgres.DATABASE, replace=True)
         raise
     return restored, f"the database {kept}"
 
 
-def _run(*arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "storage.backup", *arguments],
-        capture_output=True, text=True, timeout=COPY_SECONDS, cwd=PROJECT_ROOT,
-    )  # fmt: skip
-    if done.returncode != 0:
-        raise LabError("; ".join(done.stderr.strip().splitlines()[-5:]) or f"storage.backup {arguments[0]} failed")
-    return done.stdout.strip()
+def _run(*arguments: str, say: Say = lambda _: None) -> str:
+    """What the store's own command printed; `say` hears what it is doing if that takes long. Raises LabError."""
+    argv = [sys.executable, "-m", "storage.backup", "--progress", *arguments]
+    wrong: list[str] = []
+
+    with (
+        subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=PROJECT_ROOT) as process,
+        Waiting(say, f"{arguments[0]}: begun") as waiting,
+    ):
+        assert process.stdout is not None
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith(PROGRESS):
+                waiting.now(f"{arguments[0]}: {line.removeprefix(PROGRESS).strip()}")
+            else:
+                wrong.append(line.strip())
+        # One line, which fits the pipe.
+        printed = process.stdout.read()
+    if process.returncode != 0:
+        raise LabError("; ".join(wrong[-5:]) or f"storage.backup {arguments[0]} failed")
+    return printed.strip()

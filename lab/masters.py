@@ -49,14 +49,14 @@ def change(known: Cluster, wanted: int, say: Callable[[str], None]) -> Cluster:
         copy.unlink(missing_ok=True)
         if known.masters > 1 and not running:
             upping.arrange_foundation(known, Pki(known.pki), say)
-        backup.backup(known, copy)
+        backup.backup(known, copy, say)
         if wanted == 1:
             _set_aside(known.home / "state.db")
         else:
             upping.arrange_foundation(changed, Pki(known.pki), say)
             postgres.make_room(changed)
         # Every client of the former place is told, or sees nothing but what goes on: see storage/backup.py.
-        backup.put(changed, copy)
+        backup.put(changed, copy, say)
         say(f"state moved to {'SQLite' if wanted == 1 else 'PostgreSQL'}; the former one is kept")
     except LabError:
         if running:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -33,5 +34,14 @@ def progress() -> Callable[[str], None]:
 
     def say(message: str) -> None:
         print(f"  {message}", flush=True)
+
+    return say
+
+
+def aside() -> Callable[[str], None]:
+    """The same on stderr, beside an answer that may be piped on."""
+
+    def say(message: str) -> None:
+        print(f"  {message}", file=sys.stderr, flush=True)
 
     return say

@@ -11,8 +11,9 @@ from typing import Annotated
 import typer
 
 from lab import cluster as clusters
-from lab.commands.context import Home, progress
+from lab.commands.context import Home, aside, progress
 from lab.errors import LabError
+from lab.progress import Waiting
 
 secrets_app = typer.Typer(help="How Secrets are sealed in the state.", no_args_is_help=True)
 
@@ -56,7 +57,8 @@ def diff(
     if target:
         changes: Sequence[object] = asyncio.run(past.diff(cluster, target[0], namespace, int(older), int(newer)))
     else:
-        changes = asyncio.run(past.diff_all(cluster, int(older), int(newer)))
+        with Waiting(aside(), "reading two states of the whole cluster"):
+            changes = asyncio.run(past.diff_all(cluster, int(older), int(newer)))
     for change in changes:
         print(change)
     if changes:
@@ -75,7 +77,7 @@ def backup(
     from lab import secret_keys
 
     cluster = clusters.require(home)
-    print(f"cutaway: {copies.backup(cluster, file, at)} is in {file}")
+    print(f"cutaway: {copies.backup(cluster, file, progress(), at)} is in {file}")
     if keys := secret_keys.names(cluster):
         print(
             f"cutaway: its Secrets are sealed with the key {keys[0]}: to restore it elsewhere, keep "
@@ -121,7 +123,8 @@ def compact(
     """Forget history now, and not when its time is over. Current objects stay."""
     from lab import history as past
 
-    begins, removed = asyncio.run(past.compact(clusters.require(home), before))
+    with Waiting(progress(), "forgetting history"):
+        begins, removed = asyncio.run(past.compact(clusters.require(home), before))
     print(f"cutaway: history begins at revision {begins}; {removed} log entries removed")
 
 
@@ -129,7 +132,7 @@ def verify(home: Home) -> None:
     """Read the whole state and check that it is sound. Exit code 1 if it isn't."""
     from lab import backup as copies
 
-    print(f"cutaway: {copies.verify(clusters.require(home))}")
+    print(f"cutaway: {copies.verify(clusters.require(home), progress())}")
 
 
 def certs(

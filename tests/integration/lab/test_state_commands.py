@@ -3,6 +3,8 @@ before this one."""
 
 from __future__ import annotations
 
+import asyncio
+import datetime
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -10,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from lab import pki, supervisor
+from tests.support import lab_cluster
 from tests.support.lab_cluster import LabCluster
+from tests.support.torture import full_only
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +83,69 @@ def test_the_past_is_told_compared_forked_and_forgotten(cluster: LabCluster, tmp
     assert "too old resource version" in refused(cluster, "diff", "configmap/a", str(first), "0")
     assert cluster.get("configmap", "a")["data"] == {"k": "2"}
     assert "whole" in cluster.cutaway("verify")
+
+
+def near_its_end(cluster: LabCluster, name: str) -> bytes:
+    """Replace a certificate by one that says the same and ends within the day; the new one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pki, "LEAF_DAYS", 1)
+        patch.setattr(pki, "BACKDATE", datetime.timedelta(days=30))
+        pki.Pki(cluster.home / "pki").renew(name)
+    return (cluster.home / "pki" / f"{name}.crt").read_bytes()
+
+
+def pids(cluster: LabCluster) -> dict[str, int]:
+    return {name: row["pid"] for name, row in cluster.status().items()}
+
+
+async def test_certificates_are_renewed_before_they_end(cluster: LabCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the supervisor, twice a day; whoever has one that was renewed is started anew, and nobody else."""
+    before = await asyncio.to_thread(pids, cluster)
+    ending = near_its_end(cluster, "scheduler")
+    [told] = [
+        line for line in (await asyncio.to_thread(cluster.cutaway, "certs")).splitlines() if line.endswith("  due")
+    ]
+    assert told.split()[3] == "scheduler"
+
+    monkeypatch.setattr(supervisor, "RENEWAL_SECONDS", 0.2)
+    renewing = asyncio.create_task(supervisor.Supervisor(cluster.home)._renew_certificates())
+    try:
+        file = cluster.home / "pki" / "scheduler.crt"
+        await asyncio.to_thread(
+            lab_cluster.eventually, lambda: file.read_bytes() != ending, what="the certificate is renewed"
+        )
+        # One of its kind is renewed once, and the next look finds nothing to do.
+        await asyncio.to_thread(
+            lab_cluster.eventually, lambda: pids(cluster)["scheduler"] != before["scheduler"], what="it is started anew"
+        )
+    finally:
+        renewing.cancel()
+        await asyncio.gather(renewing, return_exceptions=True)
+    assert "due" not in await asyncio.to_thread(cluster.cutaway, "certs")
+    await asyncio.to_thread(
+        lab_cluster.eventually,
+        lambda: all(row["health"] == "ok" for row in cluster.status().values()),
+        what="all are healthy",
+    )
+    after = await asyncio.to_thread(pids, cluster)
+    assert {name for name in before if before[name] != after[name]} == {"scheduler"}
+    await asyncio.to_thread(cluster.kubectl, "run", "after-renewal", "--image=web:1")
+    await asyncio.to_thread(cluster.kubectl, "wait", "--for=condition=Ready", "pod/after-renewal", "--timeout=60s")
+
+
+@pytest.mark.torture
+@full_only
+@pytest.mark.timeout(300)
+def test_all_certificates_are_renewed_on_demand(cluster: LabCluster) -> None:
+    before = pids(cluster)
+    said = cluster.cutaway("certs", "--renew")
+    assert "certificates renewed" in said.splitlines()[-1]
+    assert [
+        line for line in cluster.cutaway("certs").splitlines() if line.split()[0] not in ("364", "365", "3649")
+    ] == []
+    after = pids(cluster)
+    assert not [name for name in before if before[name] == after[name]]
+    assert "ok" in cluster.kubectl("get", "--raw", "/readyz")
 
 
 @pytest.mark.timeout(300)

@@ -1,15 +1,18 @@
 """A back-up of a store that is in use, restored into the other kind of database."""
 
+import asyncio
 import sqlite3
 import time
 
 import pytest
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, func, make_url, select
 
 from storage import ABSENT, ANY, Delete, Key, Put, migrations, open_store
-from storage.backup import AHEAD, REVISIONS_PER_SECOND, backup, main, newest_seen, restore, verify
+from storage.backup import AHEAD, REVISIONS_PER_SECOND, backup, main, restore
 from storage.errors import Compacted, FutureRevision, WrongDatabase
-from storage.schema import APPLICATION_ID
+from storage.schema import APPLICATION_ID, counter, event_log
+from storage.snapshot import reader
+from storage.verify import newest_seen, verify
 from tests.support.postgres import find_binaries, run_postgres
 
 
@@ -144,6 +147,41 @@ async def test_a_damaged_store_is_told(tmp_path, capsys):
     assert verify(url) == (6, ["1 heads without a log entry of the same key"])
     assert main(["verify", url]) == 1
     assert "damaged" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+async def test_a_live_store_is_judged_as_of_one_moment(kind, tmp_path, postgres):
+    url = f"sqlite:///{tmp_path / 'live.db'}" if kind == "sqlite" else postgres.url()
+    live = await fill(url)
+    with reader(make_url(url)) as connection:
+        counted = connection.execute(select(counter.c.revision)).scalar_one()
+        await live.commit(Put(key("late"), ABSENT, b'{"v":"', b'"}'))
+        # What came after the counter was read is not there for the log either.
+        assert connection.execute(select(func.max(event_log.c.revision))).scalar_one() == counted == 6
+    assert verify(url) == (7, [])
+    await live.close()
+
+
+async def test_a_long_copy_of_a_store_that_is_written_to_is_of_one_moment_and_says_how_far_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr("storage.backup.PAGES_MAX", 4)
+    url, file, said = f"sqlite:///{tmp_path / 'live.db'}", tmp_path / "backup", []
+    live = await fill(url)
+    await live.commit(*(Put(key(f"large{n}"), ABSENT, b'{"v":"' + b"x" * 8000, b'"}') for n in range(50)))
+    loop = asyncio.get_running_loop()
+
+    def say(what):
+        said.append(what)
+        # Each step of the copy finds that the store has gone on.
+        writing = live.commit(Put(key("meanwhile"), ANY, b'{"v":"', b'"}'))
+        asyncio.run_coroutine_threadsafe(writing, loop).result(10)
+
+    assert await asyncio.to_thread(backup, url, file, say=say) == 56
+    copying = [what for what in said if what.startswith("copying")]
+    assert len(copying) > 5
+    assert copying[-1] == "copying: 100 %"
+    assert verify(f"sqlite:///{file}") == (56, [])
+    assert await live.revision() == 56 + len(said)
+    await live.close()
 
 
 def test_what_is_no_store_is_refused_in_one_line(tmp_path, capsys):

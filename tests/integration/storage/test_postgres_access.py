@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from storage import ANY, Key, Put, open_store, postgres
-from storage import backup as backups
+from storage.backup import backup
 from storage.errors import Unavailable
+from storage.verify import verify
 from tests.support.apiserver_process import free_port
 from tests.support.pki import Pki
 from tests.support.postgres import PostgresServer, find_binaries, run_postgres
@@ -112,8 +113,8 @@ async def test_every_connection_is_encrypted_checked_and_one_of_few(guarded: Gua
         await store.close()
         await other.close()
     # The commands that copy a store take the same URL.
-    assert backups.backup(guarded.url(), tmp_path / "copy") == 50
-    assert backups.verify(guarded.url()) == (50, [])
+    assert backup(guarded.url(), tmp_path / "copy") == 50
+    assert verify(guarded.url()) == (50, [])
 
 
 async def test_a_server_that_is_not_the_one_meant_is_not_trusted(guarded: Guarded, tmp_path: Path) -> None:
