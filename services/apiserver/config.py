@@ -10,6 +10,7 @@ from msgspec import Meta
 from machinery.component.config import ComponentConfig
 from machinery.component.tls import TlsFiles
 from services.apiserver.auth.oidc_settings import OidcSettings
+from services.apiserver.watch_shares import WATCHES_MAX
 
 
 class ApiServerConfig(ComponentConfig):
@@ -50,6 +51,9 @@ class ApiServerConfig(ComponentConfig):
     requests_in_flight_max: Annotated[
         int, Meta(description="How many requests run at once, shared by priority and fairness", ge=1)
     ] = 600
+    watches_max: Annotated[
+        int, Meta(description="How many watches there may be at once; nobody may have more of them than are left", ge=1)
+    ] = WATCHES_MAX
     history_seconds: Annotated[int, Meta(description="How long the past of objects is kept", ge=60)] = 24 * 3600
     history_entries: Annotated[
         int, Meta(description="How many of the last writes are kept at most; 0: no such limit", ge=0)

@@ -25,6 +25,7 @@ from services.apiserver.request import (
     WriteOptions,
     WriteResult,
 )
+from services.apiserver.watch_shares import WATCHES_MAX, WatchShares
 
 if TYPE_CHECKING:
     from services.apiserver.deletion import Deleter
@@ -51,7 +52,13 @@ class Handlers:
     """The apiserver's verbs over one registry, cache and store."""
 
     def __init__(
-        self, registry: Registry, reader: Reader, writer: Writer, deleter: Deleter, authorizer: Authorizer
+        self,
+        registry: Registry,
+        reader: Reader,
+        writer: Writer,
+        deleter: Deleter,
+        authorizer: Authorizer,
+        watches_max: int = WATCHES_MAX,
     ) -> None:
         self.registry = registry
         self.authorizer = authorizer
@@ -59,6 +66,7 @@ class Handlers:
         self._writer = writer
         self._deleter = deleter
         self.large = writer.large
+        self._watches = WatchShares(watches_max)
         self.freshness = Freshness(reader.cache)
 
     def authorize(self, req: Request, field_selector: str = "") -> None:
@@ -144,10 +152,17 @@ class Handlers:
 
         Authorization and options are judged by this call, before the first batch is asked for: a transport can still
         answer 403, 400 or 410. The iterator raises Expired when the watcher has fallen too far behind. Close it
-        (`aclose`) when the client goes.
+        (`aclose`) when the client goes. Raises TooManyRequests if the user has its share of all watches.
         """
         self.authorize(req, options.field_selector)
-        return self._reader.watch(req, options)
+        give_back = self._watches.take(req.user.name)
+        try:
+            stream = self._reader.watch(req, options)
+        except BaseException:
+            give_back()
+            raise
+        stream.on_close = give_back
+        return stream
 
     async def create(self, req: Request, body: dict[str, Any], options: WriteOptions) -> WriteResult:
         """Create an object, or post to a subresource (binding, eviction, token) of `req.name`.

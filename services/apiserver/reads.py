@@ -288,6 +288,8 @@ class WatchStream:
         self._catch_up_after = catch_up_after
         self._resource = resource
         self._watcher = watcher
+        # Called when it is closed, perhaps more than once.
+        self.on_close: Callable[[], None] | None = None
         self._initial = initial
         self._bookmarks = options.allow_bookmarks
         # The state is complete only with the bookmark that says so.
@@ -394,6 +396,8 @@ class WatchStream:
     async def aclose(self) -> None:
         """No more events. Idempotent."""
         self._watcher.close()
+        if self.on_close is not None:
+            self.on_close()
 
     def _bookmark(self, revision: int, *, initial_events_end: bool = False) -> WatchEvent:
         kind = self._resource.kind

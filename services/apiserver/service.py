@@ -88,7 +88,7 @@ class Core:
         self.deleter = Deleter(reader, self.writer)
         parts.writer, parts.deleter = self.writer, self.deleter
         self.definitions = Definitions(self.registry, self.cache, self.webhooks)
-        self.handlers = Handlers(self.registry, reader, self.writer, self.deleter, self.authorizer)
+        self.handlers = Handlers(self.registry, reader, self.writer, self.deleter, self.authorizer, config.watches_max)
         self.flow = FlowControl(config.requests_in_flight_max)
         self.flow_upkeep = Upkeep(self.registry, self.cache, self.writer, self.flow)
         self.registrations = Registrations(self.registry, self.cache, self.writer, self.deleter)

@@ -8,6 +8,7 @@ steps, for the sake of the small requests that most are.
 from __future__ import annotations
 
 import asyncio
+import heapq
 from collections.abc import Callable
 from typing import Any
 
@@ -25,8 +26,8 @@ HEAD_SECONDS_MAX = 32.0
 """How long a new connection may take to say what it wants; upstream's ReadHeaderTimeout."""
 HANDSHAKE_SECONDS_MAX = 10.0
 WAITING_MAX = 2000
-"""Connections on which no request is under way. One more, and one of them is closed: first those that have never made
-a request, then those without a client certificate, of each the one that has waited longest. Whoever holds connections
+"""Connections on which no request is under way. One more, and some of them are closed: first those that have never made
+a request, then those without a client certificate, of each those that have waited longest. Whoever holds connections
 only to hold them costs others nothing."""
 UNSENT_BYTES_MAX = 256 * 1024 * 1024
 LARGE_BYTES_MIN = 64 * 1024
@@ -208,11 +209,13 @@ class Peers:
         self._sending_bytes = 0
 
     def came(self, connection: Connection) -> None:
-        """One more; one of those that wait may have to go."""
+        """One more; some of those that wait may have to go."""
         if len(self.waiting) >= self._waiting_max:
-            by_rank = min(self.waiting, key=lambda peer: (not peer.is_new, peer.certificate_der is not None))
-            self.waiting.pop(by_rank)
-            by_rank.force_close()
+            # A look at all of them, so not for each that comes.
+            count = max(1, self._waiting_max // 50)
+            for peer in heapq.nsmallest(count, self.waiting, key=_worth):
+                self.waiting.pop(peer)
+                peer.force_close()
         self.waiting[connection] = None
 
     def left(self, connection: Connection) -> None:
@@ -234,6 +237,10 @@ class Peers:
             if slowest.transport is not None:
                 # Not `close`, which would wait until all is sent.
                 slowest.transport.abort()
+
+
+def _worth(peer: Connection) -> tuple[bool, bool]:
+    return not peer.is_new, peer.certificate_der is not None
 
 
 class Server(web.Server):

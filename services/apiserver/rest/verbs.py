@@ -151,13 +151,12 @@ class Verbs:
         form = negotiate.choose(call.accept, negotiate.WATCH_TRANSFORMS, protobuf=False)
         watch = options.watch_options(call.query)
         await self.handlers.be_fresh(watch.resource_version)
-        events = self.handlers.watch(self.request(call, resource), watch)
         transform: Transform | None = None
         if form.transform == TABLE:
             transform = table.WatchTable(resource, form.version, _include(call)).event
         elif form.transform == PARTIAL:
             transform = partial(_partial_event, version=form.version)
-
+        events = self.handlers.watch(self.request(call, resource), watch)
         return await stream_watch(call, events, transform)
 
     # -- writes --

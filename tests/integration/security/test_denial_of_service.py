@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-import ssl
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -119,49 +117,6 @@ def resident(target: Target) -> float:
     assert target.process.process is not None
     pages = int(Path(f"/proc/{target.process.process.pid}/statm").read_text().split()[1])
     return pages * 4096 / 1e6
-
-
-async def test_a_thousand_idle_and_slow_connections_leave_others_served(target: Target) -> None:
-    context: ssl.SSLContext = target.context(target.process.admin)
-    before = resident(target)
-    writers: list[asyncio.StreamWriter] = []
-
-    async def open_one(number: int) -> None:
-        _, writer = await asyncio.open_connection("127.0.0.1", target.process.rest_port, ssl=context)
-        if number % 2:
-            # A request that never ends.
-            writer.write(b"POST /api/v1/namespaces HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
-        writers.append(writer)
-
-    try:
-        for begin in range(0, 1000, 50):
-            await asyncio.gather(*(open_one(begin + n) for n in range(50)))
-        began = time.monotonic()
-        async with target.session(target.process.admin) as session, session.get("/api/v1/namespaces") as answer:
-            assert answer.status == 200
-        assert time.monotonic() - began < 1
-        assert resident(target) - before < 250
-    finally:
-        for writer in writers:
-            writer.transport.abort()
-
-
-async def test_five_hundred_watches_are_all_told_and_others_served(target: Target) -> None:
-    async with target.session(target.process.admin) as session:
-        watches: list[Any] = []
-        for _ in range(500):
-            watches.append(
-                await session.get(f"{CONFIG_MAPS}?watch=1&resourceVersion=0&fieldSelector=metadata.name%3Dw")
-            )
-        await target.create(CONFIG_MAPS, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "w"}})
-        lines = await asyncio.wait_for(asyncio.gather(*(watch.content.readline() for watch in watches)), 10)
-        assert all(b'"ADDED"' in line for line in lines)
-        began = time.monotonic()
-        async with session.get("/api/v1/namespaces") as answer:
-            assert answer.status == 200
-        assert time.monotonic() - began < 1
-        for watch in watches:
-            watch.close()
 
 
 def owners(begin: int, count: int) -> list[dict[str, str]]:
