@@ -14,6 +14,7 @@ from lightkube.models import core_v1
 from machinery.api import kinds
 from services.kubelet import container_config, environment, etc_hosts, pod_spec
 from services.kubelet.container_config import ContainerParts, InvalidConfig, MountSpec
+from services.kubelet.devices.claims import extended_claim
 from services.kubelet.devices.drivers import DeviceError
 from services.kubelet.environment import MissingReference, Sources, expand
 from services.kubelet.images import ImageProblem
@@ -116,7 +117,7 @@ class PodStarter:
 
     async def _prepare_devices(self, pod: core_v1.Pod) -> None:
         """What the pod claims. Raises RuntimeFailure."""
-        if self._node.devices is None or not pod.spec.resourceClaims:
+        if self._node.devices is None or not (pod.spec.resourceClaims or extended_claim(pod)):
             return
         try:
             await self._node.devices.prepare(pod)

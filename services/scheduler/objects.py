@@ -190,12 +190,19 @@ class DeviceClaimStatus(_Slim):
     resourceClaimName: str | None = None
 
 
+class ExtendedClaimStatus(_Slim):
+    """The claim that stands for the pod's extended resources, written by the scheduler."""
+
+    resourceClaimName: str = ""
+
+
 class PodStatus(_Slim):
     phase: str | None = None
     nominatedNodeName: str | None = None
     conditions: list[PodCondition] | None = None
     startTime: datetime | None = None
     resourceClaimStatuses: list[DeviceClaimStatus] | None = None
+    extendedResourceClaimStatus: ExtendedClaimStatus | None = None
 
 
 class Pod(_Slim):

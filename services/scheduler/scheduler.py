@@ -156,6 +156,9 @@ class Scheduler:
         self._devices_changed = asyncio.Event()
         if kind == kinds.RESOURCE_CLAIM.kind and self.queue.look_at_gates(_claims_devices, self.clock()):
             self._wake.set()
+        if kind == kinds.DEVICE_CLASS.kind:
+            # Extended resources may be had from devices now, or not any more: nothing that is known of nodes holds.
+            self.state.nodes_version += 1
         action = "Delete" if new is None else "Update" if old is not None else "Add"
         self._event(ClusterEvent(kind, action), old, new)
 

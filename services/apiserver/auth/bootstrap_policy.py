@@ -147,6 +147,7 @@ _CLUSTER_ROLES: dict[str, str] = {
         READ | resource.k8s.io | deviceclasses,resourceslices,devicetaintrules
         READ | resource.k8s.io | resourceclaims
         patch,update | resource.k8s.io | resourceclaims,resourceclaims/status,resourceclaims/binding
+        create,delete | resource.k8s.io | resourceclaims
         READ | scheduling.k8s.io | podgroups,workloads
         READ | scheduling.k8s.io | priorityclasses
         """,

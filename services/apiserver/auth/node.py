@@ -220,7 +220,7 @@ class NodeAuthorizer:
         node = spec.get("nodeName") or ""
         uid = meta.get("uid") or f"{meta.get('namespace')}/{meta['name']}"
         refs = frozenset(pod_references(meta.get("namespace", ""), spec, meta["name"])) if node else frozenset()
-        if node and spec.get("resourceClaims"):
+        if node:
             refs |= _made_claims(meta.get("namespace", ""), new.get("status") or {})
         if self._pods.get(uid) == (node, refs):
             return
@@ -310,8 +310,9 @@ def pod_references(namespace: str, spec: Mapping[str, Any], pod: str = "") -> It
 
 
 def _made_claims(namespace: str, status: Mapping[str, Any]) -> frozenset[Reference]:
-    """The claims that were made for a pod from templates. Only their controller may say which."""
+    """The claims that were made for a pod, by their controller and the scheduler. Only these may say which."""
     names = [each.get("resourceClaimName") for each in status.get("resourceClaimStatuses") or ()]
+    names.append((status.get("extendedResourceClaimStatus") or {}).get("resourceClaimName"))
     return frozenset(("resourceclaims", namespace, name) for name in names if name)
 
 

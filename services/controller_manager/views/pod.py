@@ -58,6 +58,10 @@ class PodResourceClaimStatus(View, frozen=True, gc=False):
     resourceClaimName: str = ""
 
 
+class PodExtendedResourceClaimStatus(View, frozen=True, gc=False):
+    resourceClaimName: str = ""
+
+
 class PodSpec(View, frozen=True, gc=False):
     nodeName: str = ""
     hostname: str = ""
@@ -110,6 +114,7 @@ class PodStatus(View, frozen=True, gc=False):
     containerStatuses: tuple[ContainerStatus, ...] = ()
     initContainerStatuses: tuple[ContainerStatus, ...] = ()
     resourceClaimStatuses: tuple[PodResourceClaimStatus, ...] = ()
+    extendedResourceClaimStatus: PodExtendedResourceClaimStatus | None = None
 
 
 class Pod(View, frozen=True, gc=False):

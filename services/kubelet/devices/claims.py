@@ -65,6 +65,9 @@ class DeviceClaims:
             name, generated = claim_name(pod, reference)
             if name:
                 await self._prepare(pod, await self._read(pod, name, generated=generated))
+        extended = extended_claim(pod)
+        if extended is not None:
+            await self._prepare(pod, await self._read(pod, extended.resourceClaimName, generated=True))
 
     async def _read(self, pod: core_v1.Pod, name: str, *, generated: bool) -> resource_v1.ResourceClaim:
         try:
@@ -139,6 +142,13 @@ class DeviceClaims:
                 for device in devices:
                     if serves(device, use.request or ""):
                         out |= dict.fromkeys(device.cdi_ids)
+        extended = extended_claim(pod)
+        if extended is not None:
+            mine = {use.requestName for use in extended.requestMappings if use.containerName == container.name}
+            for devices in self._of(pod, extended.resourceClaimName).drivers.values() if mine else ():
+                for device in devices:
+                    if any(serves(device, request) for request in mine):
+                        out |= dict.fromkeys(device.cdi_ids)
         return list(out)
 
     def _of(self, pod: core_v1.Pod, name: str) -> PreparedClaim:
@@ -189,6 +199,11 @@ def claim_name(pod: core_v1.Pod, reference: core_v1.PodResourceClaim) -> tuple[s
         if status.name == reference.name:
             return status.resourceClaimName or "", True
     raise DeviceError(f"the ResourceClaim for {reference.name} has not been created yet")
+
+
+def extended_claim(pod: core_v1.Pod) -> core_v1.PodExtendedResourceClaimStatus | None:
+    """The claim that the scheduler wrote for the pod's extended resources, and which container uses what of it."""
+    return pod.status.extendedResourceClaimStatus if pod.status else None
 
 
 def serves(device: PreparedDevice, request: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -13,10 +13,17 @@ from services.scheduler.objects import NodeSelector
 
 
 def allocation(
-    claim: DeviceResourceClaim, chosen: Sequence[Chosen], classes: Mapping[str, DeviceClass], node: str
+    claim: DeviceResourceClaim,
+    chosen: Sequence[Chosen],
+    classes: Mapping[str, DeviceClass],
+    node: str,
+    new_id: Callable[[], str],
 ) -> dict[str, Any]:
-    """AllocationResult as JSON values. Raises AllocationError for a slice's selector of several terms."""
-    devices: dict[str, Any] = {"results": [_result(each) for each in chosen]}
+    """AllocationResult as JSON values. Raises AllocationError for a slice's selector of several terms.
+
+    `new_id` names each share of a device that several may have.
+    """
+    devices: dict[str, Any] = {"results": [_result(each, new_id) for each in chosen]}
     config = _configuration(claim, chosen, classes)
     if config:
         devices["config"] = config
@@ -27,7 +34,7 @@ def allocation(
     return out
 
 
-def _result(each: Chosen) -> dict[str, Any]:
+def _result(each: Chosen, new_id: Callable[[], str]) -> dict[str, Any]:
     device = each.view.device
     out: dict[str, Any] = {
         "request": each.request,
@@ -39,8 +46,8 @@ def _result(each: Chosen) -> dict[str, Any]:
         out["adminAccess"] = True
     if each.exact.tolerations:
         out["tolerations"] = each.exact.tolerations
-    if each.share_id is not None:
-        out["shareID"] = each.share_id
+    if each.shared:
+        out["shareID"] = new_id()
     if each.consumed:
         out["consumedCapacity"] = {name: str(amount) for name, amount in each.consumed.items()}
     if device.bindingConditions:

@@ -7,7 +7,6 @@ alternatives, of which the first that works is taken, and may want all devices t
 
 from __future__ import annotations
 
-import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -83,7 +82,8 @@ class Chosen(NamedTuple):
     view: DeviceView
     request: str
     exact: Exact
-    share_id: str | None = None
+    # Whether it is a share of a device that others may have too.
+    shared: bool = False
     consumed: Amounts | None = None
 
 
@@ -302,8 +302,8 @@ class Search:
             self._holders.setdefault(view.id, []).append(claim)
         if not (shared and in_use):
             self._use_counters(view, pool, 1)
-        share = str(uuid.uuid4()) if shared else None
-        self.chosen[claim].append(Chosen(view, option.name, option.exact, share, (amounts or None) if shared else None))
+        consumed = (amounts or None) if shared else None
+        self.chosen[claim].append(Chosen(view, option.name, option.exact, shared, consumed))
         return True
 
     def _give_back(self, view: DeviceView, pool: NodePool, claim: int, option: Option) -> None:

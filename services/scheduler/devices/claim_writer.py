@@ -1,5 +1,7 @@
 """Writes decisions about devices into claims: allocation and reservation in one write, and their taking back.
 
+The claim for a pod's extended resources is created here too, and deleted when the pod is not bound after all.
+
 Every write carries the revision that it was decided on. A write whose answer was lost is looked at again before
 anything else is done: until the apiserver says what is true, the devices stay promised.
 """
@@ -7,6 +9,7 @@ anything else is done: until the apiserver says what is true, the devices stay p
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +20,7 @@ from machinery.api.errors import ApiError, Conflict, NotFound, ServiceUnavailabl
 from machinery.client.requests import PatchType
 from machinery.component import logs
 from services.scheduler.devices import binding_conditions
+from services.scheduler.devices.extended import Use
 from services.scheduler.devices.objects import FINALIZER, DeviceResourceClaim
 from services.scheduler.devices.store import ClaimMissing, Devices
 from services.scheduler.pod_info import PodInfo
@@ -39,6 +43,11 @@ class ClaimWriter:
         self.timeout_seconds = timeout_seconds
         # Claims that carry the pod's reservation by a write of ours: by the pod's uid, (namespace, name, uid).
         self._written: dict[str, list[tuple[str, str, str]]] = {}
+        # By the pod's uid: the claim for its extended resources as it is to be created, and who uses what of it.
+        self._extended: dict[str, tuple[dict[str, Any], Sequence[Use]]] = {}
+        self._created: dict[str, DeviceResourceClaim] = {}
+        # The uids of such claims that are being deleted.
+        self._discarded: set[str] = set()
 
     @staticmethod
     def now() -> datetime:
@@ -50,11 +59,24 @@ class ClaimWriter:
         devices: Devices = self._handle.devices
         return devices
 
+    def extend(self, pod: PodInfo, body: dict[str, Any], uses: Sequence[Use]) -> str:
+        """The pod gets this claim for its extended resources; the key for what is promised to it until it is there."""
+        self._extended[pod.uid] = (body, uses)
+        return f"{pod.uid}/extended"
+
+    def extends(self, pod: PodInfo) -> bool:
+        """Whether a claim for the pod's extended resources is to be written."""
+        return pod.uid in self._extended
+
     async def bind(self, pod: PodInfo, node: str) -> str | None:
         """Reserve each claim for the pod, allocated as promised. None, or why the pod can't be bound."""
         try:
             claims = self._devices.claims_of(pod.pod)
+            if pod.uid in self._extended:
+                claims.append(await self._create(pod))
             bound = [await self._reserve(pod, claim) for claim in claims]
+            if pod.uid in self._created:
+                await self._tell(pod)
             if all(binding_conditions.ready(claim) for claim in bound):
                 return None
             said = f"waiting for binding conditions for device on node {node}"
@@ -64,6 +86,21 @@ class ClaimWriter:
             return str(err)
         except ApiError as err:
             return f"claims: {err.message}"
+
+    async def _create(self, pod: PodInfo) -> DeviceResourceClaim:
+        # Should the answer be lost, the pod's next attempt finds the claim and has it deleted.
+        body, _ = self._extended[pod.uid]
+        answer = await self._handle.writer.create(kinds.RESOURCE_CLAIM, body, pod.namespace)
+        claim = self._created[pod.uid] = _decoded(answer)
+        self._devices.adopt(f"{pod.uid}/extended", claim.metadata.uid)
+        return claim
+
+    async def _tell(self, pod: PodInfo) -> None:
+        """The kubelet learns from the pod's status which devices are whose."""
+        mappings = [use._asdict() for use in self._extended[pod.uid][1]]
+        told = {"resourceClaimName": self._created[pod.uid].metadata.name, "requestMappings": mappings}
+        patch = {"metadata": {"uid": pod.uid}, "status": {"extendedResourceClaimStatus": told}}
+        await self._handle.writer.patch(kinds.POD, pod.name, pod.namespace, patch, subresource="status")
 
     async def _reserve(self, pod: PodInfo, claim: DeviceResourceClaim) -> DeviceResourceClaim:
         for _ in range(ATTEMPTS_MAX):
@@ -127,10 +164,14 @@ class ClaimWriter:
                 while True:
                     changed = self._handle.devices_changed()
                     claims = self._devices.claims_of(pod.pod)
+                    seen = self._devices.extended_claim(pod.uid)
+                    if seen is not None:
+                        claims.append(seen)
                     for claim in claims:
                         if why := binding_conditions.failure(claim):
                             return why
-                    if all(binding_conditions.ready(claim) for claim in claims):
+                    unseen = pod.uid in self._created and seen is None
+                    if not unseen and all(binding_conditions.ready(claim) for claim in claims):
                         return None
                     await changed.wait()
         except TimeoutError:
@@ -138,13 +179,21 @@ class ClaimWriter:
 
     def done(self, pod: PodInfo) -> None:
         """The pod is bound."""
-        self._written.pop(pod.uid, None)
+        for of_pod in (self._written, self._extended, self._created):
+            of_pod.pop(pod.uid, None)
 
     def undo(self, pod: PodInfo) -> None:
         """The pod is not bound: what was promised is free again, what was written is taken back."""
-        written = self._written.pop(pod.uid, [])
-        self._devices.release_of(pod.uid, {uid for _, _, uid in written})
+        written, created = self._written.pop(pod.uid, []), self._created.pop(pod.uid, None)
+        self._extended.pop(pod.uid, None)
+        kept = {uid for _, _, uid in written}
+        if created is not None:
+            kept.add(created.metadata.uid)
+            self.discard(created)
+        self._devices.release_of(pod.uid, kept)
         for namespace, name, uid in written:
+            if created is not None and uid == created.metadata.uid:
+                continue
             self._handle.spawn(self._take_back(pod, namespace, name, uid), f"unreserve claim {namespace}/{name}")
 
     async def _take_back(self, pod: PodInfo, namespace: str, name: str, uid: str) -> None:
@@ -161,6 +210,31 @@ class ClaimWriter:
         else:
             # From this revision on the claim says itself what it holds.
             self._devices.written(uid, int(_decoded(answer).metadata.resourceVersion) - 1)
+
+    def discard(self, claim: DeviceResourceClaim) -> None:
+        """Delete the claim that was written for extended resources of a pod that is not bound."""
+        uid = claim.metadata.uid
+        if uid not in self._discarded:
+            self._discarded.add(uid)
+            self._handle.spawn(self._discard(claim), f"delete claim {claim.key}")
+
+    async def _discard(self, claim: DeviceResourceClaim) -> None:
+        meta, client = claim.metadata, self._handle.writer
+        try:
+            while True:
+                try:
+                    unprotected = {"metadata": {"uid": meta.uid, "finalizers": None}}
+                    await client.patch(kinds.RESOURCE_CLAIM, meta.name, meta.namespace, unprotected)
+                    await client.delete(kinds.RESOURCE_CLAIM, meta.name, meta.namespace, uid=meta.uid)
+                    return
+                except (ServiceUnavailable, Timeout):
+                    await asyncio.sleep(ASK_AGAIN_SECONDS)
+        except (NotFound, Conflict):  # Gone, or one of the same name stands in its place.
+            self._devices.release(meta.uid)
+        except ApiError as err:
+            log.info("claim for extended resources not deleted", claim=claim.key, error=err.message)
+        finally:
+            self._discarded.discard(meta.uid)
 
     def deallocate(self, pod: PodInfo, claim: DeviceResourceClaim) -> None:
         """Give up an allocation that serves nobody."""

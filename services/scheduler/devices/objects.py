@@ -159,6 +159,7 @@ class DeviceResourceClaim(_Slim):
 
 class ClassSpec(_Slim):
     selectors: list[Selector] = []
+    extendedResourceName: str | None = None
     config: list[dict[str, Any]] = []
 
 

@@ -6,6 +6,7 @@ allocated (or gone), or `release` gives them back. So two decisions never share 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from machinery.api import kinds
 from machinery.client.api_client import ApiClient
 from machinery.client.informer import Informer
 from services.scheduler.cluster_state import ClusterState
+from services.scheduler.devices import extended
 from services.scheduler.devices.allocator import Taken
 from services.scheduler.devices.catalog import Catalog, SliceViews
 from services.scheduler.devices.objects import (
@@ -58,6 +60,9 @@ class Devices:
         self._known: dict[str, DeviceResourceClaim] = {}
         self._held: dict[str, list[Result]] = {}
         self._promises: dict[str, _Promise] = {}
+        # By the uid of the pod for whose extended resources they stand.
+        self._extended: dict[str, DeviceResourceClaim] = {}
+        self._by_resource: dict[str, str] = {}
         # Counts every change: what was worked out at one version holds as long as the version does.
         self.version = 0
         self.claims.add_handler(self.on_claim)
@@ -75,6 +80,7 @@ class Devices:
 
     def _on_class(self, old: DeviceClass | None, new: DeviceClass | None) -> None:
         self.version += 1
+        self._by_resource = extended.by_resource(self.classes.lister)
 
     def catalog(self, state: ClusterState) -> Catalog:
         """The devices of every node."""
@@ -83,6 +89,25 @@ class Devices:
     def class_map(self) -> dict[str, DeviceClass]:
         """The classes by name."""
         return {each.metadata.name: each for each in self.classes.lister}
+
+    # --- extended resources -------------------------------------------------------------------------------------------
+
+    def backed(self, resources: Mapping[str, int]) -> dict[str, str]:
+        """Those of a pod's requests that devices may satisfy, with their class."""
+        classes = self._by_resource
+        return {name: classes[name] for name in resources if name in classes} if classes else {}
+
+    def extended_claim(self, pod: str) -> DeviceResourceClaim | None:
+        """The claim that was written for a pod's extended resources."""
+        return self._extended.get(pod)
+
+    def adopt(self, promised: str, uid: str) -> None:
+        """What was promised to a claim that was not written yet is that claim's now."""
+        promise, held = self._promises.pop(promised, None), self._held.pop(promised, None)
+        if promise is not None:
+            self._promises[uid] = promise
+        if held is not None:
+            self._held[uid] = held
 
     # --- claims -------------------------------------------------------------------------------------------------------
 
@@ -113,8 +138,12 @@ class Devices:
             self._known.pop(old.metadata.uid, None)
             self._promises.pop(old.metadata.uid, None)
             self._hold(old.metadata.uid, [])
+            for pod in _extended_of(old):
+                self._extended.pop(pod, None)
         if new is None:
             return
+        for pod in _extended_of(new):
+            self._extended[pod] = new
         uid, allocation = new.metadata.uid, new.status.allocation
         self._known[uid] = new
         promise = self._promises.get(uid)
@@ -171,6 +200,13 @@ def claim_name(pod: Pod, reference: DeviceClaimRef) -> tuple[str | None, bool]:
             return status.resourceClaimName, True
     words = f'resource claim of template "{reference.resourceClaimTemplateName}" for "{reference.name}"'
     raise ClaimMissing(f"waiting for the {words} to be created")
+
+
+def _extended_of(claim: DeviceResourceClaim) -> Iterable[str]:
+    """The pod for whose extended resources the claim stands, if it is such a one."""
+    if (claim.metadata.annotations or {}).get(extended.ANNOTATION) != "true":
+        return ()
+    return [ref.uid for ref in claim.metadata.ownerReferences or () if ref.controller and ref.kind == "Pod"]
 
 
 def _owned_by(claim: DeviceResourceClaim, pod: Pod) -> bool:

@@ -1,5 +1,8 @@
 """DynamicResources: a pod goes where it can have the devices that it claims (resource.k8s.io).
 
+Extended resources that a node does not offer by itself, but by devices of a class, are claimed on the pod's behalf
+(`devices/extended.py`): what is searched may so differ from node to node.
+
 Claims that are allocated say where they can be used. For the others devices are searched on each node that everything
 else accepts; those of the chosen node are promised at once (`reserve`) and written to the claims' status together with
 the pod's reservation before the pod is bound (`pre_bind`, in `devices/claim_writer.py`).
@@ -7,14 +10,15 @@ the pod's reservation before the pod is bound (`pre_bind`, in `devices/claim_wri
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from services.scheduler.cluster_state import ClusterState
 from services.scheduler.columns import Array
-from services.scheduler.devices import binding_conditions
+from services.scheduler.devices import binding_conditions, extended
 from services.scheduler.devices.allocation import allocation
 from services.scheduler.devices.allocator import (
     AllocationError,
@@ -26,7 +30,14 @@ from services.scheduler.devices.allocator import (
     options_of,
 )
 from services.scheduler.devices.claim_writer import ClaimWriter
-from services.scheduler.devices.objects import SUBREQUESTS_MAX, DeviceClass, DeviceResourceClaim
+from services.scheduler.devices.objects import (
+    SUBREQUESTS_MAX,
+    ClaimMetadata,
+    ClaimSpec,
+    DeviceClaim,
+    DeviceClass,
+    DeviceResourceClaim,
+)
 from services.scheduler.devices.shortage import shortage
 from services.scheduler.devices.store import ClaimMissing, Devices, claim_name
 from services.scheduler.framework import SKIP, ClusterEvent, Hint, Plugin, Rejected, Rows, count_of, normalize
@@ -37,20 +48,34 @@ CANNOT_ALLOCATE = "cannot allocate all claims"
 NOT_ON_NODE = "resourceclaim not available on the node"
 INVALID_POOLS = "invalid resource pools were encountered"
 NO_DEVICES = "devices are not followed here"
+STALE = "cannot schedule extended resource claim"
+EXTENDED_NAME = "<extended-resources>"
+"""How the claim that is not written yet is called."""
+
+
+class _Wanted(NamedTuple):
+    """What is searched on a node: claims of the pod, and last the one for what the node does not offer by itself."""
+
+    claims: list[DeviceResourceClaim]
+    options: Options
+    uses: Sequence[extended.Use]
 
 
 class _Data:
     """The claims of one pod, and what was found for them on each row so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, pod: PodInfo) -> None:
+        self.pod = pod
         self.version: tuple[int, ...] = ()
         self.allocated: list[DeviceResourceClaim] = []
         self.wanted: list[DeviceResourceClaim] = []
-        self.options: Options = []
+        # Extended resources with the classes behind them; what is searched where these have to come from devices.
+        self.backed: dict[str, str] = {}
+        self.variants: dict[frozenset[str], _Wanted] = {}
         self.classes: dict[str, DeviceClass] = {}
         self.budget = Budget()
         # By row: the devices of each wanted claim, or the bit of the reason why there are none.
-        self.found: dict[int, list[list[Chosen]] | int] = {}
+        self.found: dict[int, tuple[_Wanted, list[list[Chosen]]] | int] = {}
         # Claims that are of no use on some row where the pod could be otherwise.
         self.useless: dict[str, DeviceResourceClaim] = {}
 
@@ -60,8 +85,14 @@ class DynamicResources(Plugin):
 
     narrow = True
 
-    def __init__(self, arguments: dict[str, Any] | None = None, handle: Any = None) -> None:
+    def __init__(
+        self,
+        arguments: dict[str, Any] | None = None,
+        handle: Any = None,
+        new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
+    ) -> None:
         super().__init__(arguments, handle)
+        self._new_id = new_id
         seconds = self.arguments.get("bindingTimeout")
         self.writer = ClaimWriter(handle, float(seconds) if seconds else binding_conditions.BIND_SECONDS_MAX)
         self._last: tuple[str, _Data] | None = None
@@ -82,7 +113,10 @@ class DynamicResources(Plugin):
         """A claim that gives devices back helps anybody; otherwise only the pod's own claims matter."""
         if old is not None and old.status.allocation is not None and (new is None or new.status.allocation is None):
             return True
-        if new is None or new.metadata.namespace != pod.namespace:
+        if new is None:
+            # It stood for the pod's extended resources, and for an earlier attempt: now there can be another.
+            return old is not None and any(ref.uid == pod.uid for ref in old.metadata.ownerReferences or ())
+        if new.metadata.namespace != pod.namespace:
             return False
         mine = new.metadata.name in _names(pod)
         return mine and (old is None or old.status != new.status)
@@ -102,9 +136,12 @@ class DynamicResources(Plugin):
     # --- filtering and scoring ----------------------------------------------------------------------------------------
 
     def prepare(self, pod: PodInfo, state: ClusterState) -> Any:
-        if not pod.pod.spec.resourceClaims:
-            return SKIP
         devices = self._devices
+        backed = devices.backed(pod.requests) if devices is not None else {}
+        if not (pod.pod.spec.resourceClaims or backed):
+            if self._last is not None and self._last[0] == pod.uid:
+                self._last = None
+            return SKIP
         if devices is None:
             return Rejected(NO_DEVICES)
         version = (devices.version, state.nodes_version, state.size)
@@ -114,9 +151,12 @@ class DynamicResources(Plugin):
             claims = list({claim.metadata.uid: claim for claim in devices.claims_of(pod.pod)}.values())
         except ClaimMissing as err:
             return Rejected(str(err))
-        if not claims:
+        if not (claims or backed):
             return SKIP
-        data = _Data()
+        if backed and devices.extended_claim(pod.uid) is not None:
+            return Rejected(STALE)
+        data = _Data(pod)
+        data.backed = {name: of for name, of in backed.items() if pod.requests[name] > 0}
         data.version, data.classes = version, devices.class_map()
         for claim in claims:
             if claim.status.allocation is not None:
@@ -128,7 +168,7 @@ class DynamicResources(Plugin):
             if missing:
                 return Rejected(missing)
             data.wanted.append(claim)
-        data.options = options_of(data.wanted, data.classes)
+        data.variants[frozenset()] = _Wanted(data.wanted, options_of(data.wanted, data.classes), ())
         self._last = (pod.uid, data)
         return data
 
@@ -139,7 +179,7 @@ class DynamicResources(Plugin):
             if useless.any():
                 data.useless[claim.metadata.uid] = claim
                 out[useless] |= np.uint64(2)
-        if not data.wanted:
+        if not (data.wanted or data.backed):
             return out
         for position, row in enumerate(np.arange(state.size)[rows]):
             if out[position] == 0 and state.valid[row]:
@@ -158,14 +198,28 @@ class DynamicResources(Plugin):
             return np.zeros(count_of(rows, state), dtype=bool)
         return ~Terms(selector, state)(state, rows)
 
-    def _on_row(self, data: _Data, state: ClusterState, row: int) -> list[list[Chosen]] | int:
+    def _wanted(self, data: _Data, state: ClusterState, row: int) -> _Wanted:
+        """What is searched there: what the node offers by itself is not claimed."""
+        absent = frozenset(name for name in data.backed if state.allocatable[state.resource(name), row] == 0)
+        known = data.variants.get(absent)
+        if known is None:
+            requests, uses = extended.requests_for(data.pod.pod.spec, {name: data.backed[name] for name in absent})
+            metadata = ClaimMetadata(name=EXTENDED_NAME, namespace=data.pod.namespace)
+            claim = DeviceResourceClaim(metadata, ClaimSpec(DeviceClaim(requests)))
+            claims = [*data.wanted, claim]
+            known = data.variants[absent] = _Wanted(claims, options_of(claims, data.classes), uses)
+        return known
+
+    def _on_row(self, data: _Data, state: ClusterState, row: int) -> tuple[_Wanted, list[list[Chosen]]] | int:
         found = data.found.get(row)
         if found is None:
             devices = self._devices
             assert devices is not None
             try:
-                search = Search(data.wanted, data.options, devices.catalog(state), row, devices.taken, data.budget)
-                found = search.run() or 1
+                wanted = self._wanted(data, state, row)
+                search = Search(wanted.claims, wanted.options, devices.catalog(state), row, devices.taken, data.budget)
+                chosen = search.run()
+                found = (wanted, chosen) if chosen is not None else 1
             except InvalidPool:
                 found = 4
             data.found[row] = found
@@ -181,7 +235,8 @@ class DynamicResources(Plugin):
         for claim in data.allocated:
             if self._useless(claim, state, np.array([row]))[0]:
                 return f"fits on {name} if claim {claim.key}, whose devices are elsewhere, is allocated anew"
-        words = shortage(data.wanted, data.options, devices.catalog(state), row, devices.taken)
+        wanted = self._wanted(data, state, row)
+        words = shortage(wanted.claims, wanted.options, devices.catalog(state), row, devices.taken)
         return f"fits on {name} if {words}" if words else ""
 
     def score(self, data: _Data, state: ClusterState, rows: Rows) -> Array:
@@ -190,8 +245,8 @@ class DynamicResources(Plugin):
         out = np.full(count_of(rows, state), sum(held), dtype=np.int64)
         for position, row in enumerate(np.arange(state.size)[rows]):
             found = data.found.get(int(row))
-            if isinstance(found, list):
-                for claim, chosen in zip(data.wanted, found, strict=True):
+            if isinstance(found, tuple):
+                for claim, chosen in zip(found[0].claims, found[1], strict=True):
                     out[position] += _preference(claim, {each.request for each in chosen})
         return out
 
@@ -201,42 +256,54 @@ class DynamicResources(Plugin):
     # --- the decision -------------------------------------------------------------------------------------------------
 
     def reserve(self, pod: PodInfo, node: str) -> str | None:
-        if not pod.pod.spec.resourceClaims or self._last is None or self._last[0] != pod.uid:
+        if self._last is None or self._last[0] != pod.uid:
             return None
         data, state, devices = self._last[1], self.handle.state, self._devices
         assert devices is not None
-        if not data.wanted:
+        if not (data.wanted or data.backed):
             return None
         found = data.found.get(state.row_of[node])
-        if not isinstance(found, list):
+        if not isinstance(found, tuple):
             return "claim allocation not found for node"
+        wanted, devices_of = found
         try:
             decided = [
-                allocation(claim, chosen, data.classes, node) for claim, chosen in zip(data.wanted, found, strict=True)
+                allocation(claim, chosen, data.classes, node, self._new_id)
+                for claim, chosen in zip(wanted.claims, devices_of, strict=True)
             ]
         except AllocationError as err:
             return str(err)
-        for claim, given in zip(data.wanted, decided, strict=True):
-            devices.promise(claim.metadata.uid, pod.uid, given)
+        for claim, given in zip(wanted.claims, decided, strict=True):
+            key = claim.metadata.uid
+            if not key:  # The claim for extended resources: only now it is decided what it asks for.
+                body = extended.claim_body(pod.pod, claim.spec.devices.requests)
+                key = self.writer.extend(pod, body, wanted.uses)
+            devices.promise(key, pod.uid, given)
         return None
 
     def unreserve(self, pod: PodInfo, node: str) -> None:
-        if pod.pod.spec.resourceClaims:
+        if pod.pod.spec.resourceClaims or self.writer.extends(pod):
             self.writer.undo(pod)
 
     def pre_bind_needed(self, pod: PodInfo, node: str) -> bool:
-        return bool(pod.pod.spec.resourceClaims)
+        return bool(pod.pod.spec.resourceClaims) or self.writer.extends(pod)
 
     async def pre_bind(self, pod: PodInfo, node: str) -> str | None:
         """Write what was promised, and wait until the devices are ready, where they ask for that."""
         return await self.writer.bind(pod, node)
 
     def post_bind(self, pod: PodInfo, node: str) -> None:
-        if pod.pod.spec.resourceClaims:
+        if pod.pod.spec.resourceClaims or self.writer.extends(pod):
             self.writer.done(pod)
 
     def rejected(self, pod: PodInfo) -> None:
-        """No node fits: a claim that is of use nowhere the pod could be is given up, for devices elsewhere."""
+        """No node fits: a claim that is of use nowhere the pod could be is given up, for devices elsewhere.
+
+        So is what an earlier attempt wrote for extended resources: it fits the node of that attempt.
+        """
+        stale = self._devices.extended_claim(pod.uid) if self._devices is not None else None
+        if stale is not None:
+            self.writer.discard(stale)
         if self._last is not None and self._last[0] == pod.uid:
             for claim in self._last[1].useless.values():
                 reserved = claim.status.reservedFor or ()

@@ -5,13 +5,14 @@ LeastAllocated prefers empty nodes, MostAllocated full ones, RequestedToCapacity
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 
 from services.scheduler.cluster_state import CPU, MEMORY, PODS, ClusterState
 from services.scheduler.columns import Array
+from services.scheduler.devices.extended import IMPLICIT
 from services.scheduler.framework import MAX_SCORE, ClusterEvent, Hint, Plugin, Rows
 from services.scheduler.objects import Node
 from services.scheduler.pod_info import PodInfo, amount
@@ -23,13 +24,20 @@ class _Data:
     """The pod's requests by resource index, and the same as scores count them."""
 
     def __init__(
-        self, pod: PodInfo, state: ClusterState, scored: Sequence[tuple[str, int]], ignored: frozenset[str]
+        self,
+        pod: PodInfo,
+        state: ClusterState,
+        scored: Sequence[tuple[str, int]],
+        ignored: frozenset[str],
+        backed: Collection[str] = (),
     ) -> None:
         wanted = [(name, value) for name, value in pod.requests.items() if value > 0 and not _ignored(name, ignored)]
         self.names = [name for name, _ in wanted][:_REASONS_MAX]
         self.indices = np.array([state.resource(name) for name in self.names], dtype=np.intp)
         self.needs = np.array([[pod.requests[name]] for name in self.names], dtype=np.int64)
         self.bits = [np.uint64(1 << i) for i in range(len(self.names))]
+        # Extended resources that devices stand behind: where the node offers none itself, DynamicResources decides.
+        self.backed = np.array([[name in backed] for name in self.names], dtype=bool) if backed else None
         counted = [entry for entry in (_scored(pod, state, name, weight) for name, weight in scored) if entry]
         self.scored_needs = np.array([[need] for _, need, _ in counted], dtype=np.int64).reshape(-1, 1)
         self.weights = np.array([[weight] for _, _, weight in counted], dtype=np.int64).reshape(-1, 1)
@@ -86,15 +94,23 @@ class NodeResourcesFit(Plugin):
             ClusterEvent("Pod", "Update"): _shrank,
             ClusterEvent("Node", "Add"): self._could_hold,
             ClusterEvent("Node", "Update"): self._holds_more,
+            ClusterEvent("DeviceClass", "Add"): _offers,
+            ClusterEvent("DeviceClass", "Update"): _offers,
         }
 
     def prepare(self, pod: PodInfo, state: ClusterState) -> _Data:
-        return _Data(pod, state, self.scored, self.ignored)
+        return _Data(pod, state, self.scored, self.ignored, self._backed(pod))
+
+    def _backed(self, pod: PodInfo) -> Collection[str]:
+        devices = getattr(self.handle, "devices", None)
+        return devices.backed(pod.requests) if devices is not None else ()
 
     def filter(self, data: _Data, state: ClusterState, rows: Rows) -> Array:
         # Two index arrays would be paired; a column of indices against a row of rows makes the grid that is meant.
         indices = data.indices if isinstance(rows, slice) else data.indices[:, None]
         short = state.allocatable[indices, rows] - state.requested[indices, rows] < data.needs
+        if data.backed is not None:
+            short &= ~(data.backed & (state.allocatable[indices, rows] == 0))
         out = np.zeros(short.shape[1], dtype=np.uint64)
         if short.any():
             for bit, lacking in zip(data.bits, short, strict=True):
@@ -106,7 +122,9 @@ class NodeResourcesFit(Plugin):
 
     def remedy(self, data: _Data, state: ClusterState, row: int) -> str:
         parts = []
-        for name, index, need in zip(data.names, data.indices, data.needs[:, 0], strict=True):
+        for at, (name, index, need) in enumerate(zip(data.names, data.indices, data.needs[:, 0], strict=True)):
+            if data.backed is not None and data.backed[at, 0] and state.allocatable[index, row] == 0:
+                continue
             free = int(state.allocatable[index, row] - state.requested[index, row])
             if free >= need:
                 continue
@@ -152,11 +170,11 @@ class NodeResourcesFit(Plugin):
     def _could_hold(self, pod: PodInfo, old: Node | None, new: Node | None) -> bool:
         if new is None:
             return False
-        offered = new.status.allocatable or {}
+        offered, backed = new.status.allocatable or {}, self._backed(pod)
         return all(
             name in offered and amount(name, offered[name]) >= value
             for name, value in pod.requests.items()
-            if value > 0 and not _ignored(name, self.ignored)
+            if value > 0 and not _ignored(name, self.ignored) and not (name in backed and name not in offered)
         )
 
     def _holds_more(self, pod: PodInfo, old: Node | None, new: Node | None) -> bool:
@@ -177,6 +195,17 @@ def _in_words(resource: str, value: int) -> str:
     if resource in ("memory", "ephemeral-storage") or resource.startswith("hugepages-"):
         return f"{value // (1024 * 1024)}Mi"
     return str(value)
+
+
+def _offers(pod: PodInfo, old: Any, new: Any) -> bool:
+    """Whether a class of devices now stands behind an extended resource that the pod requests."""
+    if new is None:
+        return False
+    names = {IMPLICIT + new.metadata.name} if old is None else set()
+    name = new.spec.extendedResourceName
+    if name and (old is None or old.spec.extendedResourceName != name):
+        names.add(name)
+    return any(name in pod.requests for name in names)
 
 
 def _shrank(pod: PodInfo, old: PodInfo | None, new: PodInfo | None) -> bool:

@@ -11,8 +11,8 @@ from machinery.api.errors import Conflict, ServiceUnavailable
 DRIVER = "gpu.example.com"
 
 
-async def add_class(world: Any, name: str = "gpu") -> None:
-    spec = {"selectors": [{"cel": {"expression": f'device.driver == "{DRIVER}"'}}]}
+async def add_class(world: Any, name: str = "gpu", **more: Any) -> None:
+    spec = {**more, "selectors": [{"cel": {"expression": f'device.driver == "{DRIVER}"'}}]}
     await world.client.create(kinds.DEVICE_CLASS, {"metadata": {"name": name}, "spec": spec})
 
 
@@ -222,3 +222,133 @@ async def test_a_broken_expression_is_the_pods_trouble_alone(world: Any) -> None
     await world.until(
         lambda: "claim default/c: selector #0: CEL runtime error: no such key: absent" in world.message("p")
     )
+
+
+# --- extended resources -----------------------------------------------------------------------------------------------
+
+GPU = "example.com/gpu"
+
+
+async def add_asking(world: Any, name: str, count: int = 1, resource: str = GPU) -> None:
+    container = {"name": "c", "image": "i", "resources": {"requests": {"cpu": "1m", resource: str(count)}}}
+    await world.add_pod(name, containers=[container])
+
+
+def extended_claims(world: Any) -> dict[str, dict[str, Any]]:
+    """By the pod that owns it, the claim for its extended resources."""
+    claims = world.server.state.list(kinds.RESOURCE_CLAIM, "", lambda obj: True)
+    return {claim["metadata"]["ownerReferences"][0]["name"]: claim for claim in claims}
+
+
+async def test_an_extended_resource_is_had_from_devices_of_the_class_that_offers_it(world: Any) -> None:
+    await world.add_node("n0")
+    await world.add_node("n1")
+    await add_class(world, extendedResourceName=GPU)
+    await world.start()
+    await add_slice(world, "n1", "d0", "d1", "d2")
+    await add_asking(world, "p", 2)
+    await world.until(lambda: world.placements()["p"] == "n1")
+    pod = world.server.state.get(kinds.POD, "default", "p")
+    claim = extended_claims(world)["p"]
+    assert claim["metadata"]["annotations"] == {"resource.kubernetes.io/extended-resource-claim": "true"}
+    assert claim["metadata"]["name"].startswith("p-extended-resources-")
+    assert claim["metadata"]["ownerReferences"][0]["uid"] == pod["metadata"]["uid"]
+    results = claim["status"]["allocation"]["devices"]["results"]
+    assert [(result["request"], result["device"]) for result in results] == [
+        ("container-0-request-1", "d0"), ("container-0-request-1", "d1"),
+    ]  # fmt: skip
+    assert [consumer["uid"] for consumer in claim["status"]["reservedFor"]] == [pod["metadata"]["uid"]]
+    assert pod["status"]["extendedResourceClaimStatus"] == {
+        "resourceClaimName": claim["metadata"]["name"],
+        "requestMappings": [{"containerName": "c", "resourceName": GPU, "requestName": "container-0-request-1"}],
+    }
+    # One is left: two pods that ask for it do not both get it, also by the name that every class gives.
+    await add_asking(world, "q", 1, "deviceclass.resource.kubernetes.io/gpu")
+    await add_asking(world, "r", 1)
+    await world.until(lambda: sum(map(bool, world.placements().values())) == 2)
+    waiting = next(name for name, node in world.placements().items() if not node)
+    await world.until(lambda: "2 cannot allocate all claims" in world.message(waiting))
+
+
+async def test_a_class_that_comes_later_helps_and_what_a_node_offers_itself_is_not_claimed(world: Any) -> None:
+    await world.add_node("n0")
+    await world.start()
+    await add_slice(world, "n0", "d0")
+    await add_asking(world, "p")
+    await world.until(lambda: "Insufficient example.com/gpu" in world.message("p"))
+    await add_class(world, extendedResourceName=GPU)
+    await world.until(lambda: world.placements()["p"] == "n0")
+    await world.client.create(
+        kinds.NODE,
+        {
+            "metadata": {"name": "n1", "labels": {}},
+            "status": {"allocatable": {"cpu": "4", "pods": "110", "memory": "8Gi", GPU: "1"}},
+        },
+    )
+    await add_asking(world, "q")
+    await world.until(lambda: world.placements()["q"] == "n1")
+    assert set(extended_claims(world)) == {"p"}
+    await add_asking(world, "r")
+    await world.until(
+        lambda: "1 Insufficient example.com/gpu" in world.message("r") and "1 cannot allocate all" in world.message("r")
+    )
+
+
+async def test_the_claim_of_an_attempt_in_vain_is_deleted_and_its_devices_are_free_again(world: Any) -> None:
+    await world.add_node("n0")
+    await add_class(world, extendedResourceName=GPU)
+    await world.start()
+    await add_slice(world, "n0", "d0")
+    trouble = [Conflict("no"), ServiceUnavailable("lost")]
+    seen: set[str] = set()
+
+    def fail(method: str, request: Any) -> Exception | None:
+        if method == "Batch" and b"Binding" in request.SerializeToString() and trouble:
+            seen.update(claim["metadata"]["uid"] for claim in extended_claims(world).values())
+            return trouble.pop(0)
+        return None
+
+    world.server.intercept = fail
+    await add_asking(world, "p")
+    await world.until(lambda: world.placements()["p"] == "n0")
+    assert not trouble
+    claim = extended_claims(world)["p"]
+    assert len(world.server.state.list(kinds.RESOURCE_CLAIM, "", lambda obj: True)) == 1
+    told = world.server.state.get(kinds.POD, "default", "p")["status"]["extendedResourceClaimStatus"]
+    assert told["resourceClaimName"] == claim["metadata"]["name"]
+
+
+async def test_what_a_scheduler_that_died_had_claimed_is_given_up_for_another_attempt(world: Any) -> None:
+    await world.add_node("n0")
+    await add_class(world, extendedResourceName=GPU)
+    await add_slice(world, "n0", "d0")
+    await world.client.create(kinds.POD, _asking("p"), "default")
+    owner = world.server.state.get(kinds.POD, "default", "p")["metadata"]
+    left = {
+        "metadata": {
+            "name": "p-extended-resources-left",
+            "annotations": {"resource.kubernetes.io/extended-resource-claim": "true"},
+            "finalizers": ["resource.kubernetes.io/delete-protection"],
+            "ownerReferences": [
+                {"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": owner["uid"], "controller": True}
+            ],
+        },
+        "spec": {"devices": {"requests": [{"name": "r", "exactly": {"deviceClassName": "gpu"}}]}},
+    }
+    await world.client.create(kinds.RESOURCE_CLAIM, left, "default")
+    held = {"devices": {"results": [{"request": "r", "driver": DRIVER, "pool": "n0", "device": "d0"}]}}
+    await world.client.patch(
+        kinds.RESOURCE_CLAIM,
+        left["metadata"]["name"],
+        "default",
+        {"status": {"allocation": held}},
+        subresource="status",
+    )
+    await world.start()
+    await world.until(lambda: world.placements()["p"] == "n0")
+    assert extended_claims(world)["p"]["metadata"]["name"] != left["metadata"]["name"]
+
+
+def _asking(name: str) -> dict[str, Any]:
+    container = {"name": "c", "image": "i", "resources": {"requests": {GPU: "1"}}}
+    return {"metadata": {"name": name}, "spec": {"containers": [container]}}

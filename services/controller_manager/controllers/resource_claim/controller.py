@@ -38,7 +38,7 @@ class ResourceClaimController(Reconciler):
 
     def keys(self) -> list[str]:
         """Every claim, and every pod with claims."""
-        pods = [f"pod/{pod.metadata.key}" for pod in self.lister(kinds.POD) if pod.spec.resourceClaims]
+        pods = [f"pod/{pod.metadata.key}" for pod in self.lister(kinds.POD) if planner.has_claims(pod)]
         return pods + [f"claim/{key}" for key in self.lister(kinds.RESOURCE_CLAIM).keys()]  # noqa: SIM118
 
     def subject(self, key: str) -> dict[str, Any] | None:
@@ -51,13 +51,13 @@ class ResourceClaimController(Reconciler):
     def _on_pod(self, old: Pod | None, new: Pod | None) -> None:
         pod = new or old
         assert pod is not None
-        if not pod.spec.resourceClaims:
+        if not planner.has_claims(pod):
             return
         if new is not None:
             self.add(f"pod/{new.metadata.key}")
         if new is None or planner.is_done(new):
             namespace = pod.metadata.namespace
-            names = {planner.claim_name(pod, each) for each in pod.spec.resourceClaims} - {""}
+            names = planner.claim_names(pod)
             own = self.informers.of(kinds.RESOURCE_CLAIM).lister.by_index(OWNER, pod.metadata.uid)
             for name in names | {claim.metadata.name for claim in own}:
                 self.add(f"claim/{namespace}/{name}")

@@ -26,6 +26,18 @@ def is_done(pod: Pod) -> bool:
     return is_terminal(pod) or (pod.metadata.deletionTimestamp is not None and not pod.spec.nodeName)
 
 
+def has_claims(pod: Pod) -> bool:
+    """Whether the pod claims devices, or has a claim for extended resources, which the scheduler wrote."""
+    return bool(pod.spec.resourceClaims) or pod.status.extendedResourceClaimStatus is not None
+
+
+def claim_names(pod: Pod) -> set[str]:
+    """All claims that the pod uses, as far as they are known."""
+    names = {claim_name(pod, each) for each in pod.spec.resourceClaims}
+    extended = pod.status.extendedResourceClaimStatus
+    return (names | {extended.resourceClaimName} if extended else names) - {""}
+
+
 def claim_name(pod: Pod, reference: PodResourceClaim) -> str:
     """The claim that a pod's claim stands for; empty: none (yet)."""
     if reference.resourceClaimName:

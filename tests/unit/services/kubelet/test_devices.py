@@ -122,6 +122,19 @@ async def test_containers_get_the_names_of_their_own_devices(world: World) -> No
     assert world.claims.cdi_devices(without, without.spec.containers[0]) == []
 
 
+async def test_who_requests_an_extended_resource_gets_the_devices_of_the_claim_behind_it(world: World) -> None:
+    owner = {"apiVersion": "v1", "kind": "Pod", "name": "a", "uid": "uid-a", "controller": True}
+    world.api.add("c", "a", ownerReferences=[owner])
+    uses = [{"containerName": "c", "resourceName": "example.com/gpu", "requestName": "r"}]
+    one = pod("a", extendedResourceClaimStatus={"resourceClaimName": "c", "requestMappings": uses})
+    await world.claims.prepare(one)
+    (mine,) = one.spec.containers
+    assert world.claims.cdi_devices(one, mine) == ["example.com/gpu=uid-c"]
+    assert world.claims.cdi_devices(one, core_v1.Container(name="other")) == []
+    await world.claims.unprepare("uid-a")
+    assert world.driver.calls == ["prepare c", "unprepare c"]
+
+
 @pytest.mark.parametrize(
     ("names", "request_name", "yes"),
     [((), "r", True), (("r",), "", True), (("r",), "r", True), (("r/small",), "r", True), (("s",), "r", False)],

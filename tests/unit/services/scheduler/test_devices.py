@@ -93,7 +93,9 @@ class World:
         decoded = [msgspec.convert(each, DeviceResourceClaim) for each in claims]
         found = self.search(*claims, node=node)
         assert found is not None
-        return [allocation(c, chosen, self.classes, node) for c, chosen in zip(decoded, found, strict=True)]
+        return [
+            allocation(c, chosen, self.classes, node, lambda: "share") for c, chosen in zip(decoded, found, strict=True)
+        ]
 
     def lacks(self, *claims: dict[str, Any], node: str = "n0") -> str:
         decoded = [msgspec.convert(each, DeviceResourceClaim) for each in claims]
