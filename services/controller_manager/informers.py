@@ -42,6 +42,7 @@ VIEWS: dict[Kind, type[Any]] = {
     kinds.RESOURCE_CLAIM: devices.ResourceClaim,
     kinds.RESOURCE_CLAIM_TEMPLATE: devices.ResourceClaimTemplate,
     kinds.RESOURCE_SLICE: devices.ResourceSlice,
+    kinds.DEVICE_TAINT_RULE: devices.DeviceTaintRule,
     kinds.SERVICE_CIDR: addresses.ServiceCidr,
     kinds.CUSTOM_RESOURCE_DEFINITION: cluster.CustomResourceDefinition,
 }

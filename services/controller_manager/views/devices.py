@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from services.controller_manager.views.meta import Meta, View, nothing
+from services.controller_manager.views.meta import Condition, Meta, View, nothing
 
 
 class Consumer(View, frozen=True, gc=False):
@@ -94,3 +94,28 @@ class ResourceSlice(View, frozen=True, gc=False):
     def pool(self) -> tuple[str, str]:
         """What names the pool: driver and name."""
         return (self.spec.driver, self.spec.pool.name)
+
+
+class DeviceTaintSelector(View, frozen=True, gc=False):
+    driver: str | None = None
+    pool: str | None = None
+    device: str | None = None
+
+
+class TaintRuleSpec(View, frozen=True, gc=False):
+    deviceSelector: DeviceTaintSelector | None = None
+    taint: DeviceTaint = DeviceTaint()
+
+
+class RuleCondition(Condition, frozen=True, gc=False):
+    observedGeneration: int = 0
+
+
+class TaintRuleStatus(View, frozen=True, gc=False):
+    conditions: tuple[RuleCondition, ...] = ()
+
+
+class DeviceTaintRule(View, frozen=True, gc=False):
+    metadata: Meta = Meta()
+    spec: TaintRuleSpec = TaintRuleSpec()
+    status: TaintRuleStatus = TaintRuleStatus()

@@ -45,7 +45,7 @@ def _result(each: Chosen, new_id: Callable[[], str]) -> dict[str, Any]:
     if each.exact.adminAccess:
         out["adminAccess"] = True
     if each.exact.tolerations:
-        out["tolerations"] = each.exact.tolerations
+        out["tolerations"] = msgspec.to_builtins(each.exact.tolerations)
     if each.shared:
         out["shareID"] = new_id()
     if each.consumed:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from machinery.api.device_taints import NO_EXECUTE, NO_SCHEDULE, tolerates
 from machinery.api.quantity import parse_quantity
 from services.scheduler.devices import capacity
 from services.scheduler.devices.capacity import Amounts
@@ -23,6 +24,8 @@ from services.scheduler.devices.objects import (
     DeviceClass,
     DeviceId,
     DeviceResourceClaim,
+    DeviceTaint,
+    DeviceToleration,
     Exact,
     Result,
 )
@@ -280,7 +283,7 @@ class Search:
         """Choose the device, if its counters, taints, constraints and capacity allow it."""
         shared = bool(view.device.allowMultipleAllocations)
         in_use = view.id in self._taken.shares or bool(self._shares.get(view.id))
-        if (view.device.taints and not _tolerated(view.device.taints, option.exact.tolerations or ())) or (
+        if (view.taints and not _tolerated(view.taints, option.exact.tolerations or ())) or (
             not (shared and in_use) and not self._has_counters(view, pool)
         ):
             return False
@@ -352,20 +355,8 @@ def _subtract(left: Counters, amounts: Counters, sign: int) -> None:
                 left[name][counter] -= sign * amount
 
 
-def _tolerated(taints: Sequence[Mapping[str, Any]], tolerations: Sequence[Mapping[str, Any]]) -> bool:
+def _tolerated(taints: Iterable[DeviceTaint], tolerations: Sequence[DeviceToleration]) -> bool:
     return all(
-        taint.get("effect") not in ("NoSchedule", "NoExecute") or any(_tolerates(each, taint) for each in tolerations)
+        taint.effect not in (NO_SCHEDULE, NO_EXECUTE) or any(tolerates(each, taint) for each in tolerations)
         for taint in taints
-    )
-
-
-def _tolerates(toleration: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:
-    if toleration.get("effect") and toleration["effect"] != taint.get("effect"):
-        return False
-    if toleration.get("key") and toleration["key"] != taint.get("key"):
-        return False
-    if (toleration.get("operator") or "Equal") == "Exists":
-        return True
-    return toleration.get("operator") in (None, "", "Equal") and (toleration.get("value") or "") == (
-        taint.get("value") or ""
     )

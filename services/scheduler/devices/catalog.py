@@ -8,16 +8,25 @@ long as the slice itself is unchanged.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
+from machinery.api.device_taints import selects
 from machinery.api.quantity import parse_quantity
 from services.scheduler.cluster_state import ClusterState
 from services.scheduler.columns import Array
 from services.scheduler.devices import selectors
-from services.scheduler.devices.objects import Consumption, CounterSet, Device, DeviceId, ResourceSlice
+from services.scheduler.devices.objects import (
+    Consumption,
+    CounterSet,
+    Device,
+    DeviceId,
+    DeviceTaint,
+    DeviceTaintRule,
+    ResourceSlice,
+)
 from services.scheduler.objects import NodeSelector
 from services.scheduler.plugins.node_affinity import Terms
 
@@ -29,13 +38,15 @@ Counters = dict[str, dict[str, int]]
 class DeviceView:
     """A device of a slice, with what its selectors were found to say."""
 
-    __slots__ = ("_matches", "_seen", "counters", "device", "id", "slice")
+    __slots__ = ("_matches", "_seen", "counters", "device", "id", "slice", "taints")
 
     def __init__(self, device: Device, slice_view: SliceView) -> None:
         self.device = device
         self.slice = slice_view
         self.id = DeviceId(slice_view.driver, slice_view.pool[1], device.name)
         self.counters = _counters(device.consumesCounters or ())
+        # What its driver and the DeviceTaintRules say.
+        self.taints: Sequence[DeviceTaint] = device.taints or ()
         self._seen: dict[str, Any] | None = None
         self._matches: dict[str, bool] = {}
 
@@ -230,6 +241,7 @@ class SliceViews:
 
     def __init__(self) -> None:
         self._views: dict[str, SliceView] = {}
+        self._rules: list[DeviceTaintRule] = []
         self._changed = True
         self._catalog: Catalog | None = None
         self._nodes = (-1, -1)
@@ -237,10 +249,24 @@ class SliceViews:
     def set(self, old: ResourceSlice | None, new: ResourceSlice | None) -> None:
         """A slice came, changed or went."""
         if new is not None:
-            self._views[new.metadata.name] = SliceView(new)
+            view = self._views[new.metadata.name] = SliceView(new)
+            if self._rules:
+                self._taint(view)
         elif old is not None:
             self._views.pop(old.metadata.name, None)
         self._changed = True
+
+    def set_rules(self, rules: Iterable[DeviceTaintRule]) -> None:
+        """These taint devices too."""
+        self._rules = list(rules)
+        self._changed = True
+        for view in self._views.values():
+            self._taint(view)
+
+    def _taint(self, view: SliceView) -> None:
+        for each in view.devices:
+            more = [r.spec.taint for r in self._rules if selects(r.spec.deviceSelector, *each.id)]
+            each.taints = [*(each.device.taints or ()), *more]
 
     def catalog(self, state: ClusterState) -> Catalog:
         """The catalog of now."""

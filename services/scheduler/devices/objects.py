@@ -42,6 +42,20 @@ class CapacityRequirements(_Slim):
     requests: dict[str, str] | None = None
 
 
+class DeviceTaint(_Slim):
+    key: str = ""
+    value: str = ""
+    effect: str = ""
+
+
+class DeviceToleration(_Slim):
+    key: str = ""
+    operator: str = ""
+    value: str = ""
+    effect: str = ""
+    tolerationSeconds: int | None = None
+
+
 class Exact(_Slim):
     """ExactDeviceRequest; with a name of its own also DeviceSubRequest."""
 
@@ -51,7 +65,7 @@ class Exact(_Slim):
     allocationMode: str = EXACT_COUNT
     count: int = 1
     adminAccess: bool | None = None
-    tolerations: list[dict[str, Any]] | None = None
+    tolerations: list[DeviceToleration] | None = None
     capacity: CapacityRequirements | None = None
 
 
@@ -218,7 +232,7 @@ class Device(_Slim):
     nodeName: str | None = None
     nodeSelector: NodeSelector | None = None
     allNodes: bool | None = None
-    taints: list[dict[str, Any]] | None = None
+    taints: list[DeviceTaint] | None = None
     bindsToNode: bool | None = None
     bindingConditions: list[str] | None = None
     bindingFailureConditions: list[str] | None = None
@@ -245,3 +259,19 @@ class SliceSpec(_Slim):
 class ResourceSlice(_Slim):
     metadata: Metadata
     spec: SliceSpec = msgspec.field(default_factory=SliceSpec)
+
+
+class DeviceTaintSelector(_Slim):
+    driver: str | None = None
+    pool: str | None = None
+    device: str | None = None
+
+
+class TaintRuleSpec(_Slim):
+    deviceSelector: DeviceTaintSelector | None = None
+    taint: DeviceTaint = msgspec.field(default_factory=DeviceTaint)
+
+
+class DeviceTaintRule(_Slim):
+    metadata: Metadata
+    spec: TaintRuleSpec = msgspec.field(default_factory=TaintRuleSpec)

@@ -22,6 +22,7 @@ from services.scheduler.devices.objects import (
     Allocation,
     DeviceClass,
     DeviceResourceClaim,
+    DeviceTaintRule,
     ResourceSlice,
     Result,
 )
@@ -45,7 +46,7 @@ class _Promise:
 
 
 class Devices:
-    """Follows ResourceClaims, DeviceClasses and ResourceSlices."""
+    """Follows ResourceClaims, DeviceClasses, ResourceSlices and DeviceTaintRules."""
 
     def __init__(self, client: ApiClient) -> None:
         def follow(kind: kinds.Kind, model: type[Any]) -> Informer[Any]:
@@ -54,6 +55,7 @@ class Devices:
         self.claims: Informer[DeviceResourceClaim] = follow(kinds.RESOURCE_CLAIM, DeviceResourceClaim)
         self.classes: Informer[DeviceClass] = follow(kinds.DEVICE_CLASS, DeviceClass)
         self.slices: Informer[ResourceSlice] = follow(kinds.RESOURCE_SLICE, ResourceSlice)
+        self.taint_rules: Informer[DeviceTaintRule] = follow(kinds.DEVICE_TAINT_RULE, DeviceTaintRule)
         self.taken = Taken()
         self._views = SliceViews()
         # By the claim's uid: the claim, the devices that it holds as far as we know, and promises among them.
@@ -68,11 +70,12 @@ class Devices:
         self.claims.add_handler(self.on_claim)
         self.slices.add_handler(self._on_slice)
         self.classes.add_handler(self._on_class)
+        self.taint_rules.add_handler(self._on_rule)
 
     @property
     def informers(self) -> list[Informer[Any]]:
         """What has to run."""
-        return [self.claims, self.classes, self.slices]
+        return [self.claims, self.classes, self.slices, self.taint_rules]
 
     def _on_slice(self, old: ResourceSlice | None, new: ResourceSlice | None) -> None:
         self.version += 1
@@ -81,6 +84,11 @@ class Devices:
     def _on_class(self, old: DeviceClass | None, new: DeviceClass | None) -> None:
         self.version += 1
         self._by_resource = extended.by_resource(self.classes.lister)
+
+    def _on_rule(self, old: DeviceTaintRule | None, new: DeviceTaintRule | None) -> None:
+        if old is None or new is None or old.spec != new.spec:  # Its status is written time and again.
+            self.version += 1
+            self._views.set_rules(self.taint_rules.lister)
 
     def catalog(self, state: ClusterState) -> Catalog:
         """The devices of every node."""

@@ -107,6 +107,7 @@ class DynamicResources(Plugin):
         }
         for resource in ("DeviceClass", "ResourceSlice"):
             changes |= {ClusterEvent(resource, "Add"): None, ClusterEvent(resource, "Update"): None}
+        changes |= {ClusterEvent("DeviceTaintRule", action): _rule_lets for action in ("Update", "Delete")}
         return changes | {ClusterEvent("Node", "Add"): None, ClusterEvent("Node", "Update"): _labels_changed}
 
     def _claim_helps(self, pod: PodInfo, old: DeviceResourceClaim | None, new: DeviceResourceClaim | None) -> bool:
@@ -343,6 +344,11 @@ def _preference(claim: DeviceResourceClaim, requests: set[str]) -> int:
         for number, exact in enumerate(request.firstAvailable or ())
         if f"{request.name}/{exact.name}" in requests
     )
+
+
+def _rule_lets(pod: PodInfo, old: Any, new: Any) -> bool:
+    """Whether a rule went, or taints otherwise than before."""
+    return old is None or new is None or old.spec != new.spec
 
 
 def _labels_changed(pod: PodInfo, old: Any, new: Any) -> bool:

@@ -224,6 +224,25 @@ async def test_a_broken_expression_is_the_pods_trouble_alone(world: Any) -> None
     )
 
 
+async def test_a_rule_keeps_pods_from_devices_until_it_goes_or_a_claim_tolerates_it(world: Any) -> None:
+    await ready(world, "n0")
+    await add_slice(world, "n0", "d0", "d1")
+    spec = {"deviceSelector": {"driver": DRIVER}, "taint": {"key": "repair", "effect": "NoSchedule"}}
+    await world.client.create(kinds.DEVICE_TAINT_RULE, {"metadata": {"name": "repair"}, "spec": spec})
+    await world.until(lambda: len(world.scheduler.devices.taint_rules.lister) == 1, awake=True)
+    await add_claim(world, "a")
+    await add_pod(world, "a", "a")
+    await world.until(lambda: "1 cannot allocate all claims" in world.message("a"))
+    bears = [{"key": "repair", "operator": "Exists", "effect": "NoSchedule"}]
+    await add_claim(world, "b", tolerations=bears)
+    await add_pod(world, "b", "b")
+    await world.until(lambda: world.placements()["b"] == "n0")
+    assert world.placements()["a"] == ""
+    assert status(world, "b")["allocation"]["devices"]["results"][0]["tolerations"] == bears
+    await world.client.delete(kinds.DEVICE_TAINT_RULE, "repair")
+    await world.until(lambda: world.placements()["a"] == "n0")
+
+
 # --- extended resources -----------------------------------------------------------------------------------------------
 
 GPU = "example.com/gpu"

@@ -1,17 +1,34 @@
-"""Watches claims, and the taints that drivers put on devices in their ResourceSlices."""
+"""Watches claims, and the taints that drivers put on devices in their ResourceSlices and administrators by rules.
+
+Keys: NS/NAME of a pod, NAME of a DeviceTaintRule.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
 from machinery.api import kinds
+from machinery.api.device_taints import NO_EXECUTE
 from services.controller_manager.actions import Plan
 from services.controller_manager.controllers.device_taint_eviction import plan as planner
-from services.controller_manager.controllers.resource_claim.plan import claim_name, is_pod
+from services.controller_manager.controllers.device_taint_eviction import rule_status
+from services.controller_manager.controllers.device_taint_eviction.plan import Eviction
+from services.controller_manager.controllers.device_taint_eviction.rule_status import Extent
+from services.controller_manager.controllers.resource_claim.plan import claim_names, has_claims, is_pod
 from services.controller_manager.pods import is_terminal
-from services.controller_manager.reconciler import OfKind
-from services.controller_manager.views.devices import Device, DeviceTaint, ResourceClaim, ResourceSlice, Result
+from services.controller_manager.reconciler import OfKind, reference
+from services.controller_manager.views.devices import (
+    Device,
+    DeviceTaint,
+    DeviceTaintRule,
+    ResourceClaim,
+    ResourceSlice,
+    Result,
+)
 from services.controller_manager.views.pod import Pod
 
 PoolKey = tuple[str, str]
@@ -24,17 +41,44 @@ class DeviceTaintEvictionController(OfKind):
     kind = kinds.POD
 
     def watch(self) -> None:
-        """Slices and claims; a pod comes to its devices by its claims."""
+        """Slices, rules and claims; a pod comes to its devices by its claims."""
         # By pool and slice; and when a taint that does not say so was seen first.
         self._pools: dict[PoolKey, dict[str, ResourceSlice]] = {}
         self._since: dict[DeviceTaint, datetime] = {}
+        # By rule, the uids of the pods that it cost; and the rules with an effect on what runs.
+        self._evicted: dict[str, set[str]] = {}
+        self._evicting: list[DeviceTaintRule] = []
         self.informers.of(kinds.POD)
         self.on(kinds.RESOURCE_SLICE, self._on_slice)
         self.on(kinds.RESOURCE_CLAIM, self._on_claim)
+        self.on(kinds.DEVICE_TAINT_RULE, self._on_rule)
 
     def keys(self) -> list[str]:
-        """Pods with claims."""
-        return [pod.metadata.key for pod in self.lister(kinds.POD) if pod.spec.resourceClaims]
+        """Pods with claims, and rules."""
+        pods = [pod.metadata.key for pod in self.lister(kinds.POD) if has_claims(pod)]
+        return [*pods, *self.lister(kinds.DEVICE_TAINT_RULE).keys()]
+
+    def subject(self, key: str) -> dict[str, Any] | None:
+        """The pod or the rule."""
+        if "/" in key:
+            return super().subject(key)
+        rule = self.lister(kinds.DEVICE_TAINT_RULE).by_key(key)
+        return reference(kinds.DEVICE_TAINT_RULE, rule.metadata) if rule is not None else None
+
+    def _on_rule(self, old: DeviceTaintRule | None, new: DeviceTaintRule | None) -> None:
+        each = new or old
+        assert each is not None
+        if new is None:
+            self._evicted.pop(each.metadata.uid, None)
+        if old is not None and new is not None and old.spec == new.spec:
+            return
+        rules = self.lister(kinds.DEVICE_TAINT_RULE)
+        self._evicting = [rule for rule in rules if rule.spec.taint.effect == NO_EXECUTE]
+        if any(rule is not None and rule.spec.taint.effect == NO_EXECUTE for rule in (old, new)):
+            for claim in self.lister(kinds.RESOURCE_CLAIM):
+                if any(planner.concerns(r, result) for r in (old, new) if r for result in planner.results(claim)):
+                    self._add_users(claim)
+        self.add(each.metadata.name)
 
     def _on_slice(self, old: ResourceSlice | None, new: ResourceSlice | None) -> None:
         for each in (old, new):
@@ -46,14 +90,14 @@ class DeviceTaintEvictionController(OfKind):
         if _tainted(new) or _tainted(old):
             pools = {each.pool for each in (old, new) if each is not None}
             for claim in self.lister(kinds.RESOURCE_CLAIM):
-                if any((result.driver, result.pool) in pools for result in _results(claim)):
+                if any((result.driver, result.pool) in pools for result in planner.results(claim)):
                     self._add_users(claim)
         for each in (old, new):
             if each is not None and not self._pools.get(each.pool, True):
                 del self._pools[each.pool]
 
     def _on_claim(self, old: ResourceClaim | None, new: ResourceClaim | None) -> None:
-        if new is not None and _results(new):
+        if new is not None and planner.results(new):
             self._add_users(new)
 
     def _add_users(self, claim: ResourceClaim) -> None:
@@ -62,16 +106,70 @@ class DeviceTaintEvictionController(OfKind):
                 self.add(f"{claim.metadata.namespace}/{consumer.name}")
 
     async def reconcile(self, key: str) -> Plan | None:
-        """See `plan`."""
+        """See `plan` and `rule_status`."""
+        return self._pod(key) if "/" in key else self._rule(key)
+
+    def _pod(self, key: str) -> Plan | None:
         pod: Pod | None = self.lister(kinds.POD).by_key(key)
         if pod is None or is_terminal(pod):
             return None
-        moment = planner.leave_at(self._claims(pod), self._find, self._first_seen)
-        return planner.plan(pod, moment, self.env.now())
+        eviction = self._eviction(pod, self._evicting)
+        out = planner.plan(pod, eviction.moment if eviction else None, self.env.now())
+        for uid in eviction.rules if eviction and out.actions else ():
+            self._evicted.setdefault(uid, set()).add(pod.metadata.uid)
+        for rule in self._evicting:
+            if eviction and rule.metadata.uid in eviction.rules:
+                self.add(rule.metadata.name)
+        return out
+
+    def _eviction(self, pod: Pod, rules: Sequence[DeviceTaintRule]) -> Eviction | None:
+        return planner.eviction_of(self._claims(pod), self._find, rules, self._first_seen)
+
+    # --- rules --------------------------------------------------------------------------------------------------------
+
+    def _rule(self, name: str) -> Plan | None:
+        rule: DeviceTaintRule | None = self.lister(kinds.DEVICE_TAINT_RULE).by_key(name)
+        if rule is None or rule_status.is_final(rule):
+            return None
+        now = self.env.now()
+        seconds = rule_status.wait_seconds(rule, now)
+        return Plan(requeue_after=seconds) if seconds else rule_status.plan(rule, self._extent(rule), now)
+
+    def _extent(self, rule: DeviceTaintRule) -> Extent:
+        effect = rule.spec.taint.effect
+        evicted = len(self._evicted.get(rule.metadata.uid, ()))
+        if effect not in (NO_EXECUTE, "None"):
+            return Extent(evicted=evicted)
+        # What the rule does, or would do if it did anything.
+        taint = msgspec.structs.replace(rule.spec.taint, effect=NO_EXECUTE)
+        acting = msgspec.structs.replace(rule, spec=msgspec.structs.replace(rule.spec, taint=taint))
+        waiting = [pod for pod in self.lister(kinds.POD) if has_claims(pod) and self._waits(pod, acting)]
+        held = [result for claim in self.lister(kinds.RESOURCE_CLAIM) for result in planner.results(claim)]
+        return Extent(
+            pods=len(waiting),
+            namespaces=len({pod.metadata.namespace for pod in waiting}),
+            published_devices=sum(planner.concerns(acting, each) for each in self._published()),
+            allocated_devices=sum(planner.concerns(acting, each) for each in held),
+            evicted=evicted,
+        )
+
+    def _waits(self, pod: Pod, rule: DeviceTaintRule) -> bool:
+        if is_terminal(pod) or pod.metadata.deletionTimestamp is not None:
+            return False
+        eviction = self._eviction(pod, [rule])
+        return eviction is not None and rule.metadata.uid in eviction.rules
+
+    def _published(self) -> Iterator[Result]:
+        for (driver, pool), slices in self._pools.items():
+            newest = max((each.spec.pool.generation for each in slices.values()), default=0)
+            for each in slices.values():
+                for device in each.spec.devices if each.spec.pool.generation == newest else ():
+                    yield Result(driver=driver, pool=pool, device=device.name)
+
+    # --- devices ------------------------------------------------------------------------------------------------------
 
     def _claims(self, pod: Pod) -> list[ResourceClaim]:
-        names = [claim_name(pod, reference) for reference in pod.spec.resourceClaims]
-        found = [self.lister(kinds.RESOURCE_CLAIM).get(pod.metadata.namespace, name) for name in names if name]
+        found = [self.lister(kinds.RESOURCE_CLAIM).get(pod.metadata.namespace, name) for name in claim_names(pod)]
         uid = pod.metadata.uid
         return [c for c in found if c is not None and any(each.uid == uid for each in c.status.reservedFor)]
 
@@ -94,9 +192,5 @@ class DeviceTaintEvictionController(OfKind):
         return self._since.setdefault(taint, self.env.now())
 
 
-def _results(claim: ResourceClaim) -> tuple[Result, ...]:
-    return claim.status.allocation.devices.results if claim.status.allocation is not None else ()
-
-
 def _tainted(each: Any) -> bool:
-    return each is not None and any(taint.effect == "NoExecute" for d in each.spec.devices for taint in d.taints)
+    return each is not None and any(taint.effect == NO_EXECUTE for d in each.spec.devices for taint in d.taints)

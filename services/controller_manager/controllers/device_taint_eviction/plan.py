@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from machinery.api import kinds
+from machinery.api.device_taints import NO_EXECUTE, selects, tolerates
 from services.controller_manager.actions import NORMAL, Delete, Emit, Patch, Plan
 from services.controller_manager.pods import disruption_conditions
-from services.controller_manager.views.devices import Device, DeviceTaint, DeviceToleration, ResourceClaim, Result
+from services.controller_manager.views.devices import (
+    Device,
+    DeviceTaint,
+    DeviceTaintRule,
+    DeviceToleration,
+    ResourceClaim,
+    Result,
+)
 from services.controller_manager.views.pod import Pod
 
 REASON = "DeletionByDeviceTaintManager"
@@ -17,38 +26,51 @@ MESSAGE = "Device Taint manager: deleting due to NoExecute taint"
 Find = Callable[[Result], Device | None]
 
 
-def tolerates(toleration: DeviceToleration, taint: DeviceTaint) -> bool:
-    """Only a toleration that names the effect NoExecute keeps a pod, as upstream has it."""
-    if toleration.effect != "NoExecute" or (toleration.key and toleration.key != taint.key):
-        return False
-    if toleration.operator == "Exists":
-        return True
-    return toleration.operator in ("", "Equal") and toleration.value == taint.value
+class Eviction(NamedTuple):
+    """When a pod has to leave its devices, and the uids of the DeviceTaintRules that are among the causes."""
+
+    moment: datetime
+    rules: frozenset[str]
 
 
-def leave_at(
-    claims: Iterable[ResourceClaim], find: Find, first_seen: Callable[[DeviceTaint], datetime]
-) -> datetime | None:
+def eviction_of(
+    claims: Iterable[ResourceClaim],
+    find: Find,
+    rules: Sequence[DeviceTaintRule],
+    first_seen: Callable[[DeviceTaint], datetime],
+) -> Eviction | None:
     """The earliest moment that any device of the claims names; None: all may be kept.
 
     `first_seen` stands in for taints that do not say when they were added.
     """
-    moments = []
-    for claim in claims:
-        for result in claim.status.allocation.devices.results if claim.status.allocation is not None else ():
-            device = find(result)
-            for taint in device.taints if device is not None else ():
-                if taint.effect != "NoExecute":
-                    continue
-                seconds = _patience(result.tolerations, taint)
-                if seconds is not None:
-                    moments.append((taint.timeAdded or first_seen(taint)) + timedelta(seconds=seconds))
-    return min(moments, default=None)
+    moments: list[datetime] = []
+    causes: set[str] = set()
+    for result in (result for claim in claims for result in results(claim)):
+        device = find(result)
+        taints = [(taint, "") for taint in (device.taints if device is not None else ())]
+        taints += [(rule.spec.taint, rule.metadata.uid) for rule in rules if concerns(rule, result)]
+        for taint, rule_uid in taints:
+            seconds = _patience(result.tolerations, taint) if taint.effect == NO_EXECUTE else None
+            if seconds is not None:
+                moments.append((taint.timeAdded or first_seen(taint)) + timedelta(seconds=seconds))
+                causes |= {rule_uid} - {""}
+    return Eviction(min(moments), frozenset(causes)) if moments else None
+
+
+def results(claim: ResourceClaim) -> tuple[Result, ...]:
+    """The devices that the claim has."""
+    return claim.status.allocation.devices.results if claim.status.allocation is not None else ()
+
+
+def concerns(rule: DeviceTaintRule, result: Result) -> bool:
+    """Whether the rule taints this device."""
+    return selects(rule.spec.deviceSelector, result.driver, result.pool, result.device)
 
 
 def _patience(tolerations: Sequence[DeviceToleration], taint: DeviceTaint) -> int | None:
     """For how many seconds the taint is borne; None: for ever."""
-    matching = [each for each in tolerations if tolerates(each, taint)]
+    # Only a toleration that names the effect keeps a pod, as upstream has it.
+    matching = [each for each in tolerations if each.effect == NO_EXECUTE and tolerates(each, taint)]
     if any(each.tolerationSeconds is None for each in matching):
         return None
     return min((max(0, each.tolerationSeconds or 0) for each in matching), default=0)
