@@ -16,6 +16,7 @@ from services.apiserver.registry.cluster import (
 )
 from services.apiserver.registry.conversions import AutoscalerConversion, EventConversion
 from services.apiserver.registry.custom_definitions import DefinitionStrategy
+from services.apiserver.registry.devices import SliceStrategy, TaintRuleStrategy
 from services.apiserver.registry.namespaces import NamespaceStrategy
 from services.apiserver.registry.pods import PodStrategy
 from services.apiserver.registry.resource import Conversion, Registry, Resource
@@ -53,6 +54,8 @@ _STRATEGIES: dict[str, type[Strategy]] = {
     "csidrivers.storage.k8s.io": ConditionalStrategy,
     "csinodes.storage.k8s.io": ConditionalStrategy,
     "runtimeclasses.node.k8s.io": ConditionalStrategy,
+    "devicetaintrules.resource.k8s.io": TaintRuleStrategy,
+    "resourceslices.resource.k8s.io": SliceStrategy,
     "flowschemas.flowcontrol.apiserver.k8s.io": ConditionalStrategy,
     "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io": ConditionalStrategy,
 }
@@ -71,7 +74,7 @@ _COUNT_GENERATIONS = frozenset(
         "mutatingadmissionpolicies.admissionregistration.k8s.io",
         "mutatingadmissionpolicybindings.admissionregistration.k8s.io",
         "flowschemas.flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io",
-        "deviceclasses.resource.k8s.io", "resourceslices.resource.k8s.io",
+        "deviceclasses.resource.k8s.io",
     )
 )  # fmt: skip
 

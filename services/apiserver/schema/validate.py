@@ -13,6 +13,7 @@ from services.apiserver.schema.rules import (
     admission,
     config,
     custom_resources,
+    devices,
     flow,
     metadata,
     network,
@@ -28,6 +29,7 @@ Create = Callable[[Obj], list[Cause]]
 Update = Callable[[Obj, Obj], list[Cause]]
 
 _RBAC = "rbac.authorization.k8s.io"
+_DEVICES = "resource.k8s.io"
 _ADMISSION = "admissionregistration.k8s.io"
 
 _CREATE: dict[tuple[str, str], Create] = {
@@ -69,6 +71,10 @@ _CREATE: dict[tuple[str, str], Create] = {
     ("certificates.k8s.io", "CertificateSigningRequest"): access.signing_request,
     ("autoscaling", "HorizontalPodAutoscaler"): access.autoscaler,
     ("apiextensions.k8s.io", "CustomResourceDefinition"): custom_resources.create,
+    (_DEVICES, "ResourceClaim"): devices.claim,
+    (_DEVICES, "ResourceClaimTemplate"): devices.template,
+    (_DEVICES, "DeviceClass"): devices.device_class,
+    (_DEVICES, "DeviceTaintRule"): devices.taint_rule,
     (_ADMISSION, "MutatingWebhookConfiguration"): admission.webhooks,
     (_ADMISSION, "ValidatingWebhookConfiguration"): admission.webhooks,
     (_ADMISSION, "ValidatingAdmissionPolicy"): admission.admission_policy,
@@ -100,6 +106,8 @@ _FROZEN: dict[tuple[str, str], Update] = {
     ("storage.k8s.io", "StorageClass"): storage.update_storage_class,
     ("storage.k8s.io", "VolumeAttachment"): storage.update_attachment,
     ("scheduling.k8s.io", "PriorityClass"): config.update_priority_class,
+    (_DEVICES, "ResourceClaim"): devices.update_spec,
+    (_DEVICES, "ResourceClaimTemplate"): devices.update_spec,
     (_RBAC, "RoleBinding"): access.update_binding,
     (_RBAC, "ClusterRoleBinding"): access.update_binding,
     ("certificates.k8s.io", "CertificateSigningRequest"): access.update_signing_request,
