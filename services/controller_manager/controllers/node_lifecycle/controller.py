@@ -28,6 +28,7 @@ class NodeLifecycleController(OfKind):
     def watch(self) -> None:
         """Nodes and their Leases."""
         self._heartbeats: dict[str, planner.Heartbeat] = {}
+        self._health = zones.Health()
         self._evicted_at: dict[str, datetime] = {}
         self._all_silent = False
         self._announced: set[str] = set()
@@ -42,6 +43,7 @@ class NodeLifecycleController(OfKind):
             self._heartbeats[new.metadata.name] = planner.Heartbeat(self.env.now(), heard=True)
 
     def _on_node(self, old: Node | None, new: Node | None) -> None:
+        self._health.set((new or old).metadata.name, new)  # type: ignore[union-attr]
         if new is None:
             assert old is not None
             self._heartbeats.pop(old.metadata.name, None)
@@ -55,9 +57,8 @@ class NodeLifecycleController(OfKind):
         self.add(name)
         if old is not None and _ready(old) != _ready(new):
             # Whether pods may be evicted elsewhere depends on how many nodes are well.
-            for node in self.lister(kinds.NODE):
-                if _ready(node) != "True":
-                    self.add(node.metadata.name)
+            for other in self._health.unwell:
+                self.add(other)
 
     async def reconcile(self, key: str) -> Plan | None:
         """See `plan`."""
@@ -89,14 +90,13 @@ class NodeLifecycleController(OfKind):
 
     def _may_evict(self, node: Node, now: datetime) -> tuple[Eviction, float | None]:
         """Whether this node may get the taints that evict, and if only the pace forbids it, how long."""
-        fresh = (now - self._heartbeats[node.metadata.name].seen).total_seconds() < 1
-        if _ready(node) == "True" and fresh and not self._all_silent:
-            # What most looks at nodes find: then the other nodes need not be counted.
-            return Eviction.HELD, None
-        pace = zones.eviction_pace(self.lister(kinds.NODE))
+        pace = self._health.eviction_pace()
         self._notice_outage(pace is None, now)
         if pace is None:
             return Eviction.REVOKED, None
+        silent = (now - self._heartbeats[node.metadata.name].seen).total_seconds() > planner.GRACE_SECONDS
+        if _ready(node) == "True" and not silent:
+            return Eviction.HELD, None
         zone = zones.zone(node)
         if zone not in pace:
             return Eviction.HELD, None

@@ -5,8 +5,6 @@ The more of it is, the more likely the fault lies with what looks and not with w
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from services.controller_manager.views.meta import condition
 from services.controller_manager.views.pod import Node
 
@@ -28,25 +26,50 @@ def zone(node: Node) -> str:
     return f"{labels.get(REGION_LABEL, '')}:{labels.get(ZONE_LABEL, '')}"
 
 
-def eviction_pace(nodes: Iterable[Node]) -> dict[str, float] | None:
-    """For each zone in which pods may be evicted, the seconds between two nodes. None if no node at all is well.
+class Health:
+    """How many nodes of each zone are well and how many are not, kept as they change: each node is judged at least
+    once a minute, and to count all of them for each takes seconds in a large cluster."""
 
-    A zone without a single node that is well goes at the full pace as long as another one has some: a zone can be lost
-    as a whole. A small zone most of whose nodes are silent waits.
-    """
-    counts: dict[str, tuple[int, int]] = {}
-    for node in nodes:
-        ready = condition(node.status.conditions, "Ready")
-        healthy = ready is not None and ready.status == "True"
-        good, bad = counts.get(zone(node), (0, 0))
-        counts[zone(node)] = (good + healthy, bad + (not healthy))
-    if counts and not any(good for good, _ in counts.values()):
-        return None
-    pace = {}
-    for name, (good, bad) in counts.items():
-        partly = good > 0 and bad >= _UNHEALTHY_MIN and bad / (good + bad) >= _UNHEALTHY_FRACTION
-        if not partly:
-            pace[name] = EVICTION_INTERVAL_SECONDS
-        elif good + bad > _LARGE_ZONE:
-            pace[name] = _SLOW_INTERVAL_SECONDS
-    return pace
+    def __init__(self) -> None:
+        # By node: its zone and whether it is well; and by zone (well, not well).
+        self._nodes: dict[str, tuple[str, bool]] = {}
+        self.unwell: set[str] = set()
+        self._counts: dict[str, tuple[int, int]] = {}
+
+    def set(self, name: str, node: Node | None) -> None:
+        """The node is as it is now, or gone."""
+        before = self._nodes.pop(name, None)
+        self.unwell.discard(name)
+        if before is not None:
+            self._add(*before, -1)
+        if node is not None:
+            ready = condition(node.status.conditions, "Ready")
+            after = self._nodes[name] = (zone(node), ready is not None and ready.status == "True")
+            self._add(*after, 1)
+            if not after[1]:
+                self.unwell.add(name)
+
+    def _add(self, name: str, well: bool, sign: int) -> None:
+        good, bad = self._counts.get(name, (0, 0))
+        counts = (good + sign, bad) if well else (good, bad + sign)
+        if any(counts):
+            self._counts[name] = counts
+        else:
+            del self._counts[name]
+
+    def eviction_pace(self) -> dict[str, float] | None:
+        """For each zone in which pods may be evicted, the seconds between two nodes. None if no node at all is well.
+
+        A zone without a single node that is well goes at the full pace as long as another one has some: a zone can be
+        lost as a whole. A small zone most of whose nodes are silent waits.
+        """
+        if self._counts and not any(good for good, _ in self._counts.values()):
+            return None
+        pace = {}
+        for name, (good, bad) in self._counts.items():
+            partly = good > 0 and bad >= _UNHEALTHY_MIN and bad / (good + bad) >= _UNHEALTHY_FRACTION
+            if not partly:
+                pace[name] = EVICTION_INTERVAL_SECONDS
+            elif good + bad > _LARGE_ZONE:
+                pace[name] = _SLOW_INTERVAL_SECONDS
+        return pace

@@ -94,8 +94,17 @@ def test_taints_follow_conditions_and_leave_other_peoples_alone() -> None:
 def test_if_all_nodes_are_silent_none_is_emptied_and_a_zone_is_emptied_at_its_own_pace() -> None:
     world = World()
 
+    health = zones.Health()
+
     def pace() -> dict[str, float] | None:
-        return zones.eviction_pace(world.views(kinds.NODE))
+        # Kept as nodes change, it is what counting all of them anew finds.
+        anew = zones.Health()
+        for node in world.views(kinds.NODE):
+            anew.set(node.metadata.name, node)
+            health.set(node.metadata.name, node)
+        assert health.eviction_pace() == anew.eviction_pace()
+        assert health.unwell == anew.unwell
+        return health.eviction_pace()
 
     for number in range(3):
         add_node(world, f"n{number}", ready="Unknown")
@@ -111,6 +120,10 @@ def test_if_all_nodes_are_silent_none_is_emptied_and_a_zone_is_emptied_at_its_ow
     for number in range(60):
         add_node(world, f"x{number}", ready="Unknown")
     assert pace() == {":": 100.0, ":b": 10.0}, "a large zone goes on, slowly"
+    for number in range(60):
+        health.set(f"x{number}", None)
+    assert health.eviction_pace() == {":": 10.0, ":b": 10.0}
+    assert health.unwell == {"n0", "n1", "n2"}
 
 
 def test_the_taint_that_evicts_is_taken_back_when_every_node_is_lost() -> None:
