@@ -13,6 +13,7 @@ from machinery.api.kinds import Kind
 from machinery.client.api_client import ApiClient
 from machinery.client.informer import Informer, Lister, wait_synced
 from services.controller_manager.views import addresses, cluster, devices, meta, pod, workloads
+from services.controller_manager.views.sharing import Sharing
 
 VIEWS: dict[Kind, type[Any]] = {
     kinds.POD: pod.Pod,
@@ -90,6 +91,11 @@ INDEXERS: dict[Kind, dict[str, Callable[[Any], Iterable[str]]]] = {
 }
 
 
+def _shared(decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    share = Sharing()
+    return lambda raw: share(decode(raw))
+
+
 class Informers:
     """Informers by kind. They are made when first asked for, and run from `start` on (or at once, if that was before).
 
@@ -107,7 +113,9 @@ class Informers:
         """The informer of a kind."""
         informer = self._informers.get(kind)
         if informer is None:
-            decode = msgspec.json.Decoder(VIEWS.get(kind, meta.Partial)).decode
+            decode: Callable[[bytes], Any] = msgspec.json.Decoder(VIEWS.get(kind, meta.Partial)).decode
+            if kind is kinds.POD:
+                decode = _shared(decode)
             informer = Informer(self._client, kind, decode=decode, indexers=INDEXERS.get(kind))
             self._informers[kind] = informer
             if self._tasks is not None:

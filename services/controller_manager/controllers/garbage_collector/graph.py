@@ -11,8 +11,8 @@ Invariant: `owner.dependents` holds exactly the nodes one of whose owner referen
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Set
+from dataclasses import dataclass
 
 from machinery.api.kinds import Kind
 from services.controller_manager.views.meta import Meta, OwnerReference
@@ -30,6 +30,10 @@ class Identity:
     name: str
 
 
+_NOBODY: Set[str] = frozenset()
+"""The dependents of most objects. An empty set for each would be the largest part of the graph."""
+
+
 @dataclass(slots=True, eq=False)
 class Node:
     """One object of the graph."""
@@ -41,7 +45,7 @@ class Node:
     deleting_dependents: bool = False
     orphaning: bool = False
     owners: tuple[OwnerReference, ...] = ()
-    dependents: set[str] = field(default_factory=set)
+    dependents: Set[str] = _NOBODY
 
     def blocks(self, owner_uid: str) -> bool:
         """Whether this dependent keeps its owner from going while it is deleted in the foreground."""
@@ -116,6 +120,8 @@ class Graph:
             owner = self.nodes.get(ref.uid)
             if owner is None:
                 owner = self.nodes[ref.uid] = Node(ref.uid, None, virtual=True)
+            if not isinstance(owner.dependents, set):
+                owner.dependents = set()
             owner.dependents.add(node.uid)
 
     def _unlink(self, node: Node, owners: tuple[OwnerReference, ...]) -> None:
@@ -123,7 +129,10 @@ class Graph:
             owner = self.nodes.get(ref.uid)
             if owner is None:
                 continue
-            owner.dependents.discard(node.uid)
+            if isinstance(owner.dependents, set):
+                owner.dependents.discard(node.uid)
+                if not owner.dependents:
+                    owner.dependents = _NOBODY
             if owner.virtual and not owner.dependents:
                 del self.nodes[ref.uid]
 
