@@ -127,6 +127,8 @@ class SqliteSession:
         self._cursor = self._driver.cursor()
         self._checkpointer = Checkpointer(engine)
         self._size = 0
+        # As the last commit left it; nobody else writes. None: to be read.
+        self._counter: Counter | None = None
         self._changes = self._driver.total_changes
 
     def begin(self) -> Counter:
@@ -138,7 +140,9 @@ class SqliteSession:
         self._checkpointer.advance(self._cursor)
         # IMMEDIATE takes the write lock now, so that nothing read in this transaction can be outdated when it writes.
         self._cursor.execute("BEGIN IMMEDIATE")
-        return Counter(*self._cursor.execute("SELECT revision, time FROM counter").fetchone())
+        if self._counter is None:
+            self._counter = Counter(*self._cursor.execute("SELECT revision, time FROM counter").fetchone())
+        return self._counter
 
     def heads(self, keys: Iterable[Key]) -> dict[Key, Head]:
         found: dict[Key, Head] = {}
@@ -149,6 +153,7 @@ class SqliteSession:
         return found
 
     def save(self, group: Group, time: float) -> None:
+        self._next = Counter(group.revision, time)
         self._size = sum(len(row.value) for row in group.log) + _PAGE_BYTES * (len(group.changed) + 4)
         execute = self._cursor.execute
         for rows in _parts(group.log):
@@ -157,14 +162,16 @@ class SqliteSession:
             execute(
                 _for_rows(_UPSERT_HEAD, 7, len(heads)), [value for key, head in heads for value in (*key, *head[:4])]
             )
-        execute("UPDATE counter SET revision = ?, time = ?", (group.revision, time))
+        execute("UPDATE counter SET revision = ?, time = ?", self._next)
 
     def commit(self) -> None:
         self._cursor.execute("COMMIT")
+        self._counter = self._next
         self._checkpointer.written(self._size)
         self._changes = self._driver.total_changes
 
     def rollback(self) -> None:
+        self._counter = None
         # SQLite may have rolled back by itself already, as it does when the disk is full.
         with contextlib.suppress(sqlite3.Error):
             self._cursor.execute("ROLLBACK")
@@ -179,6 +186,7 @@ class SqliteSession:
                 self._cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def connection(self) -> Connection:
+        self._counter = None
         return self._connection
 
     def close(self) -> None:
@@ -203,18 +211,21 @@ ON CONFLICT (resource, namespace, name) DO UPDATE
 SET revision = excluded.revision, create_revision = excluded.create_revision, epoch = excluded.epoch, deleted =
 excluded.deleted"""
 
-_ROWS_MAX = 64
-"""Rows of one statement. The parts are of a few sizes only, so that the driver keeps all statements prepared."""
+_ROWS_OF_MANY = (64, 32, 16)
+"""Rows of one statement; what is left, less than the last, is one more. The sizes are few, so that the driver keeps all
+statements prepared (128), and a usual group is one of each kind: between two of them this thread waits for the
+interpreter's lock."""
 
 
 def _parts(rows: list[_Row]) -> Iterator[list[_Row]]:
-    """Rows in pieces of _ROWS_MAX, then of powers of two."""
-    start, size = 0, _ROWS_MAX
-    while start < len(rows):
-        while size > len(rows) - start:
-            size //= 2
-        yield rows[start : start + size]
-        start += size
+    """Rows in pieces for one statement each."""
+    start = 0
+    for size in _ROWS_OF_MANY:
+        while start + size <= len(rows):
+            yield rows[start : start + size]
+            start += size
+    if start < len(rows):
+        yield rows[start:]
 
 
 @functools.lru_cache(maxsize=64)
