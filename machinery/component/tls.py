@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
+from machinery.component import certificate_subject
+
 if TYPE_CHECKING:
     import grpc
 
@@ -209,14 +211,11 @@ def server_context(files: TlsFiles, *, require_client: bool = True) -> ssl.SSLCo
 
 @lru_cache(maxsize=1024)
 def subject_of(cert: bytes) -> tuple[str, tuple[str, ...]]:
-    """(user, groups) of a certificate in PEM or DER. Cached: parsing one costs some 30 µs. Raises ValueError."""
-    from cryptography import x509
-    from cryptography.x509.oid import NameOID
-
-    loaded = x509.load_pem_x509_certificate(cert) if cert.startswith(b"-----") else x509.load_der_x509_certificate(cert)
-    names = loaded.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    groups = loaded.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
-    return str(names[0].value) if names else "", tuple(str(group.value) for group in groups)
+    """(user, groups) of a certificate in PEM or DER. Cached: parsing one costs some 20 µs. Raises ValueError."""
+    attributes = certificate_subject.subject(cert)
+    names = [text for oid, text in attributes if oid == certificate_subject.COMMON_NAME]
+    groups = tuple(text for oid, text in attributes if oid == certificate_subject.ORGANIZATION_NAME)
+    return names[0] if names else "", groups
 
 
 def identity_of_certificate(cert: bytes) -> Identity:
