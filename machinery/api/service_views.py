@@ -6,6 +6,8 @@ does not know can't break it. Each service keeps the views that only it needs be
 
 from __future__ import annotations
 
+from sys import intern
+
 import msgspec
 
 
@@ -160,4 +162,4 @@ SERVICE_NAME_LABEL = "kubernetes.io/service-name"
 def slice_service(piece: EndpointSlice) -> list[str]:
     """The key of the Service that a slice belongs to (an index for the informer)."""
     name = (piece.metadata.labels or {}).get(SERVICE_NAME_LABEL)
-    return [f"{piece.metadata.namespace}/{name}"] if name else []
+    return [intern(f"{piece.metadata.namespace}/{name}")] if name else []

@@ -141,7 +141,7 @@ class _Parts:
         async def learn_zone(nodes: list[api.Node]) -> None:
             proxy.set_zone(node_watch.zone_of(nodes, settings.node_name))
 
-        checks, cleaner = HealthChecks(), conntrack.Cleaner(proxy.table_ports, ip_program.node_addresses)
+        checks, cleaner = HealthChecks(), conntrack.Cleaner(proxy.udp_ports, ip_program.node_addresses)
         proxy.listeners += [checks.changed, cleaner.changed]
         self.ctx.health.add_ready("rules", lambda: None if proxy.is_written else "the rules are not written yet")
         for name, loop in {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from machinery.component import logs
@@ -63,7 +63,7 @@ def stale(flows: Iterable[Flow], ports: Iterable[ServicePort], node_addresses: f
     return found
 
 
-def concerns(before: dict[str, ServicePort | None], after: dict[str, ServicePort | None]) -> bool:
+def concerns(before: Mapping[str, ServicePort | None], after: Mapping[str, ServicePort | None]) -> bool:
     """Whether a change may leave stale flows: who serves UDP, or at which addresses, is different."""
     for key, port in after.items():
         old = before.get(key)
@@ -86,7 +86,7 @@ class Cleaner:
         self.node_addresses = node_addresses
         self.wake = asyncio.Event()
 
-    def changed(self, before: dict[str, ServicePort | None], after: dict[str, ServicePort | None]) -> None:
+    def changed(self, before: Mapping[str, ServicePort | None], after: Mapping[str, ServicePort | None]) -> None:
         """A listener of the proxy."""
         if concerns(before, after):
             self.wake.set()

@@ -6,6 +6,7 @@ A balancer in front asks every node which of them has endpoints: 200 if this one
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 import msgspec
 
@@ -25,7 +26,7 @@ class HealthChecks:
         self.servers: dict[int, asyncio.Server] = {}
         self.wake = asyncio.Event()
 
-    def changed(self, before: dict[str, ServicePort | None], after: dict[str, ServicePort | None]) -> None:
+    def changed(self, before: Mapping[str, ServicePort | None], after: Mapping[str, ServicePort | None]) -> None:
         """Note which ports are asked for, and how many endpoints this node has."""
         for old in before.values():
             if old is not None and old.health_check_node_port:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from machinery.api.service_views import EndpointSlice, Service, slice_service
 from machinery.client.informer import Informer
@@ -34,7 +34,8 @@ sync_failures = metrics.counter(
 synced_at = metrics.gauge("kubeproxy_sync_proxy_rules_last_timestamp_seconds", "When the rules were last in step.")
 
 # Called with the ports as they were and as they are now, after the kernel has them.
-Listener = Callable[[dict[str, ServicePort | None], dict[str, ServicePort | None]], None]
+Ports = Mapping[str, ServicePort | None]
+Listener = Callable[[Ports, Ports], None]
 
 
 class Proxy:
@@ -65,7 +66,7 @@ class Proxy:
         self.writing = asyncio.Lock()
         self.keys_of_service: dict[str, tuple[str, ...]] = {}
         self.listeners: list[Listener] = []
-        # What nft was told last.
+        # What nft was told, while listeners hear of it.
         self.transaction = ""
         services.add_handler(self._service_changed)
         slices.add_handler(self._slice_changed)
@@ -79,9 +80,9 @@ class Proxy:
         """The ports that the table serves of one Service, by namespace/name."""
         return [self.table.ports[key] for key in self.keys_of_service.get(service, ()) if key in self.table.ports]
 
-    def table_ports(self) -> Iterable[ServicePort]:
-        """Every port that the table serves."""
-        return self.table.ports.values()
+    def udp_ports(self) -> Iterable[ServicePort]:
+        """Every UDP port that the table serves."""
+        return (self.table.ports[key] for key in [*self.table.ports] if key.endswith("/UDP"))
 
     async def run(self) -> None:
         """Sync for ever."""
@@ -113,12 +114,13 @@ class Proxy:
         began = time.monotonic()
         changed, self.dirty = self.dirty, set()
         before: dict[str, ServicePort | None] = {}
-        after: dict[str, ServicePort | None] = {}
+        after: Ports = {}
         if self.is_written:
+            wanted: dict[str, ServicePort | None] = {}
             for service in changed:
                 before |= {key: self.table.ports.get(key) for key in self.keys_of_service.pop(service, ())}
-                after |= {port.key: port for port in self._ports(service)}
-            after = dict.fromkeys(before) | after
+                wanted |= {port.key: port for port in self._ports(service)}
+            after = dict.fromkeys(before) | wanted
             transaction = self.table.change(after)
         else:
             # What was refused once may be of another shape than ours: then it is replaced instead of filled.
@@ -126,21 +128,23 @@ class Proxy:
             self.table = Table(self.settings)
             self.keys_of_service.clear()
             every = self.services.lister.keys()
-            ports = [port for service in every for port in self._ports(service)]
+            ports = (port for service in every for port in self._ports(service))
             transaction = (REPLACE if self.refused else "") + self.table.adopt(ports, there)
-            after = dict(self.table.ports)
+            after = self.table.ports
         if transaction:
             await self.nft.apply(transaction)
             sync_seconds.observe(time.monotonic() - began)
         self.transaction = transaction
-        if not self.is_written:
-            give_back()
+        was_written = self.is_written
         self.is_written, self.refused = True, False
         self.pending_since = time.monotonic() if self.dirty else None
         synced_at.set_to_current_time()
         if after:
             for listener in self.listeners:
                 listener(before, after)
+        self.transaction = transaction = ""
+        if not was_written:
+            give_back()
 
     def _ports(self, service: str) -> list[ServicePort]:
         found = self.services.lister.by_key(service)

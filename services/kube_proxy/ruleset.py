@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from sys import intern
 from typing import Literal
 
+import msgspec
+
 from machinery.api.service_views import EndpointItem, EndpointSlice, Service, ServicePortSpec, ServiceSpec
 
 # A Service with either of these, whatever its value, is not ours to serve, nor is a slice with the second, as upstream.
@@ -24,8 +26,7 @@ Outcome = Literal["balance", "reject", "drop"]
 Masquerade = Literal["never", "outside", "always"]
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Endpoint:
+class Endpoint(msgspec.Struct, frozen=True, order=True, array_like=True, gc=False):
     """One place where packets of a Service may arrive."""
 
     ip: str
@@ -33,8 +34,7 @@ class Endpoint:
     node: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Frontend:
+class Frontend(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """An address that packets are sent to, and what becomes of them. `ip` is empty for a node port.
 
     `endpoints` are chosen among with equal chance. Where `local` is not None (externalTrafficPolicy: Local), packets
@@ -55,8 +55,7 @@ class Frontend:
     kind: str = "cluster"
 
 
-@dataclass(frozen=True, slots=True)
-class ServicePort:
+class ServicePort(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One port of one Service: all its front ends and the endpoints behind them."""
 
     namespace: str
@@ -78,7 +77,7 @@ class ServicePort:
     @property
     def key(self) -> str:
         """Unique in a ruleset: "default/web:http/TCP"."""
-        return f"{self.namespace}/{self.service}:{self.port_name}/{self.protocol}"
+        return intern(f"{self.namespace}/{self.service}:{self.port_name}/{self.protocol}")
 
     @property
     def chain_stem(self) -> str:

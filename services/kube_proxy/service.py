@@ -25,7 +25,7 @@ WAITING_CHANGES_MAX = 256
 # Of a transaction's nft commands so many are told.
 COMMANDS_MAX = 400
 
-_Ports = dict[str, ServicePort | None]
+_Ports = Mapping[str, ServicePort | None]
 
 
 class KubeProxyService(kube_proxy_pb2_grpc.KubeProxyServicer):

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from services.kube_proxy import render
 from services.kube_proxy.nft import Names
+from services.kube_proxy.port_store import PortStore
 from services.kube_proxy.render import Parts, Transaction
 from services.kube_proxy.ruleset import Frontend, ServicePort, Settings
 
@@ -20,13 +22,16 @@ Address = tuple[str, str, int]
 # A Service's own cluster address is not to be taken from it by another's externalIPs.
 _RANK = {"cluster": 0, "node": 0, "balancer": 1, "external": 2}
 
+# Ports whose commands are put together at a time where all are written.
+TOGETHER = 200
+
 
 class Table:
     """See the module."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.ports: dict[str, ServicePort] = {}
+        self.ports = PortStore()
         self.uses: Counter[tuple[str, str]] = Counter()
         self.shared: dict[str, None] = {}
         self.claims: dict[Address, tuple[tuple[int, str], ...]] = {}
@@ -38,20 +43,26 @@ class Table:
 
         All in one, so no packet sees a gap; sets of clients that are still wanted keep their members.
         """
+        pieces: list[str] = []
         transaction = Transaction()
         render.base(self.settings, transaction)
-        wanted = {port.key: port for port in ports}
-        for key, port in wanted.items():
-            self._claim(key, port)
-        for key, port in wanted.items():
-            self._change(key, None, self._granted(key, port), transaction, there)
+        # Who has an address is known once all have been seen.
+        for port in ports:
+            self.ports[port.key] = port
+            self._claim(port.key, port)
+        for number, key in enumerate([*self.ports], 1):
+            self._change(key, None, self._granted(key, self.ports[key]), transaction, there)
+            # Many small strings that live until the end would keep the memory around them from being given back.
+            if number % TOGETHER == 0:
+                pieces.append(transaction.text())
+                transaction = Transaction()
         keep = {name for port in self.ports.values() if port.affinity_seconds for name in self._own_names(port)}
         keep |= {*render.BASE, *self.shared}
         for name in there.chains - keep:
             transaction.delete_chain(name)
         for name in there.sets - keep - {*render.SETS}:
             transaction.delete_set(name)
-        return transaction.text()
+        return "".join((*pieces, transaction.text()))
 
     def change(self, ports: Mapping[str, ServicePort | None]) -> str:
         """The transaction that makes these ports be so (None: gone); all others stay, but for addresses in dispute."""

@@ -42,3 +42,23 @@ def test_a_change_and_an_end_move_an_object_in_every_index(lister):
     assert lister._remove("d/a") == new
     assert lister._remove("d/a") is None
     assert (len(lister), lister.by_index("service", "d/db"), lister.list("d")) == (0, [], [])
+
+
+def test_what_only_one_object_has_and_then_another_and_then_one_again(lister):
+    one, other = piece("a", "web"), piece("b", "web")
+    for obj in (one, other, one):
+        lister._put(f"d/{obj.metadata.name}", obj)
+    assert lister.by_index("service", "d/web") == [other, one]
+    lister._remove("d/b")
+    assert lister.by_index("service", "d/web") == [one]
+    lister._remove("d/a")
+    assert lister.by_index("service", "d/web") == []
+
+
+def test_packed_objects_are_kept_without_the_names_of_their_fields():
+    packing = Packed(EndpointSlice)
+    obj = piece("a", "web", "10.0.0.1", "10.0.0.2")
+    kept = packing.pack(obj)
+    assert packing.unpack(kept) == obj
+    assert b"10.0.0.2" in kept
+    assert not any(name in kept for name in (b"addresses", b"nodeName", b"node_name", b"conditions"))
