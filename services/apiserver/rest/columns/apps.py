@@ -85,16 +85,14 @@ def _controller_revision(obj: Object) -> Cells:
     return [obj["metadata"]["name"], controller, obj.get("revision", 0), created(obj)]
 
 
-def _job_status(status: Mapping[str, Any], deleting: bool, suspended: bool) -> str:
+def _job_status(status: Mapping[str, Any], deleting: bool) -> str:
     true = {item["type"] for item in status.get("conditions") or () if item.get("status") == "True"}
     for condition, shown in (("Complete", "Complete"), ("Failed", "Failed")):
         if condition in true:
             return shown
     if deleting:
         return "Terminating"
-    if "Suspended" in true or suspended:
-        return "Suspended"
-    for condition in ("FailureTarget", "SuccessCriteriaMet"):
+    for condition in ("Suspended", "FailureTarget", "SuccessCriteriaMet"):
         if condition in true:
             return condition
     return "Running"
@@ -113,7 +111,7 @@ def _job(obj: Object) -> Cells:
     deleting = bool(obj["metadata"].get("deletionTimestamp"))
     return [
         name,
-        _job_status(status, deleting, bool(spec.get("suspend"))),
+        _job_status(status, deleting),
         completions,
         duration,
         created(obj),
@@ -199,14 +197,14 @@ def _pod_template(obj: Object) -> Cells:
 
 
 _REPLICAS = "Name, Desired:integer, Current:integer, Ready:integer, Age, Containers*, Images*, Selector*"
-_HPA = "Name, Reference, Targets, MinPods, MaxPods:integer, Replicas:integer, Age"
+_HPA = "Name, Reference, Targets, MinPods, MaxPods, Replicas, Age"
 
 TABLES = {
     "replicationcontrollers": Columns(_REPLICAS, _replicas),
     "podtemplates": Columns("Name, Containers, Images, Pod Labels", _pod_template),
     "replicasets.apps": Columns(_REPLICAS, _replicas),
     "deployments.apps": Columns(
-        "Name, Ready, Up-to-date:integer, Available:integer, Age, Containers*, Images*, Selector*", _deployment
+        "Name, Ready, Up-to-date, Available, Age, Containers*, Images*, Selector*", _deployment
     ),
     "daemonsets.apps": Columns(
         "Name, Desired:integer, Current:integer, Ready:integer, Up-to-date:integer, Available:integer, Node Selector,"
@@ -214,10 +212,11 @@ TABLES = {
         _daemon_set,
     ),
     "statefulsets.apps": Columns("Name, Ready, Age, Containers*, Images*", _stateful_set),
-    "controllerrevisions.apps": Columns("Name, Controller, Revision:integer, Age", _controller_revision),
+    "controllerrevisions.apps": Columns("Name, Controller, Revision, Age", _controller_revision),
     "jobs.batch": Columns("Name, Status, Completions, Duration, Age, Containers*, Images*, Selector*", _job),
     "cronjobs.batch": Columns(
-        "Name, Schedule, Timezone, Suspend, Active:integer, Last Schedule, Age, Containers*, Images*, Selector*",
+        "Name, Schedule, Timezone, Suspend:boolean, Active:integer, Last Schedule, Age, Containers*, Images*,"
+        " Selector*",
         _cron_job,
     ),
     "horizontalpodautoscalers.autoscaling": Columns(_HPA, _autoscaler),

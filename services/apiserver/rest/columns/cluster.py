@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.apiserver.rest.columns.formats import UNSET, created
+from services.apiserver.rest.columns.formats import UNSET, created, go_selector
 from services.apiserver.rest.columns.layout import Cells, Columns, Object
 
 
@@ -29,9 +29,10 @@ def _policy_binding(obj: Object) -> Cells:
     spec = obj.get("spec") or {}
     ref = spec.get("paramRef")
     shown = UNSET
-    if ref:
-        namespace = ref.get("namespace")
-        shown = (f"{namespace}/" if namespace else "*/") + (ref.get("name") or "*")
+    if ref and ref.get("name"):
+        shown = f"{ref.get('namespace') or '*'}/{ref['name']}"
+    elif ref and ref.get("selector") is not None:
+        shown = go_selector(ref["selector"])
     return [obj["metadata"]["name"], spec.get("policyName", ""), shown, created(obj)]
 
 
@@ -110,7 +111,7 @@ TABLES = {
     ),
     "runtimeclasses.node.k8s.io": Columns("Name, Handler, Age", _runtime_class),
     "flowschemas.flowcontrol.apiserver.k8s.io": Columns(
-        "Name, PriorityLevel, MatchingPrecedence:integer, DistinguisherMethod, Age, MissingPL", _flow_schema
+        "Name, PriorityLevel, MatchingPrecedence, DistinguisherMethod, Age, MissingPL", _flow_schema
     ),
     "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io": Columns(
         "Name, Type, NominalConcurrencyShares, Queues, HandSize, QueueLengthLimit, Age", _priority_level

@@ -62,7 +62,7 @@ _CREATED = "Name, Created At:date"
 
 TABLES = {
     "configmaps": Columns("Name, Data, Age", _config_map),
-    "secrets": Columns("Name, Type, Data:integer, Age", _secret),
+    "secrets": Columns("Name, Type, Data, Age", _secret),
     "roles.rbac.authorization.k8s.io": Columns(_CREATED, _created_at),
     "clusterroles.rbac.authorization.k8s.io": Columns(_CREATED, _created_at),
     "rolebindings.rbac.authorization.k8s.io": Columns(_BINDING, _binding),

@@ -23,6 +23,7 @@ def _node(obj: Object) -> Cells:
     for item in status.get("addresses") or ():
         addresses.setdefault(item.get("type"), item.get("address"))
     info = status.get("nodeInfo") or {}
+    architecture = f" ({info['architecture']})" if info.get("architecture") else ""
     return [
         meta["name"],
         state,
@@ -32,7 +33,7 @@ def _node(obj: Object) -> Cells:
         or_none(addresses.get("InternalIP")),
         or_none(addresses.get("ExternalIP")),
         info.get("osImage") or UNKNOWN,
-        info.get("kernelVersion") or UNKNOWN,
+        (info.get("kernelVersion") or UNKNOWN) + architecture,
         info.get("containerRuntimeVersion") or UNKNOWN,
     ]
 
@@ -42,7 +43,7 @@ def _namespace(obj: Object) -> Cells:
 
 
 def _service_account(obj: Object) -> Cells:
-    return [obj["metadata"]["name"], len(obj.get("secrets") or ()), created(obj)]
+    return [obj["metadata"]["name"], created(obj)]
 
 
 def _quota(obj: Object) -> Cells:
@@ -72,39 +73,42 @@ def _component_status(obj: Object) -> Cells:
 
 def _event_times(obj: Object) -> tuple[str, str]:
     """When first and last seen; series and both groups' fields are taken into account."""
-    series = obj.get("series") or {}
-    first_time = obj.get("firstTimestamp") or obj.get("deprecatedFirstTimestamp") or obj.get("eventTime")
+    first = age(obj.get("firstTimestamp") or obj.get("deprecatedFirstTimestamp") or obj.get("eventTime"))
+    if (series := obj.get("series")) is not None:
+        return first, age(series.get("lastObservedTime"))
     last_time = obj.get("lastTimestamp") or obj.get("deprecatedLastTimestamp")
-    if series.get("lastObservedTime"):
-        last_time = series["lastObservedTime"]
-    first = age(first_time)
     return first, age(last_time) if last_time else first
+
+
+def _event_count(obj: Object) -> int:
+    if (series := obj.get("series")) is not None:
+        return int(series.get("count") or 0)
+    # Events of the newer group that happened once have no count.
+    return obj.get("count") or obj.get("deprecatedCount") or 1
 
 
 def _event(obj: Object) -> Cells:
     subject = obj.get("involvedObject") or obj.get("regarding") or {}
     source = obj.get("source") or obj.get("deprecatedSource") or {}
     component = source.get("component") or obj.get("reportingComponent") or obj.get("reportingController") or ""
-    host = source.get("host")
+    instance = source.get("host") or obj.get("reportingInstance")
     first, last = _event_times(obj)
-    series = obj.get("series") or {}
-    count = series.get("count") or obj.get("count") or obj.get("deprecatedCount") or 1
-    target = f"{subject.get('kind', '').lower()}/{subject.get('name', '')}"
+    kind, name = subject.get("kind", "").lower(), subject.get("name")
     return [
         last,
         obj.get("type", ""),
         obj.get("reason", ""),
-        target,
+        f"{kind}/{name}" if name else kind,
         subject.get("fieldPath", ""),
-        f"{component}, {host}" if host else component,
+        f"{component}, {instance}" if instance else component,
         str(obj.get("message") or obj.get("note") or "").strip(),
         first,
-        count,
+        _event_count(obj),
         obj["metadata"]["name"],
     ]
 
 
-_EVENT = "Last Seen, Type, Reason, Object, Subobject*, Source*, Message, First Seen*, Count:integer*, Name*"
+_EVENT = "Last Seen, Type, Reason, Object, Subobject*, Source*, Message, First Seen*, Count*, Name*"
 
 TABLES = {
     "nodes": Columns(
@@ -112,7 +116,7 @@ TABLES = {
         _node,
     ),
     "namespaces": Columns("Name, Status, Age", _namespace),
-    "serviceaccounts": Columns("Name, Secrets:integer, Age", _service_account),
+    "serviceaccounts": Columns("Name, Age", _service_account),
     "resourcequotas": Columns("Name, Request, Limit, Age", _quota),
     "limitranges": Columns("Name, Created At", _limit_range),
     "componentstatuses": Columns("Name, Status, Message, Error", _component_status),

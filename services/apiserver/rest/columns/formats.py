@@ -82,19 +82,34 @@ def label_selector(selector: Mapping[str, Any] | None) -> str:
     """A LabelSelector in the form that -l takes."""
     if not selector:
         return NONE
-    terms = [f"{key}={value}" for key, value in sorted((selector.get("matchLabels") or {}).items())]
+    terms = [(key, f"{key}={value}") for key, value in (selector.get("matchLabels") or {}).items()]
     for item in selector.get("matchExpressions") or ():
         values = ",".join(sorted(item.get("values") or ()))
-        operator = item.get("operator")
-        if operator == "In":
-            terms.append(f"{item['key']} in ({values})")
-        elif operator == "NotIn":
-            terms.append(f"{item['key']} notin ({values})")
-        elif operator == "Exists":
-            terms.append(item["key"])
-        else:
-            terms.append(f"!{item['key']}")
-    return ",".join(terms) or NONE
+        key = item["key"]
+        match item.get("operator"):
+            case "In":
+                terms.append((key, f"{key} in ({values})"))
+            case "NotIn":
+                terms.append((key, f"{key} notin ({values})"))
+            case "Exists":
+                terms.append((key, key))
+            case _:
+                terms.append((key, f"!{key}"))
+    return ",".join(text for _, text in sorted(terms, key=lambda term: term[0])) or NONE
+
+
+def go_selector(selector: Mapping[str, Any]) -> str:
+    """A LabelSelector as Go prints the struct."""
+    labels = "".join(f"{key}: {value}," for key, value in sorted((selector.get("matchLabels") or {}).items()))
+    expressions = "".join(
+        f"LabelSelectorRequirement{{Key:{item.get('key', '')},Operator:{item.get('operator', '')},"
+        f"Values:[{' '.join(item.get('values') or ())}],}},"
+        for item in selector.get("matchExpressions") or ()
+    )
+    return (
+        f"&LabelSelector{{MatchLabels:map[string]string{{{labels}}},"
+        f"MatchExpressions:[]LabelSelectorRequirement{{{expressions}}},}}"
+    )
 
 
 def containers(spec: Mapping[str, Any]) -> tuple[str, str]:
@@ -128,8 +143,3 @@ def access_modes(modes: Iterable[str] | None) -> str:
 def or_none(value: Any) -> str:
     """The value, or "<none>" in its absence."""
     return NONE if value in (None, "") else str(value)
-
-
-def or_unset(value: Any) -> str:
-    """The value, or "<unset>" in its absence."""
-    return UNSET if value in (None, "") else str(value)

@@ -26,10 +26,11 @@ class Columns:
 def _definition(text: str) -> dict[str, Any]:
     wide = text.endswith("*")
     name, _, kind = text.rstrip("*").partition(":")
+    is_name = name == "Name" or kind == "name"
     return {
         "name": name,
-        "type": kind or "string",
-        "format": "name" if name == "Name" else "",
+        "type": "string" if is_name else kind or "string",
+        "format": "name" if is_name else "",
         "description": "",
         "priority": 1 if wide else 0,
     }

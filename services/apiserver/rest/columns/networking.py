@@ -10,12 +10,9 @@ from services.apiserver.rest.columns.layout import Cells, Columns, Object
 
 
 def _addresses(status: Mapping[str, Any]) -> list[str]:
-    found = []
-    for ingress in (status.get("loadBalancer") or {}).get("ingress") or ():
-        address = ingress.get("ip") or ingress.get("hostname")
-        if address and address not in found:
-            found.append(address)
-    return found
+    ingresses = (status.get("loadBalancer") or {}).get("ingress") or ()
+    found = {ingress.get("ip") or ingress.get("hostname") for ingress in ingresses}
+    return sorted(address for address in found if address)
 
 
 def _external(spec: Mapping[str, Any], status: Mapping[str, Any]) -> str:
@@ -55,11 +52,11 @@ def _bracketed(address: str) -> str:
 
 
 def _endpoints(obj: Object) -> Cells:
-    found = []
+    found: list[str] = []
     for subset in obj.get("subsets") or ():
-        addresses = [_bracketed(item.get("ip", "")) for item in subset.get("addresses") or ()]
+        addresses = [item.get("ip", "") for item in subset.get("addresses") or ()]
         ports = subset.get("ports") or ()
-        found += [f"{a}:{p.get('port')}" for p in ports for a in addresses] if ports else addresses
+        found += [f"{_bracketed(a)}:{p.get('port')}" for p in ports for a in addresses] if ports else addresses
     return [obj["metadata"]["name"], cut(found, 3), created(obj)]
 
 
@@ -76,9 +73,10 @@ def _ingress(obj: Object) -> Cells:
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     hosts = [rule["host"] for rule in spec.get("rules") or () if rule.get("host")]
     shown = cut(hosts, 3) if hosts else "*"
+    class_name = spec.get("ingressClassName")
     return [
         obj["metadata"]["name"],
-        or_none(spec.get("ingressClassName")),
+        NONE if class_name is None else class_name,
         shown,
         ",".join(_addresses(status)),
         "80, 443" if spec.get("tls") else "80",
@@ -92,7 +90,7 @@ def _ingress_class(obj: Object) -> Cells:
     shown = NONE
     if parameters:
         group = parameters.get("apiGroup")
-        shown = f"{parameters.get('kind')}{f'.{group}' if group else ''}/{parameters.get('name')}"
+        shown = f"{parameters.get('kind')}{'' if group is None else f'.{group}'}/{parameters.get('name')}"
     return [obj["metadata"]["name"], spec.get("controller", ""), shown, created(obj)]
 
 
@@ -105,11 +103,13 @@ def _service_cidr(obj: Object) -> Cells:
 
 
 def _ip_address(obj: Object) -> Cells:
-    ref = (obj.get("spec") or {}).get("parentRef") or {}
-    group = ref.get("group")
-    kind = f"{ref.get('resource', '').lower()}{f'.{group}' if group else ''}"
-    parent = "/".join(part for part in (kind, ref.get("namespace"), ref.get("name")) if part)
-    return [obj["metadata"]["name"], parent]
+    ref = (obj.get("spec") or {}).get("parentRef")
+    if ref is None:
+        return [obj["metadata"]["name"], NONE]
+    group, namespace = ref.get("group"), ref.get("namespace")
+    kind = f"{ref.get('resource', '')}{f'.{group}' if group else ''}".lower()
+    where = f"/{namespace}" if namespace else ""
+    return [obj["metadata"]["name"], f"{kind}{where}/{ref.get('name', '')}"]
 
 
 TABLES = {

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from services.apiserver.rest.columns.formats import access_modes, created, or_unset
+from typing import Any
+
+from services.apiserver.rest.columns.formats import UNSET, access_modes, created
 from services.apiserver.rest.columns.layout import Cells, Columns, Object
 
 _DEFAULT_CLASS = ("storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class")
+
+
+def _given(value: Any) -> Any:
+    """What stands there, be it empty."""
+    return UNSET if value is None else value
 
 
 def _volume(obj: Object) -> Cells:
@@ -20,10 +27,10 @@ def _volume(obj: Object) -> Cells:
         phase,
         f"{claim.get('namespace', '')}/{claim.get('name', '')}" if claim else "",
         spec.get("storageClassName", ""),
-        or_unset(spec.get("volumeAttributesClassName")),
+        _given(spec.get("volumeAttributesClassName")),
         status.get("reason", ""),
         created(obj),
-        spec.get("volumeMode", "<unset>"),
+        _given(spec.get("volumeMode")),
     ]
 
 
@@ -38,9 +45,9 @@ def _claim(obj: Object) -> Cells:
         (status.get("capacity") or {}).get("storage", "") if bound else "",
         access_modes(status.get("accessModes")) if bound else "",
         spec.get("storageClassName", ""),
-        or_unset(spec.get("volumeAttributesClassName")),
+        _given(spec.get("volumeAttributesClassName")),
         created(obj),
-        spec.get("volumeMode", "<unset>"),
+        _given(spec.get("volumeMode")),
     ]
 
 
@@ -81,17 +88,22 @@ def _csi_node(obj: Object) -> Cells:
 
 def _csi_driver(obj: Object) -> Cells:
     spec = obj.get("spec") or {}
-    audiences = ",".join(item.get("audience", "") for item in spec.get("tokenRequests") or ())
+    requests = spec.get("tokenRequests")
+    audiences = UNSET if requests is None else ",".join(item.get("audience", "") for item in requests)
     return [
         obj["metadata"]["name"],
         spec.get("attachRequired", True),
         spec.get("podInfoOnMount", False),
         spec.get("storageCapacity", False),
-        audiences or "<unset>",
+        audiences,
         spec.get("requiresRepublish", False),
         ",".join(spec.get("volumeLifecycleModes") or ("Persistent",)),
         created(obj),
     ]
+
+
+def _storage_capacity(obj: Object) -> Cells:
+    return [obj["metadata"]["name"], obj.get("storageClassName", ""), _given(obj.get("capacity"))]
 
 
 def _resource_claim(obj: Object) -> Cells:
@@ -99,19 +111,19 @@ def _resource_claim(obj: Object) -> Cells:
     states = []
     if obj["metadata"].get("deletionTimestamp"):
         states.append("deleted")
-    if status.get("allocation"):
+    if status.get("allocation") is not None:
         states.append("allocated")
-    else:
+        if status.get("reservedFor"):
+            states.append("reserved")
+    elif not states:
         states.append("pending")
-    if status.get("reservedFor"):
-        states.append("reserved")
     return [obj["metadata"]["name"], ",".join(states), created(obj)]
 
 
 def _resource_slice(obj: Object) -> Cells:
     spec = obj.get("spec") or {}
     pool = (spec.get("pool") or {}).get("name", "")
-    return [obj["metadata"]["name"], or_unset(spec.get("nodeName")), spec.get("driver", ""), pool, created(obj)]
+    return [obj["metadata"]["name"], spec.get("nodeName", ""), spec.get("driver", ""), pool, created(obj)]
 
 
 TABLES = {
@@ -124,10 +136,11 @@ TABLES = {
         "Name, Status, Volume, Capacity, Access Modes, StorageClass, VolumeAttributesClass, Age, VolumeMode*", _claim
     ),
     "storageclasses.storage.k8s.io": Columns(
-        "Name, Provisioner, ReclaimPolicy, VolumeBindingMode, AllowVolumeExpansion:boolean, Age", _storage_class
+        "Name, Provisioner, ReclaimPolicy, VolumeBindingMode, AllowVolumeExpansion, Age", _storage_class
     ),
     "volumeattributesclasses.storage.k8s.io": Columns("Name, DriverName, Age", _attributes_class),
-    "volumeattachments.storage.k8s.io": Columns("Name, Attacher, PV, Node, Attached:boolean, Age", _attachment),
+    "volumeattachments.storage.k8s.io": Columns("Name, Attacher:name, PV, Node, Attached:boolean, Age", _attachment),
+    "csistoragecapacities.storage.k8s.io": Columns("Name, StorageClassName, Capacity", _storage_capacity),
     "csinodes.storage.k8s.io": Columns("Name, Drivers:integer, Age", _csi_node),
     "csidrivers.storage.k8s.io": Columns(
         "Name, AttachRequired:boolean, PodInfoOnMount:boolean, StorageCapacity:boolean, TokenRequests,"

@@ -174,3 +174,46 @@ def test_custom_columns_follow_json_paths() -> None:
         "status": {"conditions": [{"type": "Other", "status": "False"}, {"type": "Ready", "status": "True"}]},
     }
     assert columns.cells(obj) == ["x", "* *", "True", "p", "p,q", 3, "60s", None]
+
+
+@pytest.mark.parametrize(
+    ("resource", "obj", "shown"),
+    [
+        ("nodes", {"status": {"nodeInfo": {"kernelVersion": "6.1", "architecture": "arm64"}}},
+         {"Kernel-Version": "6.1 (arm64)"}),
+        ("csistoragecapacities.storage.k8s.io", {"storageClassName": "fast", "capacity": "1Gi"},
+         {"StorageClassName": "fast", "Capacity": "1Gi"}),
+        ("csistoragecapacities.storage.k8s.io", {"storageClassName": "fast"}, {"Capacity": "<unset>"}),
+        ("csidrivers.storage.k8s.io", {"spec": {"tokenRequests": []}}, {"TokenRequests": ""}),
+        ("jobs.batch", {"spec": {"suspend": True}}, {"Status": "Running"}),
+        ("jobs.batch", {"status": {"conditions": [{"type": "Suspended", "status": "True"}]}}, {"Status": "Suspended"}),
+        ("networkpolicies.networking.k8s.io",
+         {"spec": {"podSelector": {
+             "matchLabels": {"b": "1"}, "matchExpressions": [{"key": "a", "operator": "Exists"}]}}},
+         {"Pod-Selector": "a,b=1"}),
+        ("ingresses.networking.k8s.io",
+         {"status": {"loadBalancer": {"ingress": [{"ip": "10.0.0.2"}, {"ip": "10.0.0.1"}]}}},
+         {"Address": "10.0.0.1,10.0.0.2", "Class": "<none>"}),
+        ("ipaddresses.networking.k8s.io",
+         {"spec": {"parentRef": {"resource": "services", "namespace": "n", "name": "s"}}},
+         {"ParentRef": "services/n/s"}),
+        ("validatingadmissionpolicybindings.admissionregistration.k8s.io",
+         {"spec": {"paramRef": {"selector": {"matchLabels": {"a": "b"}}}}},
+         {"ParamRef": "&LabelSelector{MatchLabels:map[string]string{a: b,},"
+                      "MatchExpressions:[]LabelSelectorRequirement{},}"}),
+        ("validatingadmissionpolicybindings.admissionregistration.k8s.io",
+         {"spec": {"paramRef": {"name": "p"}}}, {"ParamRef": "*/p"}),
+        ("resourceclaims.resource.k8s.io", {"status": {"reservedFor": [{}]}}, {"State": "pending"}),
+        ("events", {"involvedObject": {"kind": "Pod"}, "reportingComponent": "kubelet", "reportingInstance": "n1",
+                    "firstTimestamp": "2026-01-01T23:00:00Z", "series": {"count": 4}},
+         {"Object": "pod", "Source": "kubelet, n1", "Count": 4, "First Seen": "60m", "Last Seen": "<unknown>"}),
+        ("endpoints", {"subsets": [{"addresses": [{"ip": "fd00::1"}]}]}, {"Endpoints": "fd00::1"}),
+    ],
+)  # fmt: skip
+def test_cells_are_upstreams(resource: str, obj: dict[str, Any], shown: dict[str, Any]) -> None:
+    cells = row(resource, obj)
+    assert {name: cells[name] for name in shown} == shown
+
+
+def test_service_accounts_show_no_secrets() -> None:
+    assert list(row("serviceaccounts", {"secrets": [{"name": "s"}]})) == ["Name", "Age"]
