@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from lightkube.models import core_v1
@@ -80,6 +81,7 @@ class Cgroups:
         self._pids_limit = pods_pids_limit
         self._enabled = enabled
         self._quiet = False
+        self._burstable_shares = 0  # as last written; 0 is not yet
 
     def pod_path(self, pod: core_v1.Pod) -> str:
         """The pod's cgroup as the runtime takes it for `cgroup_parent`."""
@@ -114,7 +116,7 @@ class Cgroups:
             return
         for path in ("/kubepods", "/kubepods/burstable", "/kubepods/besteffort"):
             self._make(self.root + path)
-        self._write_cpu(f"{self.root}/kubepods/besteffort", 2, -1)
+        self._write_cpu(f"{self.root}/kubepods/besteffort", qos.shares_of(0), -1)
 
     def set_up_pod(self, pod: core_v1.Pod, *, quiet: bool = False) -> str:
         """The pod's cgroup with its limits; what the sandbox takes as its parent.
@@ -132,10 +134,19 @@ class Cgroups:
                 self._write(path, "pids", "pids.max", str(self._pids_limit))
         return path
 
-    def set_qos_shares(self, burstable_milli: int) -> None:
-        """The Burstable pods together weigh what they request together."""
-        if self._enabled and self.driver != "systemd":
-            self._write_cpu(f"{self.root}/kubepods/burstable", qos.shares_of(burstable_milli), None)
+    def set_qos_shares(self, pods: Iterable[core_v1.Pod], *, again: bool = False) -> None:
+        """The Burstable pods together weigh what they request together; BestEffort ones are always at the floor.
+
+        Writes what has changed since the last call; `again` writes anyway, over what anyone else wrote in between.
+        """
+        if not self._enabled or self.driver == "systemd":
+            return
+        shares = qos.burstable_shares(pods)
+        if shares == self._burstable_shares and not again:
+            return
+        self._write_cpu(f"{self.root}/kubepods/burstable", shares, None)
+        self._write_cpu(f"{self.root}/kubepods/besteffort", qos.shares_of(0), None)
+        self._burstable_shares = shares
 
     def remove_pod(self, pod: core_v1.Pod) -> bool:
         """Remove the pod's cgroup and what the runtime left below. False if a process is still in it."""

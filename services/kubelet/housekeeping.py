@@ -25,6 +25,7 @@ log = logs.get("kubelet")
 _EVICTION_SECONDS = 10.0
 _LOG_SECONDS = 10.0
 _IMAGE_SECONDS = 300.0
+_QOS_SECONDS = 60.0  # as upstream
 _PRESSURE_SECONDS = 300.0  # a condition stays this long after its signal is well again, so that it does not flap
 _IMAGE_AGE_SECONDS = 120.0  # an image just pulled is about to be used
 _PID_MAX = Path("/proc/sys/kernel/pid_max")
@@ -50,6 +51,7 @@ class Housekeeping:
             tasks.create_task(self._every(_EVICTION_SECONDS, self.evict), name="eviction")
             tasks.create_task(self._every(_LOG_SECONDS, self.rotate_logs), name="log rotation")
             tasks.create_task(self._every(_IMAGE_SECONDS, self.collect_images), name="image garbage")
+            tasks.create_task(self._every(_QOS_SECONDS, self.weigh_qos_classes), name="cgroups of QoS classes")
 
     async def _every(self, seconds: float, work) -> None:  # type: ignore[no-untyped-def]
         while True:
@@ -58,6 +60,10 @@ class Housekeeping:
                 await work()
             except (RuntimeFailure, OSError) as error:
                 log.warning("housekeeping failed, trying again", what=work.__name__, error=str(error))
+
+    async def weigh_qos_classes(self) -> None:
+        """The cpu weights of the QoS classes follow pods that ended, and are put right if someone else changed them."""
+        self._node.cgroups.set_qos_shares(self._pods.active(), again=True)
 
     # --- logs
 

@@ -70,6 +70,7 @@ class PodResizer:
                 await node.runtime.update_resources(record.id, resources)
                 self.applied[container.name] = resize.resources_of(container)
         node.cgroups.set_up_pod(pod)
+        node.cgroups.set_qos_shares(node.active_pods())
         self.applied_pod = qos.pod_resources_shown(pod)
         node.event(pod, "Normal", "ResizeCompleted", resize.completed_message(pod))
         return ended

@@ -124,6 +124,7 @@ class Pods:
                 self._node.event(pod, "Warning", refusal.reason, refusal.message)
                 worker.end(Verdict(refusal.reason, refusal.message))
         self.workers[uid] = worker
+        self._node.cgroups.set_qos_shares(self.active())
         self._node.tasks.create_task(self._run(uid, worker), name=f"pod {pod_spec.key(pod)}")
 
     async def _run(self, uid: str, worker: PodWorker) -> None:

@@ -6,6 +6,7 @@ a floor of 1 ms.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,6 +98,11 @@ class CpuMemory:
 
 def shares_of(milli: int) -> int:
     return _SHARES_MIN if milli <= 0 else min(_SHARES_MAX, max(_SHARES_MIN, milli * 1024 // 1000))
+
+
+def burstable_shares(pods: Iterable[core_v1.Pod]) -> int:
+    """The cpu shares of all Burstable pods together: of the sum of their requests, as upstream."""
+    return shares_of(sum(pod_requests(pod).get("cpu", 0) for pod in pods if qos_class(pod) == "Burstable"))
 
 
 def weight_of_shares(shares: int) -> int:

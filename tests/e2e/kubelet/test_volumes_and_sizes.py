@@ -125,6 +125,33 @@ async def test_limits_reach_the_cgroup_and_change_in_place(cluster: Cluster) -> 
     assert cgroup_value(uid, "memory", "memory.limit_in_bytes") == str(64 << 20)
 
 
+async def test_burstable_pods_together_weigh_what_they_request(cluster: Cluster) -> None:
+    ns = cluster.namespace
+    root = cgroups.ROOT / "cpu" / cluster.node.settings["cgroup_root"].strip("/") / "kubepods"
+
+    def shares(name: str) -> int:
+        return int((root / name / "cpu.shares").read_text())
+
+    others = shares("burstable") if shares("burstable") > 2 else 0
+    for name, cpu in (("a", "250m"), ("b", "500m")):
+        await cluster.pod(name, ns, {"containers": [busybox(resources={"requests": {"cpu": cpu}})]})
+    same = {"cpu": "125m", "memory": "16Mi"}
+    await cluster.pod("g", ns, {"containers": [busybox(resources={"requests": same, "limits": same})]})
+    await cluster.pod("best-effort", ns, {"containers": [busybox()]})
+    for name in ("a", "b", "g", "best-effort"):
+        await cluster.until_ready(name, ns)
+    assert shares("burstable") == others + 768
+    assert shares("besteffort") == 2
+    patch = {"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": "500m"}}}]}}
+    await cluster.client.patch(kinds.POD, "a", ns, patch, type=PatchType.STRATEGIC, subresource="resize")
+
+    def resized(found: Any) -> bool:
+        return (found.status.containerStatuses[0].allocatedResources or {}).get("cpu") == "500m"
+
+    await cluster.wait(kinds.POD, "a", ns, resized, 10)
+    assert shares("burstable") == others + 1024
+
+
 async def test_running_out_of_memory_is_said(cluster: Cluster) -> None:
     ns = cluster.namespace
     script = "dd if=/dev/zero of=/dev/null bs=200M count=1; exit $?"

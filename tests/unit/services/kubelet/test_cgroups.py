@@ -82,6 +82,22 @@ def test_every_controller_is_handed_down_one_by_one(tree: Path) -> None:
     assert ("node/kubepods/besteffort", "+memory") in written
 
 
+def test_qos_classes_weigh_what_their_pods_request(tree: Path) -> None:
+    cgroups = Cgroups("/node", mount=tree)
+    cgroups.set_up_node()
+    weight = tree / "node/kubepods/burstable/cpu.weight"
+    half = pod({"cpu": "500m"})
+    cgroups.set_qos_shares([half, half, pod(), pod(limits={"cpu": "1", "memory": "1Mi"})])
+    assert weight.read_text() == "39"  # 1024 shares
+    weight.write_text("5")
+    cgroups.set_qos_shares([half, half])
+    assert weight.read_text() == "5", "nothing has changed, so nothing is written"
+    cgroups.set_qos_shares([half, half], again=True)
+    assert weight.read_text() == "39"
+    cgroups.set_qos_shares([])
+    assert weight.read_text() == (tree / "node/kubepods/besteffort/cpu.weight").read_text() == "1"
+
+
 def test_swap_is_turned_off_where_the_kernel_can(tree: Path) -> None:
     assert not has_swap_controller(tree, own="/")
     (tree / "init").mkdir()
