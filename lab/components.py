@@ -292,7 +292,7 @@ def _kubelet(cluster: Cluster, node: Node, pki: Pki, network_namespace: str) -> 
     return _ours(
         cluster, f"kubelet-{node.name}", "kubelet", "services.kubelet", config,
         node=node.name, network_namespace=network_namespace,
-        identity=identity, health=f"https://{ip}:10250/healthz", address=f"{ip}:10250",
+        identity=identity, health=f"https://{ip}:10250/livez", address=f"{ip}:10250",
     )  # fmt: skip
 
 

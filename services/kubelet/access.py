@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from machinery.api import errors, kinds
@@ -19,6 +19,19 @@ _ALLOWED_SECONDS = 300.0  # upstream's cache times for delegated authorization
 _REFUSED_SECONDS = 30.0
 _TOKEN_SECONDS = 120.0
 _CACHE_MAX = 1000
+
+
+# Paths whose subresource is one of their own; who may do anything (`proxy`) may ask for these too.
+_FINE = {"pods": "pods", "runningpods": "pods", "healthz": "healthz", "configz": "configz"}
+# Paths that another subresource than `proxy` is about.
+_COARSE = {"stats": "stats", "metrics": "metrics", "logs": "log", "checkpoint": "checkpoint"}
+
+
+def subresources(path: str) -> tuple[str, ...]:
+    """The subresources of the node of which a caller needs one for this path (upstream's KubeletFineGrainedAuthz)."""
+    first = path.strip("/").partition("/")[0]
+    coarse = _COARSE.get(first, "proxy")
+    return (_FINE[first], coarse) if first in _FINE else (coarse,)
 
 
 class _Cache:
@@ -87,6 +100,16 @@ class Access:
         why = "" if allowed else f"may not {verb} nodes/{subresource} of node {self._node}"
         self._verdicts.put(key, why, _ALLOWED_SECONDS if allowed else _REFUSED_SECONDS)
         return why or None
+
+    async def refusal_of_all(self, identity: Identity, verb: str, subresources: Iterable[str]) -> str | None:
+        """Why the caller may do this to none of them; None if to one it may."""
+        why = None
+        for subresource in subresources:
+            found = await self.refusal(identity, verb, subresource)
+            if found is None:
+                return None
+            why = why or found
+        return why
 
     async def of_call(self, identity: Identity, method: str) -> str | None:
         """The same for a call of the Kubelet service: looking at usage is less than running commands."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from lightkube.models import core_v1
 
 from machinery.api.quantity import parse_quantity
-from services.kubelet import pod_spec, qos
+from services.kubelet import eviction, pod_spec, qos
+
+_MEMORY_TAINT = "node.kubernetes.io/memory-pressure"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +45,25 @@ def refuse(
     max_pods: int,
     unsafe_sysctls: Iterable[str] = (),
     node_labels: Mapping[str, str] | None = None,
+    pressures: Collection[str] = (),
 ) -> Refusal | None:
-    """Why the pod can't run here: a sysctl that is not allowed, too many pods, or not enough of a resource left.
+    """Why the pod can't run here: pressure, a sysctl that is not allowed, another operating system, too many pods, or
+    not enough of a resource left.
 
-    Critical pods are not refused for lack of room.
+    `pressures` are what the node lacks, as `eviction.CONDITIONS` names it. Critical pods are not refused for lack of
+    room.
     """
+    if pressures and pressed(pod, pressures):
+        names = " ".join(eviction.CONDITIONS[name] for name in pressures)
+        return Refusal("Evicted", f"The node had condition: [{names}]. ")
     forbidden = forbidden_sysctl(pod, unsafe_sysctls)
     if forbidden:
         return Refusal("SysctlForbidden", f'forbidden sysctl: "{forbidden}" not allowlisted')
+    if (pod.metadata.labels or {}).get("kubernetes.io/os", "linux") != "linux":
+        message = "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label"
+        return Refusal("PodOSSelectorNodeLabelDoesNotMatch", message)
+    if pod.spec.os is not None and pod.spec.os.name != "linux":
+        return Refusal("PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS")
     if pod.spec.priorityClassName == "system-node-critical" or pod_spec.is_static(pod):
         return None
     others = [other for other in running if other.metadata.uid != pod.metadata.uid]
@@ -85,6 +98,26 @@ def refuse(
             )
             return Refusal(f"OutOf{name}", message)
     return None
+
+
+def pressed(pod: core_v1.Pod, pressures: Collection[str]) -> bool:
+    """Whether the pod may not start under this pressure.
+
+    Where it is memory alone, only BestEffort pods may not that do not tolerate it.
+    """
+    if eviction.is_critical(pod):
+        return False
+    if set(pressures) == {"memory"}:
+        return qos.qos_class(pod) == "BestEffort" and not any(map(_tolerates_memory, pod.spec.tolerations or ()))
+    return True
+
+
+def _tolerates_memory(toleration: core_v1.Toleration) -> bool:
+    if toleration.effect not in (None, "", "NoSchedule"):
+        return False
+    if toleration.operator == "Exists":
+        return toleration.key in (None, "", _MEMORY_TAINT)
+    return toleration.key == _MEMORY_TAINT and not toleration.value
 
 
 def is_extended(name: str) -> bool:

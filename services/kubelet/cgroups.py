@@ -110,13 +110,22 @@ class Cgroups:
                 found[controller] = base / relative
         return found
 
-    def set_up_node(self) -> None:
-        """The top of the tree, with BestEffort at the floor of cpu shares. Idempotent."""
+    def set_up_node(self, cpu_milli: int = 0, memory_bytes: int | None = None) -> str:
+        """The top of the tree, with BestEffort at the floor of cpu shares. Idempotent.
+
+        All pods together get what the node has less what is reserved of it, and no more memory. Returns what the kernel
+        refused of that, empty if nothing.
+        """
         if not self._enabled or self.driver == "systemd":
-            return
+            return ""
         for path in ("/kubepods", "/kubepods/burstable", "/kubepods/besteffort"):
             self._make(self.root + path)
         self._write_cpu(f"{self.root}/kubepods/besteffort", qos.shares_of(0), -1)
+        top = f"{self.root}/kubepods"
+        if cpu_milli:
+            self._write_cpu(top, qos.shares_of(cpu_milli), None)
+        # Pods that run already may use more than a new limit lets them: that is the evictor's to mend.
+        return self._write_memory(top, memory_bytes)
 
     def set_up_pod(self, pod: core_v1.Pod, *, quiet: bool = False) -> str:
         """The pod's cgroup with its limits; what the sandbox takes as its parent.
@@ -196,16 +205,18 @@ class Cgroups:
                 if file.exists() and not file.read_text().strip():
                     file.write_text((current.parent / name).read_text())
 
-    def _write(self, path: str, controller: str, name: str, value: str) -> None:
+    def _write(self, path: str, controller: str, name: str, value: str) -> str:
+        """Write a setting; why it could not be, if so."""
         directory = self._dirs(path).get("" if self.v2 else controller)
         if directory is None:
-            return
+            return ""
         try:
             (directory / name).write_text(value)
         except OSError as error:
-            if self._quiet:
-                return
-            log.warning("cgroup setting can not be written", setting=name, cgroup=path, error=str(error))
+            if not self._quiet:
+                log.warning("cgroup setting can not be written", setting=name, cgroup=path, error=str(error))
+            return f"{directory / name}: {error.strerror}"
+        return ""
 
     def _write_cpu(self, path: str, shares: int, quota_us: int | None) -> None:
         if self.v2:
@@ -220,13 +231,10 @@ class Cgroups:
             self._write(path, "cpu", "cpu.cfs_period_us", str(qos.CPU_PERIOD_US))
             self._write(path, "cpu", "cpu.cfs_quota_us", str(quota_us))
 
-    def _write_memory(self, path: str, limit_bytes: int | None) -> None:
+    def _write_memory(self, path: str, limit_bytes: int | None) -> str:
         if limit_bytes is None:
-            return
-        if self.v2:
-            self._write(path, "memory", "memory.max", str(limit_bytes))
-        else:
-            self._write(path, "memory", "memory.limit_in_bytes", str(limit_bytes))
+            return ""
+        return self._write(path, "memory", "memory.max" if self.v2 else "memory.limit_in_bytes", str(limit_bytes))
 
 
 def _hand_down(directory: Path) -> None:

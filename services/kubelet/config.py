@@ -52,6 +52,7 @@ class KubeletConfig(ComponentConfig):
                 "nodefs.available": "10%",
                 "nodefs.inodesFree": "5%",
                 "imagefs.available": "15%",
+                "imagefs.inodesFree": "5%",
                 "pid.available": "5%",
             }
         )

@@ -1,13 +1,14 @@
 """Eviction under pressure: which signals are beyond their thresholds, and which pod goes first. Pure.
 
 Order, as upstream: pods that use more of the scarce resource than they requested, then lower priority, then by how far
-they are above their request. Static and critical pods are never chosen.
+they are above their request; of process ids, which nobody requests, lower priority, then who has most. Static and
+critical pods are never chosen.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lightkube.models import core_v1
 
@@ -20,9 +21,12 @@ SIGNALS = {
     "nodefs.available": ("disk", "ephemeral-storage"),
     "nodefs.inodesFree": ("disk", "inodes"),
     "imagefs.available": ("disk", "ephemeral-storage"),
+    "imagefs.inodesFree": ("disk", "inodes"),
     "pid.available": ("pid", "pids"),
 }
 CRITICAL_PRIORITY = 2_000_000_000
+# By the names that the parts above have.
+CONDITIONS = {"memory": "MemoryPressure", "disk": "DiskPressure", "pid": "PIDPressure"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,17 @@ class Breach:
     resource: str
     available: int
     threshold: int
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What a pod uses of one resource, and its containers of that where it is told by container."""
+
+    total: int = 0
+    containers: Mapping[str, int] = field(default_factory=dict)
+
+
+NOTHING = Use()
 
 
 def threshold_amount(text: str, capacity: int) -> int:
@@ -68,33 +83,41 @@ def is_critical(pod: core_v1.Pod) -> bool:
     return pod_spec.is_static(pod) or (pod.spec.priority or 0) >= CRITICAL_PRIORITY
 
 
-def rank(pods: Iterable[core_v1.Pod], usage: Mapping[str, int], resource: str) -> list[core_v1.Pod]:
+def rank(pods: Iterable[core_v1.Pod], usage: Mapping[str, Use], resource: str) -> list[core_v1.Pod]:
     """The pods in the order in which to evict them, by their usage (by uid)."""
 
     def key(pod: core_v1.Pod) -> tuple[bool, int, int]:
-        used = usage.get(pod.metadata.uid or "", 0)
+        used = usage.get(pod.metadata.uid or "", NOTHING).total
+        priority = pod.spec.priority or 0
+        if resource == "pids":
+            return False, priority, -used
         requested = qos.pod_requests(pod).get(resource, 0) // 1000
-        return used <= requested, pod.spec.priority or 0, requested - used
+        return used <= requested, priority, requested - used
 
     return sorted((pod for pod in pods if not is_critical(pod)), key=key)
 
 
-def message(breach: Breach, pod: core_v1.Pod, used: int) -> str:
-    """Why the pod was evicted, in the words of its status."""
+def message(breach: Breach, pod: core_v1.Pod, use: Use) -> str:
+    """Why the pod was evicted, in the words of its status: the node's lack, then the containers above their request."""
+    unit = Format.DECIMAL_SI if breach.resource in ("inodes", "pids") else Format.BINARY_SI
     text = (
-        f"The node was low on resource: {breach.resource}. Threshold quantity: {_amount(breach.threshold)}, "
-        f"available: {_amount(breach.available)}. "
+        f"The node was low on resource: {breach.resource}. Threshold quantity: {_amount(breach.threshold, unit)}, "
+        f"available: {_amount(breach.available, unit)}. "
     )
-    requested = qos.pod_requests(pod).get(breach.resource, 0) // 1000
-    if used > requested:
-        name = pod.spec.containers[0].name
-        text += f"Container {name} was using {_amount(used)}, request is {_amount(requested)}, "
-        text += f"has larger consumption of {breach.resource}. "
+    for container in [*pod.spec.containers, *pod_spec.init_containers(pod)]:
+        used = use.containers.get(container.name, 0)
+        given = (container.resources.requests if container.resources else None) or {}
+        requested = str(given.get(breach.resource, "0"))
+        if used > parse_quantity(requested).value:
+            text += (
+                f"Container {container.name} was using {_amount(used, unit)}, request is {requested}, "
+                f"has larger consumption of {breach.resource}. "
+            )
     return text
 
 
-def _amount(count: int) -> str:
-    return str(Quantity(count * 1_000_000_000, Format.BINARY_SI))
+def _amount(count: int, unit: Format = Format.BINARY_SI) -> str:
+    return str(Quantity(count * 1_000_000_000, unit))
 
 
 def over_size_limit(pod: core_v1.Pod, sizes: Mapping[str, int]) -> str:

@@ -21,7 +21,7 @@ from machinery.component.health import Health
 from machinery.component.tls_listener import IDLE_SECONDS_MAX, TlsListener
 from protos.cutaway.v1 import stream_pb2
 from services.kubelet import cadvisor, http_views, own_metrics, summary
-from services.kubelet.access import Access
+from services.kubelet.access import Access, subresources
 from services.kubelet.config import KubeletConfig
 from services.kubelet.node import Node
 from services.kubelet.node_logs import NodeLogs
@@ -64,16 +64,16 @@ class HttpApi(TlsListener):
         self._service = service
         self._access = access
         # path -> (what of the node it is, as upstream's authorizer names it; the handler)
-        self._paths: dict[str, tuple[str, Callable[[Query], Awaitable[Answer]]]] = {
-            "/metrics": ("metrics", self._metrics),
-            "/metrics/resource": ("metrics", self._resource_metrics),
-            "/metrics/cadvisor": ("metrics", self._cadvisor_metrics),
-            "/stats/summary": ("stats", self._summary),
-            "/pods": ("pods", self._pod_list),
-            "/pods/": ("pods", self._pod_list),
-            "/runningpods": ("pods", self._running_pods),
-            "/runningpods/": ("pods", self._running_pods),
-            "/configz": ("configz", self._configz),
+        self._paths: dict[str, Callable[[Query], Awaitable[Answer]]] = {
+            "/metrics": self._metrics,
+            "/metrics/resource": self._resource_metrics,
+            "/metrics/cadvisor": self._cadvisor_metrics,
+            "/stats/summary": self._summary,
+            "/pods": self._pod_list,
+            "/pods/": self._pod_list,
+            "/runningpods": self._running_pods,
+            "/runningpods/": self._running_pods,
+            "/configz": self._configz,
         }
 
     async def _exchange(
@@ -96,12 +96,12 @@ class HttpApi(TlsListener):
             parts = urlsplit(target)
             query = parse_qs(parts.query, keep_blank_values=True)
             if parts.path.startswith("/containerLogs/"):
-                # Upstream's own word for it: who may read the node's logs may not read those of all its pods.
-                await self._judge(identity, "get", "proxy")
+                # Upstream's own word for it (`proxy`): who may read the node's logs may not read those of all its pods.
+                await self._judge(identity, "get", parts.path)
                 await self._send_log(writer, parts.path, query)
                 return False
             if method == "GET" and (parts.path == "/logs" or parts.path.startswith("/logs/")):
-                await self._judge(identity, "get", "log")
+                await self._judge(identity, "get", parts.path)
                 path = unquote(parts.path.removeprefix("/logs"))
                 await _send(writer, *await self._node_logs.answer(path, query))
                 return False
@@ -117,29 +117,31 @@ class HttpApi(TlsListener):
             await writer.drain()
         return not close
 
-    async def _judge(self, identity: tls.Identity | None, verb: str, subresource: str) -> None:
+    async def _judge(self, identity: tls.Identity | None, verb: str, path: str) -> None:
         if identity is None:
             raise errors.Unauthorized("Unauthorized")
-        refusal = await self._access.refusal(identity, verb, subresource)
+        refusal = await self._access.refusal_of_all(identity, verb, subresources(path))
         if refusal:
             raise errors.Forbidden(f'Forbidden (user "{identity.name}"): {refusal}')
 
     async def _answer(self, method: str, path: str, query: Query, identity: tls.Identity | None) -> Answer:
         if method == "POST" and path.startswith("/checkpoint/"):
-            await self._judge(identity, "create", "checkpoint")
+            await self._judge(identity, "create", path)
             return await self._checkpoint(path, query)
         if method not in ("GET", "HEAD"):
             return 405, "text/plain", b"only GET and HEAD\n"
+        # Those who look after processes ask for these two; upstream's own path is for whom the apiserver lets.
+        if path == "/healthz":
+            await self._judge(identity, "get", path)
         if path in ("/healthz", "/livez", "/readyz"):
             outcomes = self._health.ready() if path == "/readyz" else self._health.live()
             well, text = health_module.report(path[1:], outcomes, verbose="verbose" in query)
             return (200 if well else 503), "text/plain; charset=utf-8", text.encode()
         found = self._paths.get(path)
+        await self._judge(identity, "get", path)
         if found is None:
-            await self._judge(identity, "get", "proxy")
             return 404, "text/plain", b"404 page not found\n"
-        await self._judge(identity, "get", found[0])
-        return await found[1](query)
+        return await found(query)
 
     # --- paths
 

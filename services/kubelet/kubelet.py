@@ -12,6 +12,7 @@ from typing import Any
 from lightkube.models import core_v1
 
 from machinery.api import kinds
+from machinery.api.quantity import parse_quantity
 from machinery.client.api_client import ApiClient
 from machinery.client.events import EventRecorder
 from machinery.client.informer import Informer
@@ -25,13 +26,14 @@ from services.kubelet.container_config import NodeSettings
 from services.kubelet.credential_providers import CredentialProviders
 from services.kubelet.devices.checkpoint import BadCheckpoint
 from services.kubelet.devices.claims import DeviceClaims
+from services.kubelet.evictor import Evictor
 from services.kubelet.handlers import Handlers
 from services.kubelet.heartbeat import Heartbeats
 from services.kubelet.housekeeping import Housekeeping
 from services.kubelet.http_api import HttpApi
 from services.kubelet.images import Images
 from services.kubelet.node import Node
-from services.kubelet.node_status import NodeStatus
+from services.kubelet.node_status import NodeStatus, for_pods
 from services.kubelet.objects import Objects
 from services.kubelet.pod_events import PodEvents
 from services.kubelet.pods import Pods
@@ -131,6 +133,8 @@ class Kubelet:
         self.stats = StatsCollector(self.node)
         self.service = KubeletService(self.node, self.pods, self.stats)
         self.housekeeping = Housekeeping(config, self.node, self.pods)
+        self.evictor = Evictor(config, self.node, self.pods, lambda: self.housekeeping.collect_images(all_unused=True))
+        self.pods.pressures = self.evictor.pressed
         self.node_status: NodeStatus | None = None
         try:
             self.shutdown = NodeShutdown(config, self.node, self.pods, self._tell_status)
@@ -160,11 +164,13 @@ class Kubelet:
             ips=self.ips,
             https_port=https_port,
             grpc_address=grpc_address,
-            pressures=self.housekeeping.pressures,
+            pressures=self.evictor.pressures,
             shutdown=self.shutdown.problem,
+            event=self.node.node_event,
         )
         self.node.allocatable = status.allocatable
         self.node.labels = lambda: status.labels
+        self.node.node_event("Normal", "Starting", "Starting kubelet.")
         services: Informer[Any] = Informer(client, kinds.SERVICE)
         self.node.services = services.lister.list
         self.node.wait_services = services.synced.wait
@@ -172,7 +178,7 @@ class Kubelet:
         node_informer.add_handler(status.node_changed)
         pod_informer: Informer[Any] = Informer(client, kinds.POD, field_selector=f"spec.nodeName={self.name}")
         heartbeats = Heartbeats(client, config.lease_seconds)
-        heartbeats.add(self.name)
+        heartbeats.add(self.name, lambda: status.uid)
         for what, run in (
             ("events", self.node.events.run),
             ("statuses", self.statuses.run),
@@ -192,7 +198,7 @@ class Kubelet:
         except BadCheckpoint as error:
             raise Fatal(str(error)) from error
         existing = await self._wait_runtime()
-        self.node.cgroups.set_up_node()
+        self._set_up_cgroups(status.capacity)
         await pod_informer.synced.wait()
         if config.manifests_dir:
             self._start_static_pods(pod_informer)
@@ -201,7 +207,18 @@ class Kubelet:
         await self.pods.clean_leftovers()
         self._tasks.create_task(devices.run(lambda: list(self.pods.workers)), name="device claims")
         self._tasks.create_task(self.pleg.run(), name="pod events")
+        self._tasks.create_task(self.evictor.run(), name="eviction")
         log.info("kubelet runs", node=self.name, pods=len(self.pods.workers))
+
+    def _set_up_cgroups(self, capacity: dict[str, str]) -> None:
+        pods = for_pods(capacity, self.config)
+        cpu, memory = parse_quantity(pods["cpu"]).milli_value, parse_quantity(pods["memory"]).value
+        problem = self.node.cgroups.set_up_node(cpu, memory)
+        if problem:
+            message = f"Failed to update Node Allocatable Limits: {problem}"
+            self.node.node_event("Warning", "FailedNodeAllocatableEnforcement", message)
+        else:
+            self.node.node_event("Normal", "NodeAllocatableEnforced", "Updated Node Allocatable limit across pods")
 
     def _start_static_pods(self, pod_informer: Informer[Any]) -> None:
         """Before the node's other pods.

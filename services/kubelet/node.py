@@ -63,6 +63,12 @@ class Node:
     def facts(self, pod_ips: tuple[str, ...] = ()) -> NodeFacts:
         return NodeFacts(self.name, self.ips, pod_ips, self.allocatable)
 
+    def node_event(self, kind: str, reason: str, message: str) -> None:
+        """Record an event about this node."""
+        self.events.record(
+            {"apiVersion": "v1", "kind": "Node", "name": self.name, "uid": self.name}, kind, reason, message
+        )
+
     def event(self, pod: core_v1.Pod, kind: str, reason: str, message: str, container: str = "") -> None:
         """Record an event about a pod or one of its containers. A static pod's are told of its mirror."""
         meta = pod.metadata

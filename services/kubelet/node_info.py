@@ -48,6 +48,16 @@ def disk(path: str) -> tuple[int, int, int, int]:
     return info.f_blocks * info.f_frsize, info.f_bavail * info.f_frsize, info.f_files, info.f_ffree
 
 
+def pids_max() -> int:
+    """How many processes and threads the machine can have."""
+    return min(int(Path(f"/proc/sys/kernel/{name}").read_text()) for name in ("pid_max", "threads-max"))
+
+
+def tasks() -> int:
+    """Processes and threads of the whole machine: loadavg's `running/all`."""
+    return int(Path("/proc/loadavg").read_text().split()[3].split("/")[1])
+
+
 def cpus() -> int:
     return os.cpu_count() or 1
 

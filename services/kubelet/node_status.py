@@ -19,7 +19,7 @@ from machinery.api.objects import now_rfc3339
 from machinery.api.quantity import parse_quantity
 from machinery.client.api_client import ApiClient, PatchType
 from machinery.component import logs
-from services.kubelet import node_info
+from services.kubelet import node_events, node_info
 from services.kubelet.config import KubeletConfig
 from services.kubelet.runtime import Runtime, RuntimeFailure
 
@@ -50,6 +50,7 @@ class NodeStatus:
         runtime_healthy: Callable[[], bool] = lambda: True,
         shutdown: Callable[[], str] = str,
         apply_pod_cidr: bool = True,
+        event: Callable[[str, str, str], None] = lambda kind, reason, message: None,
     ) -> None:
         self._config = config
         self._client = client
@@ -62,6 +63,7 @@ class NodeStatus:
         self._runtime_healthy = runtime_healthy
         self._shutdown = shutdown
         self._apply_pod_cidr = apply_pod_cidr
+        self._event = event
         self._sent: Json = {}
         self._sent_at = 0.0
         self._wake = asyncio.Event()
@@ -73,6 +75,8 @@ class NodeStatus:
         self.registered = asyncio.Event()
         self.ready = False
         self.labels: dict[str, str] | None = None
+        # The Node object's; empty while there is none.
+        self.uid = ""
         self.capacity = node_info.capacity(config.root_dir, config.max_pods, config.capacity)
         self.allocatable = allocatable(self.capacity, config)
 
@@ -82,6 +86,7 @@ class NodeStatus:
 
     def node_changed(self, _old: core_v1.Node | None, new: core_v1.Node | None) -> None:
         """The Node object changed: a pod CIDR may have been given; a deleted one is registered again."""
+        self.uid = new.metadata.uid or "" if new is not None else ""
         if new is None:
             self.registered.clear()
             self._sent = {}
@@ -163,11 +168,14 @@ class NodeStatus:
                 log.info("node registered", node=self._name)
         except errors.AlreadyExists:
             current = await self._client.get(kinds.NODE, self._name)
+            # Before the status is looked at again: what has not changed keeps its time of transition.
+            self._sent = msgspec.to_builtins(current.status) if current.status else {}
             patch: Json = {"metadata": {"annotations": annotations, "labels": labels}}
             await self._client.patch(kinds.NODE, self._name, "", patch)
             self._cidr = (current.spec.podCIDR if current.spec else None) or self._cidr
-            self._sent = msgspec.to_builtins(current.status) if current.status else {}
-            await self._send(status)
+            await self._send(await self._status())
+        else:
+            self._tell({}, status)
         self.registered.set()
 
     # --- status
@@ -271,8 +279,13 @@ class NodeStatus:
         await self._client.patch(
             kinds.NODE, self._name, "", {"status": status}, type=PatchType.STRATEGIC, subresource="status"
         )
+        self._tell(self._sent, status)
         self._sent = status
         self._sent_at = asyncio.get_running_loop().time()
+
+    def _tell(self, before: Json, after: Json) -> None:
+        for event in node_events.happened(self._name, before, after):
+            self._event(*event)
 
 
 def _judged(node: core_v1.Node) -> str:
@@ -318,12 +331,18 @@ def without_heartbeats(status: Json) -> Json:
     return {**status, "conditions": conditions}
 
 
-def allocatable(capacity: dict[str, str], config: KubeletConfig) -> dict[str, str]:
-    """Capacity less what is reserved and less the memory below which pods are evicted."""
+def for_pods(capacity: dict[str, str], config: KubeletConfig) -> dict[str, str]:
+    """Capacity less what is reserved: what the cgroup of all pods gets."""
     out = dict(capacity)
     for name, reserved in config.system_reserved.items():
         if name in out:
             out[name] = str(parse_quantity(out[name]) - parse_quantity(reserved))
+    return out
+
+
+def allocatable(capacity: dict[str, str], config: KubeletConfig) -> dict[str, str]:
+    """Capacity less what is reserved and less the memory below which pods are evicted."""
+    out = for_pods(capacity, config)
     threshold = config.eviction_hard.get("memory.available", "")
     if threshold and not threshold.endswith("%"):
         left = parse_quantity(out["memory"]).value - parse_quantity(threshold).value

@@ -21,7 +21,7 @@ from lightkube.models import core_v1
 from machinery.api import errors, kinds
 from machinery.api.objects import parse_time
 from machinery.component import logs
-from services.kubelet import pod_spec
+from services.kubelet import lifecycle_metrics, pod_spec
 from services.kubelet.back_off import BackOff
 from services.kubelet.node import Node
 from services.kubelet.pod_cleanup import PodCleanup
@@ -318,9 +318,11 @@ class PodWorker:
 
     async def _create_sandbox(self, action: CreateSandbox) -> None:
         self._starter.paths = None
+        lifecycle_metrics.pod_started(self.pod)
         try:
             await self._starter.create_sandbox(self.pod, action.attempt)
         except RuntimeFailure as error:
+            lifecycle_metrics.pod_started(self.pod, error.message)
             self._node.event(
                 self.pod, "Warning", "FailedCreatePodSandBox", f"Failed to create pod sandbox: {error.message}"
             )
@@ -352,9 +354,11 @@ class PodWorker:
         try:
             await self._starter.start(self.pod, action, self.runtime)
         except StartFailed as failure:
+            lifecycle_metrics.container_started(self.pod, action.name, failure.waiting.reason)
             self._waiting[action.name] = failure.waiting
             self._held_until[action.name] = self._node.clock() + self._hold_seconds(action.name)
             return
+        lifecycle_metrics.container_started(self.pod, action.name)
         self._waiting.pop(action.name, None)
         self._held_until.pop(action.name, None)
         started = pod_spec.find_container(self.pod, action.name)
@@ -425,7 +429,8 @@ class PodWorker:
             resize=self._resizer.pending,
             recursive_read_only=self._node.volumes.recursive_read_only(),
         )
-        self.status = without_none(compute_status(observed))
+        before, self.status = self.status, without_none(compute_status(observed))
+        lifecycle_metrics.status_changed(before, self.status)
         return self._node.statuses.submit(self.pod, self.status, api_status=api_status, lazy=lazy)
 
     # --- ends

@@ -6,7 +6,7 @@ A worker for each that is bound here, adoption of what already runs, an end for 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from lightkube.models import core_v1, meta_v1
@@ -40,6 +40,8 @@ class Pods:
         self.informer: Informer[Any] | None = None
         # Why no new pod is taken, while that is so.
         self.refusal: admission.Refusal | None = None
+        # What the node lacks now.
+        self.pressures: Callable[[], Collection[str]] = lambda: ()
 
     # --- desired state
 
@@ -119,6 +121,7 @@ class Pods:
                 self._max_pods,
                 self._unsafe_sysctls,
                 self._node.labels(),
+                self.pressures(),
             )
             if refusal is not None:
                 self._node.event(pod, "Warning", refusal.reason, refusal.message)

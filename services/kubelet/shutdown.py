@@ -77,7 +77,7 @@ class NodeShutdown:
             return
         self.begun = True
         self._pods.refusal = Refusal(shutdown_plan.REFUSAL_REASON, shutdown_plan.REFUSAL_MESSAGE)
-        self._tell("NodeShutdown", "Shutdown manager detected shutdown event")
+        self._node.node_event("Normal", "NodeShutdown", "Shutdown manager detected shutdown event")
         self._node_changed()
         _START.set(time.time())
         for group in shutdown_plan.groups(self._pods.active(), self._seconds):
@@ -93,7 +93,7 @@ class NodeShutdown:
         self.begun = False
         self._task = None
         self._pods.refusal = None
-        self._tell("NodeShutdown", "Shutdown manager detected shutdown cancellation")
+        self._node.node_event("Normal", "NodeShutdown", "Shutdown manager detected shutdown cancellation")
         self._node_changed()
 
     async def _end(self, group: shutdown_plan.Group) -> None:
@@ -113,7 +113,3 @@ class NodeShutdown:
             if (w := self._pods.workers.get(pod.metadata.uid or "")) and not w.settled.is_set()
         ]
         log.warning("pods have not ended in time", pods=left, priority=group.priority)
-
-    def _tell(self, reason: str, message: str) -> None:
-        reference = {"apiVersion": "v1", "kind": "Node", "name": self._node.name, "uid": self._node.name}
-        self._node.events.record(reference, "Normal", reason, message)

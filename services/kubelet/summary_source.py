@@ -90,8 +90,8 @@ class SummarySource:
             file_system=disk_usage.of_file_system(str(self._node.root)),
             image_fs=image_fs,
             container_fs=container_fs,
-            pids_max=min(_number("/proc/sys/kernel/pid_max"), _number("/proc/sys/kernel/threads-max")),
-            pids=_tasks(),
+            pids_max=node_info.pids_max(),
+            pids=node_info.tasks(),
             swap=_swap(),
             interfaces=interfaces,
             default_interface=_default_interface() or next(iter(interfaces), ""),
@@ -123,20 +123,11 @@ def _rfc3339_of(nanoseconds: int) -> str:
     return rfc3339(datetime.fromtimestamp(nanoseconds / _NANO, UTC)) if nanoseconds else ""
 
 
-def _number(path: str) -> int:
-    return int(Path(path).read_text())
-
-
 def _booted_at() -> float:
     for line in Path("/proc/stat").read_text().splitlines():
         if line.startswith("btime "):
             return float(line.split()[1])
     return 0.0
-
-
-def _tasks() -> int:
-    """Processes and threads of the whole machine: loadavg's `running/all`."""
-    return int(Path("/proc/loadavg").read_text().split()[3].split("/")[1])
 
 
 def _swap() -> tuple[int, int] | None:

@@ -156,7 +156,7 @@ class Fleet:
         async with gate:
             self.tasks.create_task(hollow.status.run(), name=f"node {hollow.node.name}")
             await hollow.status.registered.wait()
-        self.heartbeats.add(hollow.node.name)
+        self.heartbeats.add(hollow.node.name, lambda: hollow.status.uid)
 
     def _node_changed(self, old: core_v1.Node | None, new: core_v1.Node | None) -> None:
         hollow = self.nodes.get((new or old).metadata.name or "")  # type: ignore[union-attr]

@@ -37,11 +37,21 @@ async def test_health_for_all_the_rest_for_whom_the_apiserver_lets(cluster: Clus
     async def get(path: str, identity: Any = None) -> tuple[int, str]:
         return await asyncio.to_thread(fetch, cluster, path, identity)
 
-    assert (await get("/healthz"))[0] == 200
-    for path in ("/metrics", "/pods", "/stats/summary", "/metrics/resource", "/containerLogs/a/b/c", "/configz"):
+    assert (await get("/livez"))[0] == (await get("/readyz"))[0] == (await get("/healthz", admin))[0] == 200
+    for path in (
+        "/healthz",
+        "/metrics",
+        "/pods",
+        "/stats/summary",
+        "/metrics/resource",
+        "/containerLogs/a/b/c",
+        "/configz",
+    ):
         assert (await get(path))[0] == 401, path
         assert (await get(path, stranger))[0] == 403, path
     assert (await get("/nothing", admin))[0] == 404
+    metrics = (await get("/metrics", admin))[1]
+    assert 'kubelet_started_containers_total{container_type="container"}' in metrics
 
 
 async def test_pods_usage_and_logs(cluster: Cluster) -> None:

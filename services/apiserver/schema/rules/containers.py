@@ -113,6 +113,29 @@ def _env(env: list[Obj], path: str, volumes: Mapping[str, Obj]) -> list[Cause]:
             reference = source.get(name)
             if reference is not None and not reference.get("name"):
                 found.append(causes.required(f"{here}.{name}.name"))
+        if source.get("fileKeyRef") is not None:
+            found += _file_key_ref(source["fileKeyRef"], f"{here}.fileKeyRef", volumes)
+    return found
+
+
+def _file_key_ref(reference: Obj, path: str, volumes: Mapping[str, Obj]) -> list[Cause]:
+    """A variable from a file: only in a volume that nobody but the pod's own containers writes."""
+    found: list[Cause] = []
+    volume = reference.get("volumeName")
+    if not volume:
+        found.append(causes.required(f"{path}.volumeName"))
+    elif volume not in volumes:
+        found.append(causes.not_found(f"{path}.volumeName", volume))
+    elif volumes[volume].get("emptyDir") is None:
+        detail = "referenced volume must be of type emptyDir"
+        found.append(causes.invalid(f"{path}.volumeName", volume, detail))
+    file = reference.get("path")
+    if not file:
+        found.append(causes.required(f"{path}.path"))
+    elif ".." in file.split("/"):
+        found.append(causes.invalid(f"{path}.path", file, "must not contain '..'"))
+    if not reference.get("key"):
+        found.append(causes.required(f"{path}.key"))
     return found
 
 

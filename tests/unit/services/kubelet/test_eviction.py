@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from services.kubelet import eviction
-from services.kubelet.eviction import Signal
+from services.kubelet.eviction import Signal, Use
 from tests.support.kubelet_pods import pod
 
 GI = 1 << 30
@@ -31,15 +31,29 @@ def test_the_order_of_eviction() -> None:
     important = named("important", "1Gi", priority=100)
     critical = named("critical", priority=2_000_001_000)
     usage = {"within": 3 * GI, "over": 2 * GI, "far": 3 * GI, "important": 5 * GI, "critical": 9 * GI}
-    order = eviction.rank([within, important, over, critical, far_over], usage, "memory")
+    used = {uid: Use(amount) for uid, amount in usage.items()}
+    order = eviction.rank([within, important, over, critical, far_over], used, "memory")
     assert [p.metadata.uid for p in order] == ["far", "over", "important", "within"]
+
+
+def test_process_ids_are_taken_back_from_the_least_important_who_has_most() -> None:
+    few, many, important = named("few"), named("many"), named("important", priority=7)
+    used = {"few": Use(3), "many": Use(900), "important": Use(5000)}
+    order = eviction.rank([important, few, many], used, "pids")
+    assert [p.metadata.uid for p in order] == ["many", "few", "important"]
 
 
 def test_the_message_names_the_resource() -> None:
     breach = eviction.Breach("memory.available", "memory", "memory", 51200 * 1024, 100 << 20)
-    text = eviction.message(breach, named("u"), GI)
-    assert text.startswith("The node was low on resource: memory. Threshold quantity: 100Mi, available: 50Mi.")
-    assert "Container c was using 1Gi, request is 0" in text
+    text = eviction.message(breach, named("u"), Use(GI, {"c": GI}))
+    assert text == (
+        "The node was low on resource: memory. Threshold quantity: 100Mi, available: 50Mi. "
+        "Container c was using 1Gi, request is 0, has larger consumption of memory. "
+    )
+    assert "Container" not in eviction.message(breach, named("u", "2Gi"), Use(GI, {"c": GI}))
+    breach = eviction.Breach("pid.available", "pid", "pids", 100, 1500)
+    text = eviction.message(breach, named("u"), Use(900))
+    assert text == "The node was low on resource: pids. Threshold quantity: 1500, available: 100. "
 
 
 def test_empty_dirs_over_their_limit() -> None:
