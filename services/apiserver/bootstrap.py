@@ -54,18 +54,25 @@ class Bootstrap:
         # Those who are published besides us; None: nobody.
         self._masters = masters
         self._ended = False
+        # What has been done, by the names of upstream's post-start hooks for it.
+        self.done: set[str] = set()
 
     async def run(self) -> None:
         """Create everything that is missing."""
         for name in SYSTEM_NAMESPACES:
             await self._ensure({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        self.done.add("start-system-namespaces-controller")
         missing = [obj for obj in (*bootstrap_policy.objects(), *_priorities()) if not self._exists(obj)]
         # Together, so that they share commits.
         await asyncio.gather(*(self._ensure(obj) for obj in missing))
+        self.done |= {"rbac/bootstrap-roles", "scheduling/bootstrap-system-priority-classes"}
         await self._ensure(self._service())
         await self._ensure(self._service_range())
+        self.done.add("start-kubernetes-service-cidr-controller")
         await self._tell_how_to_authenticate()
+        self.done.add("start-cluster-authentication-info-controller")
         await self.publish()
+        self.done.add("bootstrap-controller")
 
     async def keep_published(self) -> None:
         """Keep the endpoints of the `kubernetes` Service right, for ever."""

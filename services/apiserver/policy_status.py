@@ -12,22 +12,18 @@ from typing import Any
 
 from machinery.api import errors
 from machinery.cel import typed
-from machinery.component import logs
 from services.apiserver import codec, ownership
 from services.apiserver.admission.expressions import VARIABLES
-from services.apiserver.entries import Entry
+from services.apiserver.reconcile import Reconciler
 from services.apiserver.registry.resource import Registry, Resource
 from services.apiserver.request import SYSTEM, Request, WriteOptions
 from services.apiserver.schema.cel_types import declare
 from services.apiserver.watch_cache import WatchCache
 from services.apiserver.writes import Writer
 
-log = logs.get("policies")
-
 GROUP, PLURAL = "admissionregistration.k8s.io", "validatingadmissionpolicies"
 TYPES_MAX = 10
 """Of how many kinds a policy is checked at most, as upstream has it: each costs a tenth of a second."""
-RETRY_SECONDS = 1.0
 _OPTIONS = WriteOptions(field_manager="validatingadmissionpolicy-status", field_validation="Ignore")
 
 Obj = Mapping[str, Any]
@@ -90,29 +86,15 @@ class PolicyStatus:
         self._registry = registry
         self._cache = cache
         self._writer = writer
-        self._wake = asyncio.Event()
+        self.reconciler = Reconciler("the status of ValidatingAdmissionPolicies", self._look_at_all)
 
     def follow(self) -> None:
         """Hear of policies from now on."""
-        self._cache.of(f"{PLURAL}.{GROUP}").listeners.append(self._on_change)
-        self._wake.set()
+        self._cache.of(f"{PLURAL}.{GROUP}").listeners.append(self.reconciler.wake)
 
-    def _on_change(self, _old: Entry | None, _new: Entry | None) -> None:
-        self._wake.set()
-
-    async def run(self) -> None:
-        """Look after their status, for ever."""
-        while True:
-            await self._wake.wait()
-            # Before the work: what changes while it goes on is looked at once more.
-            self._wake.clear()
-            try:
-                for entry in list(self._cache.of(f"{PLURAL}.{GROUP}").listed("")):
-                    await self._look_at(codec.decode(entry.value))
-            except errors.ApiError as err:
-                log.warning("the status of policies could not be written", error=err.message)
-                await asyncio.sleep(RETRY_SECONDS)
-                self._wake.set()
+    async def _look_at_all(self) -> None:
+        for entry in list(self._cache.of(f"{PLURAL}.{GROUP}").listed("")):
+            await self._look_at(codec.decode(entry.value))
 
     async def _look_at(self, policy: Obj) -> None:
         generation = policy["metadata"].get("generation", 1)

@@ -12,24 +12,20 @@ from collections.abc import Iterator
 from typing import Any
 
 from machinery.api import errors
-from machinery.component import logs
 from services.apiserver import codec
 from services.apiserver.deletion import Deleter
-from services.apiserver.entries import Entry
+from services.apiserver.reconcile import Reconciler
 from services.apiserver.registry.custom_definitions import set_condition
 from services.apiserver.registry.resource import Registry, Resource
 from services.apiserver.request import SYSTEM, DeleteOptions, Request, WriteOptions
 from services.apiserver.watch_cache import WatchCache
 from services.apiserver.writes import Writer
 
-log = logs.get("registrations")
-
 GROUP = "apiregistration.k8s.io"
 STORAGE = f"apiservices.{GROUP}"
 AUTOMANAGED = "kube-aggregator.kubernetes.io/automanaged"
 BUILT_IN, CUSTOM = "onstart", "true"
 """The label's values, by upstream's names: what it makes once at its start, and what it keeps in step."""
-RETRY_SECONDS = 1.0
 CUSTOM_PRIORITIES = (1000, 100)
 METRICS, METRICS_VERSION = "metrics.k8s.io", "v1beta1"
 """Answered by the REST front, from no stored objects. Where somebody installs a metrics server, its APIService must
@@ -119,30 +115,24 @@ class Registrations:
         self._cache = cache
         self._writer = writer
         self._deleter = deleter
-        self._wake = asyncio.Event()
+        self.reconciler = Reconciler("APIServices", self._ensure)
 
     def follow(self) -> None:
         """Hear of what comes and goes from now on."""
-        self._registry.on_change(self._wake.set)
-        self._cache.of(STORAGE).listeners.append(self._on_change)
+        self._registry.on_change(self.reconciler.wake)
+        self._cache.of(STORAGE).listeners.append(self.reconciler.wake)
 
-    def _on_change(self, _old: Entry | None, _new: Entry | None) -> None:
-        self._wake.set()
+    def complete(self) -> bool:
+        """Whether everything that is served here has its APIService."""
+        cache = self._cache.of(STORAGE)
+        return all(cache.get("", obj["metadata"]["name"]) is not None for obj in wanted(self._registry))
 
-    async def run(self) -> None:
-        """Keep them, for ever."""
-        while True:
-            # Before the work: what changes while it goes on is looked at once more.
-            self._wake.clear()
-            try:
-                await self.ensure()
-            except errors.ApiError as err:
-                log.warning("APIServices could not be kept", error=err.message)
-                await asyncio.sleep(RETRY_SECONDS)
-                continue
-            await self._wake.wait()
+    def all_told(self) -> bool:
+        """Whether it has been said of all that are served here."""
+        present = (codec.decode(entry.value) for entry in self._cache.of(STORAGE).listed(""))
+        return all(obj["spec"].get("service") or local(obj) for obj in present)
 
-    async def ensure(self) -> None:
+    async def _ensure(self) -> None:
         """Create, correct and remove what is ours: together, so that they share commits."""
         row = self._registry.resolve(GROUP, "v1", "apiservices")
         should = {obj["metadata"]["name"]: obj for obj in wanted(self._registry)}

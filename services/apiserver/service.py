@@ -181,16 +181,16 @@ async def serve(ctx: Context[ApiServerConfig]) -> None:
     bootstrap = Bootstrap(core.registry, core.writer, config.service_cidr, address, port, known, masters)
     await bootstrap.run()
     ctx.on_stop(bootstrap.withdraw)
-    await core.flow_upkeep.ensure()
-    await core.flow_upkeep.tell()
-    await core.registrations.ensure()
-    ctx.tasks.create_task(core.registrations.run(), name="keep APIServices")
-    ctx.tasks.create_task(core.policy_status.run(), name="check policies' types")
-    ctx.tasks.create_task(core.flow_upkeep.run(), name="keep flow control's objects")
+    # What clients ask for first is there before anything is served.
+    await core.flow_upkeep.reconciler.once()
+    await core.registrations.reconciler.once()
+    ctx.tasks.create_task(core.registrations.reconciler.run(), name="keep APIServices")
+    ctx.tasks.create_task(core.policy_status.reconciler.run(), name="check policies' types")
+    ctx.tasks.create_task(core.flow_upkeep.reconciler.run(), name="keep flow control's objects")
     ctx.tasks.create_task(bootstrap.keep_published(), name="publish the kubernetes endpoints")
     ctx.on_stop(core.kubelets.close)
     ctx.on_stop(core.webhooks.close)
-    await _start_transports(ctx, core)
+    await _start_transports(ctx, core, bootstrap)
     ctx.log.info("apiserver serves", grpc=config.grpc_address, rest=config.rest_address, revision=core.cache.revision)
 
 
@@ -244,7 +244,7 @@ async def _seal(ctx: Context[ApiServerConfig], store: SealedStore) -> None:
             return
 
 
-async def _start_transports(ctx: Context[ApiServerConfig], core: Core) -> None:
+async def _start_transports(ctx: Context[ApiServerConfig], core: Core, bootstrap: Bootstrap) -> None:
     config = ctx.config
     service = ApiServerService(core.handlers, core.authenticator, core.kubelets, Turns(core.flow, core.count_objects))
 
@@ -257,18 +257,22 @@ async def _start_transports(ctx: Context[ApiServerConfig], core: Core) -> None:
         )
         ctx.on_stop(rpc.stop)
     if config.rest_address:
-        await _start_rest(ctx, core)
+        await _start_rest(ctx, core, bootstrap)
 
 
-async def _start_rest(ctx: Context[ApiServerConfig], core: Core) -> None:
+async def _start_rest(ctx: Context[ApiServerConfig], core: Core, bootstrap: Bootstrap) -> None:
+    from services.apiserver import checks
     from services.apiserver.rest.app import RestServer
 
     config = ctx.config
+    live_checks, ready_checks = checks.of(core, bootstrap)
     rest = RestServer(
         core.handlers,
         core.authenticator,
         core.authorizer,
         kubelets=core.kubelets,
+        live_checks=live_checks,
+        ready_checks=ready_checks,
         metrics=metrics.exposition,
         auditor=_auditor(config),
         flow=core.flow,

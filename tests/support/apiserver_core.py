@@ -79,7 +79,7 @@ async def running_core(directory: Path, **settings: Any) -> AsyncIterator[CoreCl
     tasks = [
         asyncio.create_task(core.cache.run()),
         asyncio.create_task(core.definitions.run(core.writer, core.deleter)),
-        asyncio.create_task(core.policy_status.run()),
+        asyncio.create_task(core.policy_status.reconciler.run()),
     ]
     client = CoreClient(core)
     if core.cache.of("namespaces").count == 0:

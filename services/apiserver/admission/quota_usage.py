@@ -122,7 +122,7 @@ def in_scope(quota: Mapping[str, Any], storage: str, obj: Mapping[str, Any]) -> 
         return all(_claim_matches(condition, obj) for condition in conditions)
     if storage != "pods":
         return False
-    return all(_matches(condition, obj) for condition in conditions)
+    return all(_pod_matches(condition, obj) for condition in conditions)
 
 
 def _claim_matches(condition: Mapping[str, Any], claim: Mapping[str, Any]) -> bool:
@@ -130,24 +130,15 @@ def _claim_matches(condition: Mapping[str, Any], claim: Mapping[str, Any]) -> bo
     if condition.get("scopeName") != "VolumeAttributesClass":
         return False
     status = claim.get("status") or {}
-    names = {
+    return _selects(
+        condition,
         (claim.get("spec") or {}).get("volumeAttributesClassName"),
         status.get("currentVolumeAttributesClassName"),
         (status.get("modifyVolumeStatus") or {}).get("targetVolumeAttributesClassName"),
-    } - {None, ""}
-    values = set(condition.get("values") or ())
-    match condition.get("operator"):
-        case "Exists":
-            return bool(names)
-        case "DoesNotExist":
-            return not names
-        case "In":
-            return bool(names & values)
-        case _:
-            return not names or bool(names - values)
+    )
 
 
-def _matches(condition: Mapping[str, Any], pod: Mapping[str, Any]) -> bool:
+def _pod_matches(condition: Mapping[str, Any], pod: Mapping[str, Any]) -> bool:
     spec = pod.get("spec") or {}
     scope = condition.get("scopeName")
     terminating = spec.get("activeDeadlineSeconds") is not None
@@ -157,18 +148,21 @@ def _matches(condition: Mapping[str, Any], pod: Mapping[str, Any]) -> bool:
         return (qos_class(dict(spec)) == "BestEffort") is (scope == "BestEffort")
     if scope == "CrossNamespacePodAffinity":
         return _crosses_namespaces(spec)
-    if scope == "PriorityClass":
-        name, values = spec.get("priorityClassName") or "", condition.get("values") or ()
-        match condition.get("operator"):
-            case "Exists":
-                return bool(name)
-            case "DoesNotExist":
-                return not name
-            case "In":
-                return name in values
-            case _:
-                return name not in values
-    return False
+    return scope == "PriorityClass" and _selects(condition, spec.get("priorityClassName"))
+
+
+def _selects(condition: Mapping[str, Any], *found: str | None) -> bool:
+    """Whether a condition selects an object that has these names of a scope; empty ones it does not have."""
+    names, values = set(found) - {None, ""}, set(condition.get("values") or ())
+    match condition.get("operator"):
+        case "Exists":
+            return bool(names)
+        case "DoesNotExist":
+            return not names
+        case "In":
+            return bool(names & values)
+        case _:
+            return not names or bool(names - values)
 
 
 def _crosses_namespaces(spec: Mapping[str, Any]) -> bool:

@@ -45,6 +45,7 @@ class Definitions:
         # Names of definitions to look at; None in the queue would be senseless, so the set is the queue.
         self._due: set[str] = set()
         self._wake = asyncio.Event()
+        self.running = False
 
     def load(self) -> None:
         """Serve what is established already, and follow from now on. Called when the definitions are in the cache,
@@ -89,6 +90,7 @@ class Definitions:
 
     async def run(self, writer: Writer, deleter: Deleter) -> None:
         """Judge and clean up, for ever."""
+        self.running = True
         while True:
             await self._wake.wait()
             self._wake.clear()

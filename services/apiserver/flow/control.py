@@ -96,6 +96,10 @@ class FlowControl:
             self._wake(ticket)
         self._admit_waiting()
 
+    def has_levels(self, names: Iterable[str]) -> bool:
+        """Whether these levels were taken on."""
+        return all(name in self._seats.levels for name in names)
+
     def classify(
         self, user: User, verb: str, group: str, resource: str, subresource: str, namespace: str, path: str
     ) -> Flow:

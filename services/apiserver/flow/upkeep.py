@@ -11,23 +11,20 @@ import asyncio
 from typing import Any
 
 from machinery.api import errors
-from machinery.component import logs
 from services.apiserver import codec
 from services.apiserver.entries import Entry
 from services.apiserver.flow import standard
 from services.apiserver.flow.control import FlowControl, level_name
+from services.apiserver.reconcile import Reconciler
 from services.apiserver.registry.custom_definitions import set_condition
 from services.apiserver.registry.resource import Registry, Resource
 from services.apiserver.request import SYSTEM, Request, WriteOptions
 from services.apiserver.watch_cache import WatchCache
 from services.apiserver.writes import Writer
 
-log = logs.get("flow")
-
 GROUP = "flowcontrol.apiserver.k8s.io"
 SCHEMAS, LEVELS = f"flowschemas.{GROUP}", f"prioritylevelconfigurations.{GROUP}"
 LOOK_SECONDS = 60.0
-RETRY_SECONDS = 1.0
 _OPTIONS = WriteOptions(field_manager="api-priority-and-fairness-config-producer-v1", field_validation="Ignore")
 
 Obj = dict[str, Any]
@@ -41,7 +38,7 @@ class Upkeep:
         self._cache = cache
         self._writer = writer
         self._control = control
-        self._wake = asyncio.Event()
+        self.reconciler = Reconciler("flow control's objects", self._keep, LOOK_SECONDS)
 
     def follow(self) -> None:
         """Hand over the objects as they are, and whenever they change."""
@@ -53,7 +50,7 @@ class Upkeep:
         if old is not None and new is not None and old.generation == new.generation:
             return
         self._configure()
-        self._wake.set()
+        self.reconciler.wake()
 
     def _configure(self) -> None:
         self._control.configure(self._objects(SCHEMAS), self._objects(LEVELS))
@@ -61,23 +58,9 @@ class Upkeep:
     def _objects(self, storage: str) -> list[Obj]:
         return [codec.decode(entry.value) for entry in self._cache.of(storage).listed("")]
 
-    async def run(self) -> None:
-        """Look after the objects, for ever."""
-        while True:
-            seconds = LOOK_SECONDS
-            # Before the work: what changes while it goes on is looked at once more.
-            self._wake.clear()
-            try:
-                await self.ensure()
-                await self.tell()
-            except errors.ApiError as err:
-                log.warning("flow control's objects could not be kept", error=err.message)
-                seconds = RETRY_SECONDS
-            try:
-                async with asyncio.timeout(seconds):
-                    await self._wake.wait()
-            except TimeoutError:
-                continue
+    async def _keep(self) -> None:
+        await self.ensure()
+        await self.tell()
 
     async def ensure(self) -> None:
         """Create and correct the standard objects: together, so that they share commits."""

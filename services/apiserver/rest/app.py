@@ -57,7 +57,6 @@ REQUEST_SECONDS_MAX = 60
 _BEARER_PROTOCOL = "base64url.bearer.authorization.k8s.io."
 # A watch has its own timeout, and a get waits for nothing.
 _UNTIMED = frozenset({"watch", "get"})
-_HEALTH_ENDPOINTS = ("/healthz", "/livez", "/readyz")
 
 
 class RestServer:
@@ -244,7 +243,7 @@ class RestServer:
         if verb not in ("get", "head"):
             raise not_allowed()
         if self.health.serves(path):
-            return self.health.answer(path, call.query)
+            return await self.health.answer(path, call.query)
         if path in ("/version", "/version/"):
             return responses.json_response(responses.json_bytes(VERSION))
         if path.startswith("/openapi/"):
@@ -306,7 +305,7 @@ class RestServer:
             if group:
                 served.append(f"/apis/{group}")
                 served += [f"/apis/{group}/{version}" for version in self._registry.versions(group)]
-        return sorted([*served, *_HEALTH_ENDPOINTS, "/metrics", "/openapi/v2", "/openapi/v3", "/version"])
+        return sorted([*served, *self.health.paths(), "/metrics", "/openapi/v2", "/openapi/v3", "/version"])
 
 
 def _audit_id(given: str | None) -> str:

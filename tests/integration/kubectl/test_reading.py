@@ -106,7 +106,15 @@ def test_discovery(kubectl: Kubectl) -> None:
 
 def test_raw_paths(kubectl: Kubectl) -> None:
     assert kubectl("get", "--raw", "/livez") == "ok"
-    assert "[+]ping ok" in kubectl("get", "--raw", "/readyz?verbose")
+    ready = kubectl("get", "--raw", "/readyz?verbose")
+    for check in (
+        "ping", "etcd", "informer-sync", "poststarthook/rbac/bootstrap-roles",
+        "poststarthook/crd-informer-synced", "poststarthook/priority-and-fairness-config-producer",
+        "autoregister-completion", "shutdown",
+    ):  # fmt: skip
+        assert f"[+]{check} ok" in ready
+        assert kubectl("get", "--raw", f"/readyz/{check}") == "ok"
+    assert "[+]etcd excluded: ok" in kubectl("get", "--raw", "/livez?verbose&exclude=etcd")
     assert json.loads(kubectl("get", "--raw", "/version"))["major"] == "1"
     assert "NotFound" in kubectl.fails("get", "--raw", "/nowhere")
 
