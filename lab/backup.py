@@ -56,7 +56,12 @@ def fork(cluster: Cluster, revision: int, home: Path, say: Say) -> Cluster:
 
 def verify(cluster: Cluster, say: Say) -> str:
     """What was read and that it is sound. Raises LabError with what is not."""
-    return _run("verify", components.storage_url(cluster), say=say)
+    try:
+        return _run("verify", components.storage_url(cluster), say=say)
+    except LabError as error:
+        if "damaged" not in str(error):
+            raise
+        raise LabError(str(error), "`cutaway restore FILE` puts a back-up in its place") from error
 
 
 def restore(

@@ -22,14 +22,14 @@ for commands in (running, looking, watching, state, joining, nodes, images):
 
 
 def main() -> None:
-    """Entry point: a LabError is one line on stderr and exit code 1."""
+    """Entry point: a LabError is one line on stderr and its exit code."""
     # The parts of machinery used here would tell of every retry; here only the outcome counts.
     component_logs.setup("cutaway", "error", "console")
     try:
         app()
     except LabError as error:
         print(f"cutaway: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ from __future__ import annotations
 class LabError(Exception):
     """Something that the user can do something about. `way_out` says what."""
 
+    exit_code = 1
+
     def __init__(self, message: str, way_out: str = "") -> None:
         super().__init__(message)
         self.way_out = way_out

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import grpc
 
 from lab import admin
 from lab.cluster import Cluster
+from lab.difference import Change, Difference, compared, difference
 from lab.errors import LabError
 from machinery.api import errors
 from machinery.client.channels import Channels
@@ -25,30 +26,6 @@ from protos.cutaway.v1 import apiserver_pb2, apiserver_pb2_grpc, object_pb2
 ASK_SECONDS = 10.0
 ASK_VERSIONS_MAX = 1000
 COMPACT_SECONDS = 600.0
-# What changes with every write and says nothing about it.
-_SILENT = frozenset({"metadata.resourceVersion", "metadata.managedFields", "metadata.generation"})
-# A value longer than this is shortened on screen.
-VALUE_CHARACTERS_MAX = 60
-_ABSENT = object()
-# In place of what a Secret holds: these lines end up in terminals, logs and tickets.
-HIDDEN = "***"
-_APPLIED = 'metadata.annotations["kubectl.kubernetes.io/last-applied-configuration"]'
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One field of an object. `old` or `new` is None where it was not there."""
-
-    path: str
-    old: Any
-    new: Any
-
-    def __str__(self) -> str:
-        if self.old is None:
-            return f"+ {self.path} = {_short(self.new)}"
-        if self.new is None:
-            return f"- {self.path} (was {_short(self.old)})"
-        return f"~ {self.path}: {_short(self.old)} -> {_short(self.new)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +44,11 @@ class Version:
     deleted: bool = False
 
     @property
+    def only_status(self) -> bool:
+        """Whether all that it changed is what components say about the object, and nothing that anybody asked for."""
+        return bool(self.changes) and all(change.path.startswith("status") for change in self.changes or ())
+
+    @property
     def how(self) -> str:
         """What the write did, in words."""
         if self.deleted:
@@ -79,65 +61,6 @@ class Version:
 
 
 # --- pure -----------------------------------------------------------------------------------------------------------
-
-
-def difference(old: dict[str, Any], new: dict[str, Any]) -> tuple[Change, ...]:
-    """Which fields differ, by path, leaf by leaf. What every write changes is left out; of a Secret's values it is said
-    that they differ, and no more."""
-    found = (change for change in _differences(old, new, "") if change.path not in _SILENT)
-    if "Secret" in (old.get("kind"), new.get("kind")):
-        found = map(_hidden, found)
-    return tuple(found)
-
-
-def _hidden(change: Change) -> Change:
-    # `data` and the annotations may come as a whole; among these kubectl keeps a copy of what was applied.
-    field = change.path.partition(".")[0].partition("[")[0]
-    if field not in ("data", "stringData") and change.path not in (_APPLIED, "metadata.annotations"):
-        return change
-    return Change(change.path, *(None if value is None else HIDDEN for value in (change.old, change.new)))
-
-
-def _differences(old: Any, new: Any, path: str) -> Iterator[Change]:
-    if path in _SILENT or old == new:
-        return
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in sorted({*old, *new}):
-            yield from _member(old.get(key, _ABSENT), new.get(key, _ABSENT), _joined(path, key))
-    elif isinstance(old, list) and isinstance(new, list):
-        yield from _list_differences(old, new, path)
-    else:
-        yield Change(path, old, new)
-
-
-def _member(old: Any, new: Any, path: str) -> Iterator[Change]:
-    if old is _ABSENT:
-        yield Change(path, None, new)
-    elif new is _ABSENT:
-        yield Change(path, old, None)
-    else:
-        yield from _differences(old, new, path)
-
-
-def _list_differences(old: list[Any], new: list[Any], path: str) -> Iterator[Change]:
-    """Items with a name or a type are told apart by it, as people do; others by their place."""
-    key = next((k for k in ("name", "type") if all(isinstance(i, dict) and k in i for i in (*old, *new))), None)
-    if key is None or len({item[key] for item in old}) != len(old) or len({item[key] for item in new}) != len(new):
-        pairs: dict[Any, list[Any]] = {index: [item, _ABSENT] for index, item in enumerate(old)}
-        by_key = dict(enumerate(new))
-    else:
-        pairs = {item[key]: [item, _ABSENT] for item in old}
-        by_key = {item[key]: item for item in new}
-    for name, item in by_key.items():
-        pairs.setdefault(name, [_ABSENT, _ABSENT])[1] = item
-    for name, (before, after) in pairs.items():
-        yield from _member(before, after, f"{path}[{name}]")
-
-
-def _joined(path: str, key: str) -> str:
-    # A key with dots or slashes (an annotation's name) is not a path of its own.
-    step = key if key.replace("-", "").replace("_", "").isalnum() else f'["{key}"]'
-    return f"{path}{step}" if step.startswith("[") or not path else f"{path}.{step}"
 
 
 def manager_of(obj: dict[str, Any], previous: dict[str, Any] | None) -> str:
@@ -167,13 +90,6 @@ def versions(found: Sequence[apiserver_pb2.Version]) -> list[Version]:
 
 def _when(seconds: float) -> str:
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if seconds else ""
-
-
-def _short(value: Any) -> str:
-    if value is HIDDEN:
-        return HIDDEN
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return text if len(text) <= VALUE_CHARACTERS_MAX else f"{text[: VALUE_CHARACTERS_MAX - 1]}…"
 
 
 def rendered(found: list[Version]) -> list[str]:
@@ -295,21 +211,29 @@ def split_target(target: str) -> tuple[str, str]:
     return kind, name
 
 
-async def history(cluster: Cluster, target: str, namespace: str, *, limit: int, before: int = 0) -> list[Version]:
-    """The retained versions of an object, newest first. Raises LabError."""
+async def history(
+    cluster: Cluster, target: str, namespace: str, *, limit: int, before: int = 0, status: bool = True
+) -> list[Version]:
+    """The retained versions of an object, newest first; without those that changed its status only, if not `status`.
+    Raises LabError."""
     kind, name = split_target(target)
     past = Past(cluster)
     try:
         resource, namespaced = await past.resource(kind)
         namespace = namespace if namespaced else ""
         # One more than asked for, so that the last one shown can say what it changed.
-        found = await past.versions(resource, namespace, name, limit=limit + 1, before=before)
+        most = limit + 1 if status else ASK_VERSIONS_MAX
+        found = versions(await past.versions(resource, namespace, name, limit=most, before=before))
+    except errors.NotFound as error:
+        where = f" in namespace {namespace}" if namespace else ""
+        raise LabError(
+            f"{target}{where} has no history", "it never was there, or longer ago than the past is kept"
+        ) from error
     except errors.ApiError as error:
-        hint = "how far back the past is kept: `history_seconds`" if isinstance(error, errors.NotFound) else ""
-        raise LabError(error.message, hint) from error
+        raise LabError(error.message) from error
     finally:
         await past.close()
-    return versions(found)[:limit]
+    return [version for version in found if status or not version.only_status][:limit]
 
 
 async def compact(cluster: Cluster, before: int) -> tuple[int, int]:
@@ -322,32 +246,6 @@ async def compact(cluster: Cluster, before: int) -> tuple[int, int]:
     finally:
         await past.close()
     return answer.revision, answer.removed
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """What became of one object between two revisions. `changes` is None if it came or went."""
-
-    what: str
-    sign: str
-    changes: tuple[Change, ...] | None
-
-    def __str__(self) -> str:
-        if self.changes is None:
-            return f"{self.sign} {self.what}"
-        return "\n".join([f"{self.sign} {self.what}", *(f"    {change}" for change in self.changes)])
-
-
-def compared(older: dict[str, bytes], newer: dict[str, bytes]) -> list[Difference]:
-    """Two states, each the objects' JSON by name, sorted by name."""
-    out = []
-    for what in sorted(older.keys() | newer.keys()):
-        old, new = older.get(what), newer.get(what)
-        if old is None or new is None:
-            out.append(Difference(what, "+" if old is None else "-", None))
-        elif old != new and (changes := difference(json.loads(old), json.loads(new))):
-            out.append(Difference(what, "~", changes))
-    return out
 
 
 async def diff_all(cluster: Cluster, older: int, newer: int) -> list[Difference]:

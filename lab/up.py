@@ -286,7 +286,8 @@ async def wait_healthy(
             failures = 1 if state.last_exit == EXIT_FATAL else 3
             if state.restarts >= restarts + failures and not process_spec.is_alive(state):
                 # It won't get better by waiting, and the others wait for it.
-                raise LabError(_why_it_ended(spec, state), f"the whole log: `cutaway logs {spec.name}`")
+                why = _why_it_ended(spec, state)
+                raise LabError(why, _way_out(spec.name, why))
             await asyncio.sleep(ASK_PAUSE_SECONDS)
         return f"{spec.name}: {answer}"
 
@@ -306,6 +307,12 @@ def _why_it_ended(spec: process_spec.ProcessSpec, state: process_spec.ProcessSta
     if state.last_exit == EXIT_FATAL:
         return line if line.startswith(spec.component) else f"{spec.name}: {line}"
     return f"{spec.name} exits with code {state.last_exit}: {line}"
+
+
+def _way_out(name: str, why: str) -> str:
+    if " is damaged" in why:
+        return "`cutaway restore FILE` puts a back-up in its place"
+    return f"the whole log: `cutaway logs {name}`"
 
 
 def last_line(log: Path) -> str:

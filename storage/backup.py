@@ -38,7 +38,8 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Table, insert, inspect, make_url, select, update
 
-from storage.errors import Corrupt, StoreError, WrongDatabase
+from storage import sqlite
+from storage.errors import StoreError, WrongDatabase
 from storage.rewind import rewind
 from storage.schema import APPLICATION_ID, SCHEMA_VERSION, counter, gap, meta, metadata
 from storage.snapshot import changed_file, check_ours, existing, open_read_only, path_of, reader, server
@@ -64,6 +65,8 @@ def backup(url: str, file: Path, *, at_revision: int = 0, say: Say = silent) -> 
     """
     if file.exists():
         raise WrongDatabase(f"{file} exists already")
+    if not file.parent.is_dir():
+        raise WrongDatabase(f"there is no folder {file.parent}")
     partial = file.with_name(f".{file.name}.{os.getpid()}")
     # Created 0600: it holds every Secret.
     os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
@@ -92,8 +95,6 @@ def backup(url: str, file: Path, *, at_revision: int = 0, say: Say = silent) -> 
         _flush(partial)
         partial.replace(file)
         return revision
-    except sqlite3.Error as error:
-        raise Corrupt(f"{url}: {error}") from error
     finally:
         partial.unlink(missing_ok=True)
 
@@ -191,14 +192,17 @@ def _copy_sqlite(source: Path, target: Path, say: Say) -> None:
     def tell(_status: int, remaining: int, total: int) -> None:
         say(f"copying: {(total - remaining) * 100 // max(total, 1)} %")
 
-    with closing(open_read_only(source)) as reading, closing(sqlite3.connect(target)) as writing:
-        target.chmod(0o600)
-        # Without a transaction around them, each step would see another moment, and the copy begin anew each time.
-        reading.execute("BEGIN")
-        reading.execute("SELECT count(*) FROM sqlite_master").fetchall()
-        reading.backup(writing, pages=PAGES_MAX, progress=tell)
-        # One file, without a log beside it.
-        writing.execute("PRAGMA journal_mode=DELETE")
+    try:
+        with closing(open_read_only(source)) as reading, closing(sqlite3.connect(target)) as writing:
+            target.chmod(0o600)
+            # Without a transaction around them, each step would see another moment, and the copy begin anew each time.
+            reading.execute("BEGIN")
+            reading.execute("SELECT count(*) FROM sqlite_master").fetchall()
+            reading.backup(writing, pages=PAGES_MAX, progress=tell)
+            # One file, without a log beside it.
+            writing.execute("PRAGMA journal_mode=DELETE")
+    except sqlite3.Error as error:
+        raise sqlite.translate(error, target if error.sqlite_errorname == "SQLITE_FULL" else source) or error from error
 
 
 def _copy_tables(reading: Connection, writing: Connection, say: Say) -> None:
@@ -235,6 +239,8 @@ def main(arguments: list[str]) -> int:
         return commands[arguments[0]][0](say, *arguments[1:])
     except StoreError as error:
         print(error, file=sys.stderr)
+    except OSError as error:
+        print(f"{error.filename or arguments[0]}: {error.strerror}", file=sys.stderr)
     except Exception as error:
         # A driver's error, of a server that is not there or a password that is wrong: its first line says which.
         print(str(error).strip().splitlines()[0], file=sys.stderr)
@@ -264,7 +270,7 @@ def _newest(_: Say, url: str) -> int:
 def _verify(say: Say, url: str) -> int:
     revision, problems = verify(url, say=say)
     for problem in problems:
-        print(problem, file=sys.stderr)
+        print(f"damaged: {problem}", file=sys.stderr)
     print(f"revision {revision}: {'damaged' if problems else 'whole'}")
     return 1 if problems else 0
 

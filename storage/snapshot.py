@@ -9,7 +9,9 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, select
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError
 
+from storage import postgres, sqlite
 from storage.errors import WrongDatabase
 from storage.schema import SCHEMA_VERSION, meta
 
@@ -28,7 +30,7 @@ def reader(url: URL) -> Iterator[Connection]:
             isolation_level="REPEATABLE READ",
             execution_options={"postgresql_readonly": True},
         )
-    with _disposed(engine), engine.connect() as connection:
+    with _used(engine, url), engine.connect() as connection:
         yield connection
 
 
@@ -36,22 +38,28 @@ def reader(url: URL) -> Iterator[Connection]:
 def server(url: URL) -> Iterator[Engine]:
     """A PostgreSQL database that is written to."""
     engine = create_engine(url.set(drivername="postgresql+psycopg"))
-    with _disposed(engine):
+    with _used(engine, url):
         yield engine
 
 
 @contextmanager
 def changed_file(path: Path) -> Iterator[Connection]:
     """One transaction on a SQLite file that nobody else has."""
-    engine = create_engine(URL.create("sqlite", database=str(path)))
-    with _disposed(engine), engine.begin() as connection:
+    url = URL.create("sqlite", database=str(path))
+    engine = create_engine(url)
+    with _used(engine, url), engine.begin() as connection:
         yield connection
 
 
 @contextmanager
-def _disposed(engine: Engine) -> Iterator[None]:
+def _used(engine: Engine, url: URL) -> Iterator[None]:
+    """Its errors are the store's, and it is let go of in the end."""
     try:
         yield
+    except DBAPIError as error:
+        if url.get_backend_name() == "sqlite":
+            raise sqlite.translate(error, path_of(url)) or error from error
+        raise postgres.translate(error, str(url.database)) or error from error
     finally:
         engine.dispose()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from sqlalchemy import func, make_url, select, text
 from sqlalchemy.engine import URL
 
+from storage import sqlite
 from storage.errors import Corrupt
 from storage.schema import counter, event_log
 from storage.snapshot import check_ours, existing, open_read_only, reader
@@ -28,8 +30,11 @@ def verify(url: str, *, say: Say = silent) -> tuple[int, list[str]]:
     if source.get_backend_name() == "sqlite":
         path = existing(source)
         say(f"checking the pages of {path.stat().st_size / 1e6:.0f} MB")
-        with closing(open_read_only(path)) as driver:
-            problems += [row[0] for row in driver.execute("PRAGMA integrity_check") if row[0] != "ok"]
+        try:
+            with closing(open_read_only(path)) as driver:
+                problems += [row[0] for row in driver.execute("PRAGMA integrity_check") if row[0] != "ok"]
+        except sqlite3.Error as error:
+            raise sqlite.translate(error, path) or error from error
     with reader(source) as connection:
         check_ours(connection, str(source.database))
         revision = int(connection.execute(select(counter.c.revision)).scalar_one())

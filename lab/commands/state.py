@@ -30,12 +30,18 @@ def history(
     home: Home,
     namespace: Annotated[str, typer.Option("--namespace", "-n", help="Where it is.")] = "default",
     limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="How many versions at most.")] = 20,
-    before: Annotated[int, typer.Option("--before", min=0, help="Look at what there was at this revision.")] = 0,
+    before: Annotated[
+        int, typer.Option("--before", min=0, help="Look at what there was at this revision; 0: now.")
+    ] = 0,
+    status: Annotated[
+        bool, typer.Option("--status/--no-status", help="Also versions that changed nothing but the status.")
+    ] = True,
 ) -> None:
     """Each retained version of an object, newest first: revision, when, by whom, and which fields changed."""
     from lab import history as past
 
-    found = asyncio.run(past.history(clusters.require(home), target, namespace, limit=limit, before=before))
+    cluster = clusters.require(home)
+    found = asyncio.run(past.history(cluster, target, namespace, limit=limit, before=before, status=status))
     print("\n".join(past.rendered(found)))
 
 
@@ -47,7 +53,20 @@ def diff(
     home: Home,
     namespace: Annotated[str, typer.Option("--namespace", "-n", help="Where the object is.")] = "default",
 ) -> None:
-    """What differs between two revisions, in an object or in the whole cluster. Exit code 1 if anything does."""
+    """What differs between two revisions, in an object or in the whole cluster. Exit code 1 if anything does, 2 if that
+    can't be told."""
+    try:
+        changes = _differences(what, home, namespace)
+    except LabError as error:
+        error.exit_code = 2
+        raise
+    for change in changes:
+        print(change)
+    if changes:
+        raise typer.Exit(1)
+
+
+def _differences(what: list[str], home: Path, namespace: str) -> Sequence[object]:
     from lab import history as past
 
     *target, older, newer = what if len(what) > 1 else ["", *what]
@@ -55,14 +74,9 @@ def diff(
         raise LabError(f"{' '.join(what)!r} names no two revisions", "cutaway diff [KIND/NAME] 120 140")
     cluster = clusters.require(home)
     if target:
-        changes: Sequence[object] = asyncio.run(past.diff(cluster, target[0], namespace, int(older), int(newer)))
-    else:
-        with Waiting(aside(), "reading two states of the whole cluster"):
-            changes = asyncio.run(past.diff_all(cluster, int(older), int(newer)))
-    for change in changes:
-        print(change)
-    if changes:
-        raise typer.Exit(1)
+        return asyncio.run(past.diff(cluster, target[0], namespace, int(older), int(newer)))
+    with Waiting(aside(), "reading two states of the whole cluster"):
+        return asyncio.run(past.diff_all(cluster, int(older), int(newer)))
 
 
 def backup(

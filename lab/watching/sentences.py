@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from lab.history import difference
+from lab.difference import difference
 
 Object = Mapping[str, Any]
 

@@ -5,8 +5,9 @@ import json
 
 import pytest
 
+from lab.difference import Change, compared, difference
 from lab.errors import LabError
-from lab.history import Change, compared, difference, rendered, split_target, versions
+from lab.history import rendered, split_target, versions
 from protos.cutaway.v1.apiserver_pb2 import Version
 from protos.cutaway.v1.object_pb2 import Object
 
@@ -88,6 +89,15 @@ def test_each_write_says_who_when_and_what():
         "       1  2026-01-01T00:00:00Z  joe, kubectl-create  (created)",
         "       0  2025-12-31T23:59:59Z  joe  (deleted)",
     ]
+
+
+def test_what_components_say_about_an_object_can_be_told_from_what_was_asked_for():
+    asked = obj(2, spec={"replicas": 2}, status={"replicas": 1})
+    both = obj(3, spec={"replicas": 3}, status={"replicas": 2})
+    told = obj(4, spec={"replicas": 3}, status={"replicas": 3})
+    states = [(Version.DELETED, obj(5)), *((Version.CHANGED, state) for state in (told, both, asked))]
+    found = versions([version(kind, state) for kind, state in [*states, (Version.CREATED, obj(1))]])
+    assert [item.revision for item in found if item.only_status] == [4]
 
 
 def test_where_what_was_before_is_not_retained_nothing_is_made_up():
