@@ -91,20 +91,24 @@ DISCOVERY_TRANSFORMS = frozenset({DISCOVERY})
 _PROTOBUF = Representation(PROTOBUF)
 
 
-def choose(accept: str, transforms: frozenset[str] = _NONE, *, protobuf: bool = True) -> Representation:
-    """The best form for this request; `protobuf`: whether that is one, if nothing else is taken. Raises
-    NotAcceptable.
+def choose(
+    accept: str, transforms: frozenset[str] = _NONE, *, protobuf: bool = True, stream: bool = False
+) -> Representation:
+    """The best form for this request; `protobuf`: whether that is one, if nothing else is taken; `stream`: whether it
+    is a watch. Raises NotAcceptable.
     """
     if not accept or accept in (JSON, "*/*"):
         return PLAIN
     for form in candidates(accept):
         if _fits(form, transforms):
             return form
-    if protobuf and any(_is_plain_protobuf(clause) for clause in accept.split(",")):
+    if protobuf and any(_is_plain_protobuf(clause, stream) for clause in accept.split(",")):
         return _PROTOBUF
     raise errors.NotAcceptable(f"only the following media types are accepted: {JSON}, {YAML}, {PROTOBUF}")
 
 
-def _is_plain_protobuf(clause: str) -> bool:
+def _is_plain_protobuf(clause: str, stream: bool) -> bool:
     media, *parameters = (part.strip() for part in clause.split(";"))
+    if stream and "stream=watch" in parameters:
+        parameters.remove("stream=watch")
     return media == PROTOBUF and not any(part.startswith(("as=", "stream=", "q=0")) for part in parameters)

@@ -11,12 +11,12 @@ from aiohttp import web
 from machinery.api import errors
 from services.apiserver.large import aside
 from services.apiserver.request import Request
-from services.apiserver.rest import bodies, negotiate, options, responses, table
+from services.apiserver.rest import bodies, negotiate, options, protobuf, responses, table
 from services.apiserver.rest.context import Call
 from services.apiserver.rest.discovery import not_allowed, unknown_path
 from services.apiserver.rest.negotiate import PARTIAL, PARTIAL_LIST, TABLE
 from services.apiserver.rest.stored_json import StoredJson, fits
-from services.apiserver.rest.watching import Transform, stream_watch
+from services.apiserver.rest.watching import Transform, asks_for_websocket, stream_watch
 
 if TYPE_CHECKING:
     from services.apiserver.handlers import Handlers
@@ -148,7 +148,10 @@ class Verbs:
 
     async def watch(self, call: Call, resource: Resource) -> web.StreamResponse:
         """GET with watch=true."""
-        form = negotiate.choose(call.accept, negotiate.WATCH_TRANSFORMS, protobuf=False)
+        in_protobuf = not asks_for_websocket(call)
+        form = negotiate.choose(call.accept, negotiate.WATCH_TRANSFORMS, protobuf=in_protobuf, stream=True)
+        if form.media_type == negotiate.PROTOBUF:
+            protobuf.check_encodable(resource.kind.api_version, resource.kind.kind)
         watch = options.watch_options(call.query)
         await self.handlers.be_fresh(watch.resource_version)
         transform: Transform | None = None
@@ -157,7 +160,7 @@ class Verbs:
         elif form.transform == PARTIAL:
             transform = partial(_partial_event, version=form.version)
         events = self.handlers.watch(self.request(call, resource), watch)
-        return await stream_watch(call, events, transform)
+        return await stream_watch(call, events, transform, in_protobuf=form.media_type == negotiate.PROTOBUF)
 
     # -- writes --
 

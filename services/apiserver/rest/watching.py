@@ -1,6 +1,7 @@
 """WATCH: one JSON line an event, a batch of events in one write, also as WebSocket messages.
 
-The bytes of an event are the stored ones; only the table and metadata forms that kubectl asks for decode them.
+The bytes of an event are the stored ones; only the table and metadata forms that kubectl asks for, and protobuf for
+who takes nothing else, decode them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from aiohttp import web
 
 from machinery.api import errors
 from services.apiserver.rest.context import Call
+from services.apiserver.rest.protobuf import stream
 from services.apiserver.rest.responses import json_bytes, warning_header
 
 if TYPE_CHECKING:
@@ -31,14 +33,24 @@ _HEADS = {
 }
 
 
+Framing = Callable[[str, bytes], bytes]
+
+
+def _line(event_type: str, obj: bytes) -> bytes:
+    return b"%b%b}\n" % (_HEADS[event_type], obj)
+
+
 def _lines(batch: Sequence[WatchEvent], transform: Transform | None) -> list[bytes]:
     if transform is None:
         return [event.frame for event in batch]
     return [b"%b%b}\n" % (_HEADS[event.type], transform(event.json, event.type)) for event in batch]
 
 
-def _chunk(batch: Events, transform: Transform | None) -> bytes:
+def _chunk(batch: Events, transform: Transform | None, framing: Framing) -> bytes:
     """The events as one chunk (RFC 9112, 7.1), made once for all who send the same."""
+    if framing is not _line:
+        frames = b"".join(framing(event.type, event.json) for event in batch)
+        return b"%x\r\n%b\r\n" % (len(frames), frames)
     chunk = batch.wire if transform is None else None
     if chunk is None:
         lines = b"".join(_lines(batch, transform))
@@ -48,7 +60,7 @@ def _chunk(batch: Events, transform: Transform | None) -> bytes:
     return chunk
 
 
-def _sender(call: Call, transform: Transform | None) -> Callable[[Events], bool]:
+def _sender(call: Call, transform: Transform | None, framing: Framing) -> Callable[[Events], bool]:
     """What sends events to the client at once, and says whether it could: not if the client is slow or gone."""
 
     def send(events: Events) -> bool:
@@ -56,25 +68,35 @@ def _sender(call: Call, transform: Transform | None) -> Callable[[Events], bool]
         if transport is None or transport.is_closing() or call.connection.writing_paused:
             return False
         # Past aiohttp's writer, which would frame and copy the same bytes for each watcher.
-        transport.write(_chunk(events, transform))
+        transport.write(_chunk(events, transform, framing))
         return True
 
     return send
 
 
-async def stream_watch(call: Call, events: WatchStream, transform: Transform | None) -> web.StreamResponse:
+def asks_for_websocket(call: Call) -> bool:
+    """Whether the answer is to be a WebSocket."""
+    return call.http.headers.get("Upgrade", "").lower() == "websocket"
+
+
+async def stream_watch(
+    call: Call, events: WatchStream, transform: Transform | None, *, in_protobuf: bool = False
+) -> web.StreamResponse:
     """Write the events to the client until it goes, the watch's time is over, or it falls too far behind."""
-    if call.http.headers.get("Upgrade", "").lower() == "websocket":
+    if asks_for_websocket(call):
         return await _stream_websocket(call, events, transform)
+    framing: Framing = stream.frame if in_protobuf else _line
     response = web.StreamResponse(headers=_HEADERS)
+    if in_protobuf:
+        response.headers["Content-Type"] = stream.CONTENT_TYPE
     response.headers["Audit-Id"] = call.audit_id
     if call.deprecation:
         response.headers["Warning"] = warning_header(call.deprecation)
     response.enable_chunked_encoding()
     async with ending_with(call, events):
         await response.prepare(call.http)
-        send = _sender(call, transform)
-        if transform is None:
+        send = _sender(call, transform, framing)
+        if transform is None and not in_protobuf:
             events.push_to(send)
         try:
             async for batch in events:
@@ -84,7 +106,7 @@ async def stream_watch(call: Call, events: WatchStream, transform: Transform | N
                     await call.http.writer.drain()
         except errors.ApiError as error:
             # The head has gone out: the error goes as the last event, which ends the watch for the client.
-            await response.write(b"%b%b}\n" % (_HEADS["ERROR"], json_bytes(error.to_status())))
+            await response.write(framing("ERROR", json_bytes(error.to_status())))
         await response.write_eof()
     return response
 

@@ -7,13 +7,13 @@ else. `decode(body)` gives the object that the same request in JSON would have h
 walk messages by it; `scalars.py` has the types whose JSON is not that of their fields; `wire.py` is the encoding
 itself. `generate.py` makes the data file from kubectl's own type information, which `go_types.py` reads.
 
-Not here: content negotiation, lists and watches as streams (answers are JSON, which these clients take as well).
+`stream.py` has the frames of a watch. Not here: content negotiation (whoever takes JSON as well gets that).
 """
 
 from __future__ import annotations
 
-from services.apiserver.rest.protobuf.envelope import decode, encode
+from services.apiserver.rest.protobuf.envelope import check_encodable, decode, encode
 
 MEDIA_TYPE = "application/vnd.kubernetes.protobuf"
 
-__all__ = ["MEDIA_TYPE", "decode", "encode"]
+__all__ = ["MEDIA_TYPE", "check_encodable", "decode", "encode"]

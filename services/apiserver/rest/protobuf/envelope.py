@@ -67,6 +67,12 @@ def _open(body: bytes, spend: Spend) -> tuple[str, str, int, int]:
     return names[1], names[2], *raw
 
 
+def check_encodable(api_version: str, kind: str) -> None:
+    """Raises NotAcceptable for a kind that has no protobuf form (custom resources)."""
+    if table.message_of(api_version, kind) is None:
+        raise errors.NotAcceptable(f"{api_version} {kind} has no protobuf form: application/json is served")
+
+
 def encode(obj: Mapping[str, Any]) -> bytes:
     """An object, a list, a Status as a body.
 
@@ -74,9 +80,9 @@ def encode(obj: Mapping[str, Any]) -> bytes:
     of its field's type, which the server should not have let in.
     """
     api_version, kind = str(obj.get("apiVersion", "")), str(obj.get("kind", ""))
+    check_encodable(api_version, kind)
     message = table.message_of(api_version, kind)
-    if message is None:
-        raise errors.NotAcceptable(f"{api_version} {kind} has no protobuf form: application/json is served")
+    assert message is not None
     try:
         raw = encode_message(message, obj)
     except (Unencodable, RecursionError) as error:

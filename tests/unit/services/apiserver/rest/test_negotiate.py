@@ -34,6 +34,9 @@ def test_protobuf_only_for_who_takes_nothing_else() -> None:
     assert form.media_type == negotiate.PROTOBUF
     with pytest.raises(errors.NotAcceptable):
         negotiate.choose("application/vnd.kubernetes.protobuf", protobuf=False)
+    watch = "application/vnd.kubernetes.protobuf;stream=watch"
+    assert negotiate.choose(watch, stream=True).media_type == negotiate.PROTOBUF
+    assert negotiate.choose(f"{watch},application/json;stream=watch", stream=True).media_type == negotiate.JSON
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from services.apiserver import codec
+from services.apiserver.rest import protobuf
 from services.apiserver.rest.app import RestServer
 from tests.support.apiserver_core import CoreClient
 
@@ -49,11 +50,13 @@ def refuse_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, name, guarded(getattr(module, name)))
 
 
-async def ask(port: int, target: str) -> tuple[bytes, asyncio.StreamReader, asyncio.StreamWriter]:
+async def ask(
+    port: int, target: str, accept: str = "*/*", status: str = "200 OK"
+) -> tuple[bytes, asyncio.StreamReader, asyncio.StreamWriter]:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    writer.write(f"GET {target} HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\n\r\n".encode())
     head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
-    assert head.startswith(b"HTTP/1.1 200 OK\r\n"), head + await reader.read(500)
+    assert head.startswith(f"HTTP/1.1 {status}\r\n".encode()), head + await reader.read(500)
     return head, reader, writer
 
 
@@ -114,3 +117,62 @@ async def test_a_write_is_answered_with_the_committed_bytes(core: CoreClient, po
         assert entry is not None
         assert status != b"201 Created" or body == entry.value
     writer.close()
+
+
+PROTOBUF = "application/vnd.kubernetes.protobuf"
+CRDS = "apiextensions.k8s.io"
+
+
+def field(data: bytes, number: int) -> bytes:
+    """A length-delimited field of a message whose fields are all such."""
+    at = 0
+    while at < len(data):
+        found, length, shift = data[at] >> 3, 0, 0
+        while True:
+            at += 1
+            length |= (data[at] & 0x7F) << shift
+            shift += 7
+            if data[at] < 0x80:
+                break
+        at += 1
+        if found == number:
+            return data[at : at + length]
+        at += length
+    return b""
+
+
+async def test_who_takes_protobuf_alone_gets_a_watch_in_frames(core: CoreClient, port: int) -> None:
+    await core.create("configmaps", {"metadata": {"name": "a"}, "data": {"k": "v" * 300}}, "default")
+    head, reader, writer = await ask(
+        port, f"{MAPS}?watch=1&allowWatchBookmarks=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan",
+        f"{PROTOBUF};stream=watch",
+    )  # fmt: skip
+    assert f"Content-Type: {PROTOBUF};stream=watch".encode() in head
+    seen: list[tuple[str, dict[str, Any]]] = []
+    left = b""
+    while len(seen) < 3:
+        left += await chunk_of(reader)
+        while left:
+            size = int.from_bytes(left[:4], "big")
+            event, left = left[4 : 4 + size], left[4 + size :]
+            seen.append((field(event, 1).decode(), protobuf.decode(field(field(event, 2), 1))))
+        if len(seen) == 2:
+            await core.create("configmaps", {"metadata": {"name": "b"}}, "default")
+    writer.close()
+    assert [kind for kind, _ in seen] == ["ADDED", "BOOKMARK", "ADDED"]
+    assert seen[0][1]["data"] == {"k": "v" * 300}
+    assert seen[1][1]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
+    assert seen[2][1]["metadata"]["name"] == "b"
+
+
+async def test_custom_resources_have_no_protobuf(core: CoreClient, port: int) -> None:
+    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": {"type": "object"}}}
+    names = {"plural": "things", "singular": "thing", "kind": "Thing", "listKind": "ThingList"}
+    spec = {"group": "x.io", "scope": "Namespaced", "names": names, "versions": [version]}
+    await core.create("customresourcedefinitions", {"metadata": {"name": "things.x.io"}, "spec": spec}, group=CRDS)
+    things = "/apis/x.io/v1/namespaces/default/things"
+    for target, accept in ((things, PROTOBUF), (f"{things}?watch=1", f"{PROTOBUF};stream=watch")):
+        _, _, writer = await ask(port, target, accept, "406 Not Acceptable")
+        writer.close()
+        _, _, writer = await ask(port, target, f"{accept},application/json")
+        writer.close()
