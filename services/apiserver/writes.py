@@ -73,9 +73,10 @@ class Writer:
         """Create an object, or post to a subresource or a virtual resource."""
         resource = req.resource
         if req.subresource or resource.virtual:
-            if not resource.virtual:
-                body = await self._admit_post(req, body, options)
-            return await self._special.create(req, body, options)
+            taken_in = await aside(req, take_in, resource, body, options) if resource.virtual else []
+            result = await self._special.create(req, await self._admit_post(req, body, options), options)
+            result.warnings += taken_in
+            return result
         warnings = await aside(req, take_in, resource, body, options)
         meta.place(resource, meta.metadata_of(body), req.namespace, req.name)
         if body["metadata"].get("resourceVersion") not in (None, "", "0"):
@@ -312,7 +313,8 @@ class Writer:
         return await self._result(resource, event.value, event.revision, ctx)
 
     async def _admit_post(self, req: Request, body: dict[str, Any], options: WriteOptions) -> dict[str, Any]:
-        """Ask admission about what is posted to a subresource (a binding, an eviction, a token); what it made of it."""
+        """Ask admission about what is posted and not stored: to a subresource (a binding, an eviction, a token), or a
+        review; what it made of it."""
         meta.metadata_of(body)
         if not body.get("kind") and req.subresource:
             body["kind"] = req.resource.subresources[req.subresource].kind.kind

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from machinery.api import errors
 from services.apiserver.admission.chain import Plugin
+from services.apiserver.admission.rules import REVIEW_GROUPS
 from services.apiserver.write_context import WriteContext
 
 IMMORTAL = ("default", "kube-system", "kube-public")
@@ -18,7 +19,8 @@ class NamespaceLifecycle(Plugin):
     def cares(self, ctx: WriteContext) -> bool:
         if ctx.operation == "DELETE":
             return ctx.resource.storage == "namespaces"
-        return ctx.operation == "CREATE" and ctx.resource.namespaced
+        # What a review says of a namespace, a refusal would say too: whether it exists.
+        return ctx.operation == "CREATE" and ctx.resource.namespaced and ctx.resource.group not in REVIEW_GROUPS
 
     def validate(self, ctx: WriteContext) -> None:
         if ctx.operation == "DELETE" and ctx.name in IMMORTAL:

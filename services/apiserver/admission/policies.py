@@ -49,7 +49,7 @@ class Policies(AsyncPlugin):
         self._following = False
 
     def cares(self, ctx: WriteContext) -> bool:
-        return ctx.resource.storage not in rules.EXEMPT
+        return ctx.resource.storage not in rules.EXEMPT and ctx.resource.group not in rules.REVIEW_GROUPS
 
     def bound_to(self, ctx: WriteContext) -> list[tuple[Resource, dict[str, Any], dict[str, Any]]]:
         """(the row as which the write matches, policy, binding), by names."""

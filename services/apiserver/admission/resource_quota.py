@@ -31,7 +31,9 @@ class ResourceQuota(Plugin):
         self._registry = registry
 
     def cares(self, ctx: WriteContext) -> bool:
-        if not ctx.resource.namespaced or (ctx.resource.storage in ("events", QUOTAS) and ctx.operation != "CREATE"):
+        if not ctx.resource.namespaced or ctx.resource.virtual:
+            return False
+        if ctx.resource.storage in ("events", QUOTAS) and ctx.operation != "CREATE":
             return False
         if ctx.operation == "CREATE":
             return ctx.subresource == "" and ctx.resource.storage != "events"

@@ -62,7 +62,7 @@ class Webhooks(AsyncPlugin):
         self._following = False
 
     def cares(self, ctx: WriteContext) -> bool:
-        return bool(ctx.resource.storage) and ctx.resource.storage not in rules.EXEMPT
+        return ctx.resource.storage not in rules.EXEMPT
 
     def hooks(self) -> list[_Hook]:
         """All webhooks, in the order in which they are asked."""

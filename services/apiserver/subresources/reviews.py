@@ -7,15 +7,8 @@ from typing import Any
 import orjson
 
 from services.apiserver.auth import reviews
-from services.apiserver.intake import take_in
 from services.apiserver.request import Request, WriteOptions, WriteResult
 from services.apiserver.special import Parts
-
-
-def _taken_in(req: Request, body: dict[str, Any], options: WriteOptions) -> dict[str, Any]:
-    take_in(req.resource, body, options)
-    body.setdefault("metadata", {})
-    return body
 
 
 def _answer(review: dict[str, Any]) -> WriteResult:
@@ -24,30 +17,29 @@ def _answer(review: dict[str, Any]) -> WriteResult:
 
 async def token_review(parts: Parts, req: Request, body: dict[str, Any], options: WriteOptions) -> WriteResult:
     """TokenReview."""
-    return _answer(await reviews.token_review(parts.authenticator, _taken_in(req, body, options)))
+    return _answer(await reviews.token_review(parts.authenticator, body))
 
 
 async def self_subject_review(parts: Parts, req: Request, body: dict[str, Any], options: WriteOptions) -> WriteResult:
     """SelfSubjectReview."""
-    return _answer(reviews.self_subject_review(req.user, _taken_in(req, body, options)))
+    return _answer(reviews.self_subject_review(req.user, body))
 
 
 async def subject_access_review(parts: Parts, req: Request, body: dict[str, Any], options: WriteOptions) -> WriteResult:
     """SubjectAccessReview and LocalSubjectAccessReview."""
-    review = _taken_in(req, body, options)
     kind = req.resource.kind.kind
-    return _answer(reviews.subject_access_review(parts.authorizer, review, namespace=req.namespace, kind=kind))
+    return _answer(reviews.subject_access_review(parts.authorizer, body, namespace=req.namespace, kind=kind))
 
 
 async def self_subject_access_review(
     parts: Parts, req: Request, body: dict[str, Any], options: WriteOptions
 ) -> WriteResult:
     """SelfSubjectAccessReview."""
-    return _answer(reviews.self_subject_access_review(parts.authorizer, req.user, _taken_in(req, body, options)))
+    return _answer(reviews.self_subject_access_review(parts.authorizer, req.user, body))
 
 
 async def self_subject_rules_review(
     parts: Parts, req: Request, body: dict[str, Any], options: WriteOptions
 ) -> WriteResult:
     """SelfSubjectRulesReview."""
-    return _answer(reviews.self_subject_rules_review(parts.authorizer, req.user, _taken_in(req, body, options)))
+    return _answer(reviews.self_subject_rules_review(parts.authorizer, req.user, body))

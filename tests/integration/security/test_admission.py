@@ -140,6 +140,27 @@ async def test_without_evil_each_way_is_open(target: Target, guarded: WebhookSer
         assert [review["request"].get("subResource") for review in guarded.asked][:1] == [subresource]
 
 
+async def test_a_webhook_is_asked_about_reviews(target: Target, guard: WebhookServer) -> None:
+    """As upstream: with a rule for them, a webhook decides who may ask about whom. Policies are never asked."""
+    path = f"{ADMISSION}/validatingwebhookconfigurations"
+    await target.create(path, configuration("reviews", guard.client_config, "*", group="authorization.k8s.io"))
+    reviews = "/apis/authorization.k8s.io/v1"
+    about = {"verb": "get", "resource": "pods", "namespace": "nowhere"}
+    try:
+        for user, wanted in (("jane", 201), ("evil", 403)):
+            for kind, at in (
+                ("SubjectAccessReview", f"{reviews}/subjectaccessreviews"),
+                ("LocalSubjectAccessReview", f"{reviews}/namespaces/nowhere/localsubjectaccessreviews"),
+            ):
+                guard.asked.clear()
+                spec = {"user": user, "resourceAttributes": about}
+                body = {"apiVersion": "authorization.k8s.io/v1", "kind": kind, "spec": spec}
+                status, text = await ask(target, "POST", at, json=body)
+                assert (status, [one["request"]["kind"]["kind"] for one in guard.asked]) == (wanted, [kind]), text
+    finally:
+        await ask(target, "DELETE", f"{path}/reviews")
+
+
 async def test_a_redirect_from_a_webhook_is_a_failure(target: Target, guard: WebhookServer) -> None:
     """CVE-2022-3172's kin: whoever answers with another address is not followed there."""
 
