@@ -38,7 +38,8 @@ _CHECK_SECONDS = 1.0
 _PAGE_BYTES = 8192
 # SQLite's own checkpoint, within a commit, is only the backstop for ours: see checkpoint.py.
 _LOG_PAGES_MAX = 8 * LOG_BYTES_MAX // _PAGE_BYTES
-_CACHE_KIBIBYTES = 16 * 1024
+_CACHE_KIBIBYTES, _READER_CACHE_KIBIBYTES = 16 * 1024, 2 * 1024
+"""Pages in memory, for each connection. The writer's hold the ends of the tables; a reader walks along the log once."""
 
 _Row = TypeVar("_Row")
 
@@ -129,6 +130,7 @@ class SqliteSession:
         self._size = 0
         # As the last commit left it; nobody else writes. None: to be read.
         self._counter: Counter | None = None
+        self._next = Counter(0, 0.0)
         self._changes = self._driver.total_changes
 
     def begin(self) -> Counter:
@@ -279,7 +281,8 @@ def _engine(url: URL, connections: int, *, writes: bool) -> Engine:
 
 
 def _pragmas(*, writes: bool) -> list[str]:
-    pragmas = [f"cache_size=-{_CACHE_KIBIBYTES}", "temp_store=MEMORY", "trusted_schema=OFF"]
+    cache = _CACHE_KIBIBYTES if writes else _READER_CACHE_KIBIBYTES
+    pragmas = [f"cache_size=-{cache}", "temp_store=MEMORY", "trusted_schema=OFF"]
     if writes:
         return [f"page_size={_PAGE_BYTES}", "synchronous=FULL", f"wal_autocheckpoint={_LOG_PAGES_MAX}", *pragmas]
     return ["query_only=ON", *pragmas]

@@ -37,6 +37,10 @@ from storage.store import Event, EventType, Key, Mutation, Store
 INDEXED_FIELDS = {"pods": "spec.nodeName"}
 """The field by which a resource is indexed: every kubelet lists and watches the pods of its node."""
 
+SHARED_LABELS_MAX = 1024
+"""Of how many different sets of labels a resource's equal ones are found. Then it begins anew: objects that each have
+labels of their own share nothing anyway."""
+
 FRESH_SECONDS_MAX = 3.0
 """How long a read waits for a revision that this apiserver has not seen yet; upstream's limit as well."""
 
@@ -74,6 +78,27 @@ class _Shelf:
         return self._listed
 
 
+class _SharedLabels:
+    """One dict for all objects with the same labels: replicas, and the states of one object."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
+
+    def shared(self, labels: dict[str, str] | None) -> dict[str, str] | None:
+        """Equal labels, or None for none."""
+        if not labels:
+            return None
+        key = tuple(labels.items())
+        known = self._known.get(key)
+        if known is None:
+            if len(self._known) >= SHARED_LABELS_MAX:
+                self._known.clear()
+            known = self._known[key] = labels
+        return known
+
+
 class ResourceCache:
     """Everything of one storage: entries, indices, recent changes, watchers."""
 
@@ -85,6 +110,7 @@ class ResourceCache:
         self._extract = extractor(extracted)
         indexed = INDEXED_FIELDS.get(storage)
         self._indexed = extracted.index(indexed) if indexed else -1
+        self._labels = _SharedLabels()
         self._by_field: dict[str, dict[tuple[str, str], Entry]] = {}
         self.listeners: list[Listener] = []
         self.count = 0
@@ -156,14 +182,21 @@ class ResourceCache:
 
     # --- changing
 
-    def entry(self, event: Event, obj: dict[str, Any] | None = None) -> Entry:
-        """What is kept of a put. `obj` is the decoded object, if the writer still has it."""
+    def entry(self, event: Event, obj: dict[str, Any] | None = None, old: Entry | None = None) -> Entry:
+        """What is kept of a put. `obj` is the decoded object, if the writer still has it. What is the same in `old`,
+        which it replaces, is shared with it: memory goes by the bytes, not by what stands beside them."""
         if obj is None:
             obj = codec.decode(event.value)
         metadata = obj["metadata"]
+        namespace, name, uid = sys.intern(event.key.namespace), event.key.name, metadata.get("uid", "")
+        fields = self._extract(obj)
+        if old is not None:
+            name, uid = old.name, old.uid if old.uid == uid else uid
+        # Nodes, phases, reasons: the same few words in very many objects.
+        fields = old.fields if old is not None and old.fields == fields else tuple(map(sys.intern, fields))
+        labels = self._labels.shared(metadata.get("labels"))
         return Entry(
-            sys.intern(event.key.namespace), event.key.name, event.revision, event.create_revision,
-            metadata.get("uid", ""), event.value, metadata.get("labels") or None, self._extract(obj),
+            namespace, name, event.revision, event.create_revision, uid, event.value, labels, fields,
             metadata.get("generation") or 0,
         )  # fmt: skip
 
@@ -188,7 +221,7 @@ class ResourceCache:
         key = event.key
         old = self.get(key.namespace, key.name)
         if event.type is EventType.PUT:
-            new = self.entry(event, obj)
+            new = self.entry(event, obj, old)
             self._shelve(old, new)
             change = Change(event.revision, old, new, new)
         elif old is None:
@@ -387,7 +420,8 @@ class WatchCache:
     async def commit(self, mutations: Sequence[Mutation], objects: Sequence[dict[str, Any] | None]) -> list[Event]:
         """Commit and apply: when this returns, every read sees it. `objects[i]` is mutation i's object, decoded.
 
-        The cache takes from the objects what selectors need and keeps their label dicts: do not change them afterwards.
+        The cache takes from the objects what selectors need and may keep their label dicts: do not change them
+        afterwards.
         """
         hints = self._hints
         for mutation, obj in zip(mutations, objects, strict=True):
