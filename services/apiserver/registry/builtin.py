@@ -101,6 +101,7 @@ flowcontrol.apiserver.k8s.io/v1
   prioritylevelconfigurations PriorityLevelConfiguration C sub=status
 resource.k8s.io/v1
   deviceclasses DeviceClass C
+  devicetaintrules DeviceTaintRule C sub=status
   resourceclaims ResourceClaim N sub=status
   resourceclaimtemplates ResourceClaimTemplate N
   resourceslices ResourceSlice C
