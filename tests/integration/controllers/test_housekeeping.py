@@ -8,6 +8,7 @@ from typing import Any
 from machinery.api import kinds
 from machinery.api.kinds import Kind
 from tests.support.controllers import ControllerLab, deployment
+from tests.support.crashes import obj
 
 WIDGET = Kind("example.com", "v1", "Widget", "widgets")
 
@@ -142,3 +143,19 @@ async def test_an_unready_node_is_tainted_and_its_pods_leave_when_they_do_not_to
             kinds.NODE, "n1", {"status": {"conditions": [{**condition, "status": "True"}]}}, subresource="status"
         )
         await lab.until(lambda: not taints())
+
+
+async def test_what_goes_or_can_not_go_is_told_in_events() -> None:
+    async with ControllerLab("node-lifecycle", "disruption") as lab:
+        await lab.until(lambda: len(lab.events("RegisteredNode")) == 2)
+        await lab.client.delete(kinds.NODE, "n1")
+        await lab.until(lambda: lab.events("RemovingNode"))
+        assert lab.events("RemovingNode")[0]["message"] == "Node n1 event: Removing Node n1 from Controller"
+        spec = {"containers": [{"name": "c", "image": "i"}]}
+        await lab.create(obj("v1", "Pod", "p", metadata={"labels": {"app": "web"}}, spec=spec))
+        for name in ("a", "b"):
+            spec = {"minAvailable": 1, "selector": {"matchLabels": {"app": "web"}}}
+            await lab.create(obj("policy/v1", "PodDisruptionBudget", name, spec=spec))
+        await lab.until(lambda: lab.events("MultiplePodDisruptionBudgets"))
+        (told,) = lab.events("MultiplePodDisruptionBudgets")
+        assert told["involvedObject"]["name"] == "p"

@@ -28,6 +28,7 @@ from services.controller_manager.controllers.cron_job.schedule import (
     MISSED_MAX,
     InvalidSchedule,
     InvalidTimeZone,
+    NeverDue,
     Schedule,
 )
 from services.controller_manager.views.workloads import CronJob, Job
@@ -111,6 +112,9 @@ class _Step:
             schedule = Schedule(spec.schedule, spec.timeZone)
         except InvalidTimeZone as err:
             self._say(WARNING, "UnknownTimeZone", f'invalid timeZone: "{spec.timeZone}": {err}')
+            return []
+        except NeverDue as err:
+            self._say(WARNING, "InvalidSchedule", f"invalid schedule: {spec.schedule} : {err}")
             return []
         except InvalidSchedule as err:
             self._say(WARNING, "UnparseableSchedule", f'unparseable schedule: "{spec.schedule}" : {err}')

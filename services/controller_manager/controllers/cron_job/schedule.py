@@ -5,6 +5,7 @@ A time that the clocks skip comes right after the skip; a fixed time that comes 
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -31,6 +32,10 @@ class InvalidSchedule(ValueError):
     """The line is no cron line."""
 
 
+class NeverDue(InvalidSchedule):
+    """It is one, of a day that never comes."""
+
+
 class InvalidTimeZone(ValueError):
     """No such time zone."""
 
@@ -50,10 +55,17 @@ class Schedule:
         self._check()
 
     def _check(self) -> None:
+        start = datetime(2026, 1, 1, tzinfo=self.zone)
         try:
-            next(CronSim(self._line, datetime(2026, 1, 1, tzinfo=self.zone)))
+            next(CronSim(self._line, start))
         except (CronSimError, StopIteration) as err:
-            raise InvalidSchedule(str(err) or "never due") from err
+            fields = self._line.split()
+            # The day and the month are good each by itself: what is wrong is that no such day is in that month.
+            with contextlib.suppress(CronSimError, StopIteration):
+                for at in (2, 3):
+                    next(CronSim(" ".join([*fields[:at], "*", *fields[at + 1 :]]), start))
+                raise NeverDue("no such day is in these months, so it is never due") from err
+            raise InvalidSchedule(str(err)) from err
 
     def after(self, moment: datetime) -> Iterator[datetime]:
         """The times after `moment`, in order."""

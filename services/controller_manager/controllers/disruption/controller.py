@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from machinery.api import errors, kinds, objects
 from machinery.api.kinds import Kind
-from services.controller_manager.actions import Plan
+from services.controller_manager.actions import WARNING, Emit, Plan
 from services.controller_manager.controllers.disruption import plan as planner
-from services.controller_manager.reconciler import OfKind
+from services.controller_manager.reconciler import OfKind, reference
 from services.controller_manager.views.cluster import PodDisruptionBudget
 from services.controller_manager.views.meta import OwnerReference
 from services.controller_manager.views.pod import Pod
@@ -26,6 +26,8 @@ class DisruptionController(OfKind):
     def watch(self) -> None:
         """Budgets, and the pods that they select."""
         self.on_own(self.kind)
+        # Pods of several budgets that were told so.
+        self._shared: set[str] = set()
         self.on(kinds.POD, self._on_pod)
         for kind in (*_SIZED.values(), kinds.DEPLOYMENT):
             self.informers.of(kind)
@@ -33,6 +35,8 @@ class DisruptionController(OfKind):
     def _on_pod(self, old: Pod | None, new: Pod | None) -> None:
         pod = new or old
         assert pod is not None
+        if new is None:
+            self._shared.discard(pod.metadata.uid)
         for budget in self.lister(self.kind).list(pod.metadata.namespace):
             for each in (old, new):
                 if each is not None and _selects(budget, each):
@@ -50,17 +54,32 @@ class DisruptionController(OfKind):
             expected = await self._expected(pods)
         except planner.Unknown as err:
             expected = err
+        for pod, said in planner.not_deleted(budget, pods, self.env.now()):
+            await self.apply(key, reference(kinds.POD, pod.metadata), [said])
+        await self._tell_shared(key, budget, pods)
         return planner.plan(budget, pods, expected, self.env.now())
 
+    async def _tell_shared(self, key: str, budget: PodDisruptionBudget, pods: Sequence[Pod]) -> None:
+        """A pod of several budgets can't be evicted: it is told once."""
+        namespace = budget.metadata.namespace
+        others = [each for each in self.lister(self.kind).list(namespace) if each.metadata.uid != budget.metadata.uid]
+        if not others:
+            return
+        for pod in pods:
+            if pod.metadata.uid not in self._shared and any(_selects(other, pod) for other in others):
+                self._shared.add(pod.metadata.uid)
+                name = f'"{namespace}"/"{pod.metadata.name}"'
+                text = f'Pod {name} matches multiple PodDisruptionBudgets, "{budget.metadata.name}" among them'
+                said = Emit(WARNING, "MultiplePodDisruptionBudgets", text)
+                await self.apply(key, reference(kinds.POD, pod.metadata), [said])
+
     async def _expected(self, pods: Sequence[Pod]) -> int:
-        """The sum of what the pods' owners want. Raises Unknown for a pod that nobody would replace."""
+        """The sum of what the pods' owners want; a pod without one is not expected. Raises Unknown."""
         sizes: dict[str, int] = {}
         seen: set[str] = set()
         for pod in pods:
             owner = pod.metadata.controller
-            if owner is None:
-                raise planner.Unknown(f"found no controllers for pod {pod.metadata.name!r}")
-            if owner.uid not in seen:
+            if owner is not None and owner.uid not in seen:
                 seen.add(owner.uid)
                 # Two ReplicaSets of one Deployment both answer for it, and it counts once.
                 uid, size = await self._size(pod.metadata.namespace, owner)

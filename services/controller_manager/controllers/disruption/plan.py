@@ -7,7 +7,15 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from machinery.api import kinds
-from services.controller_manager.actions import NORMAL, Emit, Plan, parse_rfc3339, status_patch, with_condition
+from services.controller_manager.actions import (
+    NORMAL,
+    WARNING,
+    Emit,
+    Plan,
+    parse_rfc3339,
+    status_patch,
+    with_condition,
+)
 from services.controller_manager.intstr import scaled
 from services.controller_manager.pods import is_ready
 from services.controller_manager.views.cluster import PodDisruptionBudget
@@ -29,6 +37,8 @@ def plan(budget: PodDisruptionBudget, pods: Sequence[Pod], expected: int | Unkno
     try:
         counts = _counts(budget, pods, expected)
     except (Unknown, ValueError) as err:
+        text = f"Failed to calculate the number of expected pods: {err}"
+        out.actions.append(Emit(WARNING, "CalculateExpectedPodCountFailed", text))
         conditions = with_condition(
             budget.status.get("conditions") or [], "DisruptionAllowed", "False", "SyncFailed", str(err), now,
             observedGeneration=budget.metadata.generation,
@@ -40,6 +50,12 @@ def plan(budget: PodDisruptionBudget, pods: Sequence[Pod], expected: int | Unkno
             status.setdefault(field, 0)
         out.actions += status_patch(kinds.POD_DISRUPTION_BUDGET, budget, status)
         return out
+    if _by_owners(budget) and (alone := [pod.metadata.name for pod in pods if pod.metadata.controller is None]):
+        text = (
+            f"Pods that no controller owns are selected and not expected to be there ({', '.join(sorted(alone)[:5])}): "
+            "an integer in .spec.minAvailable would account for them"
+        )
+        out.actions.append(Emit(WARNING, "UnmanagedPods", text))
     expected_pods, desired_healthy = counts
     disrupted, wake = _disrupted(budget, pods, now)
     healthy = sum(
@@ -68,10 +84,28 @@ def plan(budget: PodDisruptionBudget, pods: Sequence[Pod], expected: int | Unkno
     return out
 
 
+def _by_owners(budget: PodDisruptionBudget) -> bool:
+    """Whether the budget is judged by what the pods' owners want, and not by how many pods there are."""
+    return budget.spec.maxUnavailable is not None or not isinstance(budget.spec.minAvailable, int)
+
+
+def not_deleted(budget: PodDisruptionBudget, pods: Sequence[Pod], now: datetime) -> list[tuple[Pod, Emit]]:
+    """Pods whose eviction was allowed and never happened, with what they are told."""
+    kept, _ = _disrupted(budget, pods, now)
+    given_up = {name for name, text in (budget.status.get("disruptedPods") or {}).items() if text} - kept.keys()
+    text = f"Pod was expected by PDB {budget.metadata.key} to be deleted but it wasn't"
+    return [
+        (pod, Emit(WARNING, "NotDeleted", text))
+        for pod in pods
+        if pod.metadata.name in given_up and pod.metadata.deletionTimestamp is None
+    ]
+
+
 def _counts(budget: PodDisruptionBudget, pods: Sequence[Pod], expected: int | Unknown) -> tuple[int, int]:
     """(pods expected, pods that have to stay healthy)."""
     spec = budget.spec
-    if spec.maxUnavailable is None and isinstance(spec.minAvailable, int):
+    if not _by_owners(budget):
+        assert isinstance(spec.minAvailable, int)
         return len(pods), spec.minAvailable
     if isinstance(expected, Unknown):
         raise expected

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from machinery.api import kinds
-from services.controller_manager.actions import Action, Create, Delete, Patch, Plan, merge_diff
+from services.controller_manager.actions import WARNING, Action, Create, Delete, Note, Patch, Plan, merge_diff
 from services.controller_manager.controllers.endpoint_slice.desired import Ports, desired, families, is_headless
 from services.controller_manager.templates import owner_reference
 from services.controller_manager.views.cluster import EndpointSlice, Service
@@ -112,7 +112,7 @@ class _Reconciliation:
             "ports": _ports_json(group[1]),
             "endpoints": endpoints,
         }
-        self.actions.append(Create(kinds.ENDPOINT_SLICE, obj))
+        self.actions.append(Create(kinds.ENDPOINT_SLICE, obj, on_failure=self._failure()))
 
     def _update(self, entry: EndpointSlice, endpoints: list[dict[str, Any]]) -> None:
         patch: dict[str, Any] = {}
@@ -129,12 +129,21 @@ class _Reconciliation:
             patch["metadata"] = metadata
         meta = entry.metadata
         self.actions.append(
-            Patch(kinds.ENDPOINT_SLICE, meta.namespace, meta.name, patch, uid=meta.uid, revision=meta.revision)
-        )
+            Patch(
+                kinds.ENDPOINT_SLICE, meta.namespace, meta.name, patch, uid=meta.uid, revision=meta.revision,
+                on_failure=self._failure(),
+            )
+        )  # fmt: skip
 
     def _delete(self, entry: EndpointSlice) -> None:
         meta = entry.metadata
-        self.actions.append(Delete(kinds.ENDPOINT_SLICE, meta.namespace, meta.name, uid=meta.uid))
+        self.actions.append(
+            Delete(kinds.ENDPOINT_SLICE, meta.namespace, meta.name, uid=meta.uid, on_failure=self._failure())
+        )
+
+    def _failure(self) -> Note:
+        text = f"Error updating Endpoint Slices for Service {self.service.metadata.key}: {{error}}"
+        return Note(WARNING, "FailedToUpdateEndpointSlices", text)
 
 
 def slice_labels(service: Service) -> dict[str, str]:

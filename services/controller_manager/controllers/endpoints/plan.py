@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from machinery.api import kinds
-from services.controller_manager.actions import Action, Create, Patch, Plan, merge_diff
+from services.controller_manager.actions import WARNING, Action, Create, Note, Patch, Plan, merge_diff
 from services.controller_manager.controllers.endpoint_slice.desired import (
     Ports,
     address,
@@ -109,7 +109,8 @@ def plan(service: Service, pods: Iterable[Pod], current: Endpoints | None, trigg
         obj: dict[str, Any] = {"apiVersion": "v1", "kind": "Endpoints", "metadata": metadata}
         if wanted:
             obj["subsets"] = wanted
-        return Plan([Create(kinds.ENDPOINTS, obj)])
+        text = f"Failed to create endpoint for service {service.metadata.key}: {{error}}"
+        return Plan([Create(kinds.ENDPOINTS, obj, on_failure=Note(WARNING, "FailedToCreateEndpoint", text))])
     return Plan(_changes(current, wanted, labels, annotations, truncated))
 
 
@@ -135,4 +136,9 @@ def _changes(
     if metadata:
         patch["metadata"] = metadata
     meta = current.metadata
-    return [Patch(kinds.ENDPOINTS, meta.namespace, meta.name, patch, uid=meta.uid, revision=meta.revision)]
+    failure = Note(WARNING, "FailedToUpdateEndpoint", f"Failed to update endpoint {meta.key}: {{error}}")
+    return [
+        Patch(
+            kinds.ENDPOINTS, meta.namespace, meta.name, patch, uid=meta.uid, revision=meta.revision, on_failure=failure
+        )
+    ]

@@ -8,7 +8,7 @@ from typing import Any
 from machinery.api import errors, kinds, objects
 from machinery.api.kinds import Kind
 from machinery.api.selectors import LabelSelector, from_label_selector, parse_label_selector
-from services.controller_manager.actions import Plan
+from services.controller_manager.actions import WARNING, Emit, Plan
 from services.controller_manager.controllers.horizontal_pod_autoscaler import plan as planner
 from services.controller_manager.controllers.horizontal_pod_autoscaler.behavior import Memory
 from services.controller_manager.controllers.horizontal_pod_autoscaler.metrics import PodMetrics, usage
@@ -56,7 +56,9 @@ class HorizontalPodAutoscalerController(OfKind):
         if verdict.scale_to is not None and not await self._scale(key, hpa, verdict):
             return Plan(requeue_after=self.env.config.autoscaler_seconds)
         outcome = await self.apply(key, self.subject(key), verdict.actions)
-        if not isinstance(outcome.error, errors.Conflict):
+        if outcome.error is not None and not isinstance(outcome.error, errors.Conflict):
+            said = Emit(WARNING, "FailedUpdateStatus", outcome.error.message)
+            await self.apply(key, self.subject(key), [said])
             outcome.check()
         return Plan(requeue_after=self.env.config.autoscaler_seconds)
 
@@ -70,7 +72,8 @@ class HorizontalPodAutoscalerController(OfKind):
         selector = scale["status"].get("selector") or ""
         if not selector:
             text = "the HPA target's scale is missing a selector"
-            return planner.failed(hpa, "ScalingActive", "InvalidSelector", text, now)
+            event = Emit(WARNING, "SelectorRequired", "selector is required")
+            return planner.failed(hpa, "ScalingActive", "InvalidSelector", text, now, event=event)
         parsed = self._selectors[hpa.metadata.key] = parse_label_selector(selector)
         pods: list[Pod] = self.lister(kinds.POD).list(hpa.metadata.namespace, parsed)
         if rivals := self._rivals(hpa, pods):
@@ -144,7 +147,8 @@ class HorizontalPodAutoscalerController(OfKind):
             await self.env.client.patch(kind, name, hpa.metadata.namespace, patch, subresource="scale")
         except errors.ApiError as err:
             text = f"the HPA controller was unable to update the target scale: {err.message}"
-            said = planner.failed(hpa, "AbleToScale", "FailedUpdateScale", text, self.env.now())
+            event = Emit(WARNING, "FailedRescale", f"{verdict.rescale}; error: {err.message}")
+            said = planner.failed(hpa, "AbleToScale", "FailedUpdateScale", text, self.env.now(), event=event)
             await self.apply(key, self.subject(key), said.actions)
             return False
         return True

@@ -37,15 +37,19 @@ class Verdict:
     status: dict[str, Any]
     actions: list[Action] = field(default_factory=list)
     scale_to: int | None = None
+    # The rescaling in words; empty: there is none.
+    rescale: str = ""
 
 
-def failed(hpa: HorizontalPodAutoscaler, kind: str, reason: str, message: str, now: datetime) -> Verdict:
-    """Nothing can be decided, and a condition says why."""
+def failed(
+    hpa: HorizontalPodAutoscaler, kind: str, reason: str, message: str, now: datetime, *, event: Emit | None = None
+) -> Verdict:
+    """Nothing can be decided, and a condition says why, and an event: the same words unless given."""
     status = dict(hpa.status)
     status.setdefault("currentReplicas", 0)
     status.setdefault("desiredReplicas", 0)
     status["conditions"] = with_condition(status.get("conditions") or [], kind, "False", reason, message, now)
-    out = Verdict(status, [Emit(WARNING, reason, message)])
+    out = Verdict(status, [event or Emit(WARNING, reason, message)])
     out.actions += status_patch(kinds.HORIZONTAL_POD_AUTOSCALER, hpa, status)
     return out
 
@@ -85,6 +89,7 @@ class _Step:
         self.conditions: list[dict[str, Any]] = list(hpa.status.get("conditions") or [])
         self.events: list[Action] = []
         self.metrics: list[dict[str, Any]] = []
+        self.asked = self.broken = 0
         self.other: Other = {}
         self.running = current
 
@@ -105,8 +110,9 @@ class _Step:
             wanted, why = self._measure()
         except NoMetric as err:
             self._say("ScalingActive", "False", err.reason, f"the HPA was unable to compute the replica count: {err}")
-            self.events.append(Emit(WARNING, err.reason, str(err)))
-            return self._end(self.current, "")
+            said = f"invalid metrics ({self.broken} invalid out of {self.asked}), first error is: {err}"
+            self.events.append(Emit(WARNING, "FailedComputeMetricsReplicas", said))
+            return self._end(self.current, "", desired=int(self.hpa.status.get("desiredReplicas") or 0))
         self.memory.begin(self.current, self.now)
         limited = behavior.limit(self.hpa.spec, self.current, wanted, self.memory, self.now)
         if limited.stabilized is not None:
@@ -125,11 +131,15 @@ class _Step:
         """The most that any metric asks for. One that can't be read forbids to shrink."""
         best: tuple[int, str] | None = None
         broken: NoMetric | None = None
-        for number, metric in enumerate(self.hpa.spec.get("metrics") or ()):
+        asked = self.hpa.spec.get("metrics") or ()
+        self.asked = len(asked)
+        for number, metric in enumerate(asked):
             try:
                 proposal, name = self._one(metric, number)
             except NoMetric as err:
                 broken = broken or err
+                self.broken += 1
+                self.events.append(Emit(WARNING, err.reason, str(err)))
                 continue
             if best is None or proposal.replicas > best[0]:
                 best = (proposal.replicas, name)
@@ -225,16 +235,18 @@ class _Step:
     def _say(self, kind: str, status: str, reason: str, message: str) -> None:
         self.conditions = with_condition(self.conditions, kind, status, reason, message, self.now)
 
-    def _end(self, wanted: int, reason: str) -> Verdict:
+    def _end(self, wanted: int, reason: str, *, desired: int | None = None) -> Verdict:
+        """`desired`: what the status calls desired, where nothing new could be worked out."""
         rescale = wanted != self.current
         if rescale:
             text = f"the HPA controller was able to update the target scale to {wanted}"
             self._say("AbleToScale", "True", "SucceededRescale", text)
-            self.events.append(Emit(NORMAL, "SuccessfulRescale", f"New size: {wanted}; reason: {reason}"))
+            words = f"New size: {wanted}; reason: {reason}"
+            self.events.append(Emit(NORMAL, "SuccessfulRescale", words))
         status: dict[str, Any] = {
             **self.hpa.status,
             "currentReplicas": self.current,
-            "desiredReplicas": wanted,
+            "desiredReplicas": wanted if desired is None else desired,
             "conditions": self.conditions,
         }
         if self.metrics:
@@ -244,7 +256,7 @@ class _Step:
         if rescale:
             status["lastScaleTime"] = rfc3339(self.now)
         actions = [*self.events, *status_patch(kinds.HORIZONTAL_POD_AUTOSCALER, self.hpa, status)]
-        return Verdict(status, actions, wanted if rescale else None)
+        return Verdict(status, actions, wanted if rescale else None, words if rescale else "")
 
 
 def _selector_words(selector: dict[str, Any] | None) -> str:

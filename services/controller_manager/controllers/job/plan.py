@@ -200,7 +200,7 @@ def _status(
             status["failedIndexes"] = render(counts.failed_indexes)
     events = _suspension(job, status, now) if end is None else []
     if end is not None:
-        events = _finish(status, end, over=not active and not terminating and counts.settled, now=now)
+        events = _finish(job, status, end, over=not active and not terminating and counts.settled, now=now)
     return status, events
 
 
@@ -222,7 +222,7 @@ def _suspension(job: Job, status: dict[str, Any], now: datetime) -> list[Action]
     return events
 
 
-def _finish(status: dict[str, Any], end: _End, *, over: bool, now: datetime) -> list[Action]:
+def _finish(job: Job, status: dict[str, Any], end: _End, *, over: bool, now: datetime) -> list[Action]:
     status["conditions"] = _set(status["conditions"], end.condition, "True", end.reason, end.message, now)
     if not over:
         return []
@@ -231,7 +231,13 @@ def _finish(status: dict[str, Any], end: _End, *, over: bool, now: datetime) -> 
     if end.failed:
         return [Emit(WARNING, end.reason, end.message)]
     status["completionTime"] = rfc3339(now)
-    return [Emit(NORMAL, "Completed", "Job completed")]
+    done: list[Action] = [Emit(NORMAL, "Completed", "Job completed")]
+    wanted, succeeded = job.spec.completions, int(status.get("succeeded") or 0)
+    if wanted is not None and succeeded > wanted:
+        # More than one of them was at work when the last completion was counted.
+        text = "Too many succeeded pods running after completion count reached"
+        return [Emit(WARNING, "TooManySucceededPods", text), *done]
+    return done
 
 
 def _set(

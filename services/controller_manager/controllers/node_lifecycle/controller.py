@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 
 from machinery.api import kinds
 from services.controller_manager.actions import Patch, Plan
@@ -32,6 +33,8 @@ class NodeLifecycleController(OfKind):
         self._evicted_at: dict[str, datetime] = {}
         self._all_silent = False
         self._announced: set[str] = set()
+        # Nodes that went and whose end is to be told, as references to them.
+        self._removed: dict[str, dict[str, Any]] = {}
         self.on(kinds.NODE, self._on_node)
         self.on(kinds.LEASE, self._on_lease)
         self.informers.of(kinds.POD)
@@ -48,6 +51,8 @@ class NodeLifecycleController(OfKind):
             assert old is not None
             self._heartbeats.pop(old.metadata.name, None)
             self._announced.discard(old.metadata.name)
+            self._removed[old.metadata.name] = reference(kinds.NODE, old.metadata)
+            self.add(old.metadata.name)
             return
         name = new.metadata.name
         if old is None:
@@ -63,6 +68,8 @@ class NodeLifecycleController(OfKind):
     async def reconcile(self, key: str) -> Plan | None:
         """See `plan`."""
         node: Node | None = self.lister(kinds.NODE).by_key(key)
+        if (removed := self._removed.pop(key, None)) is not None:
+            await self.apply(key, removed, [planner.removed(key)])
         if node is None:
             return None
         now = self.env.now()

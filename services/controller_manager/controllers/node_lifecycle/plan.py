@@ -185,5 +185,10 @@ def registered(node: Node) -> Emit:
     return Emit(NORMAL, "RegisteredNode", f"Node {name} event: Registered Node {name} in Controller")
 
 
+def removed(name: str) -> Emit:
+    """A node is gone."""
+    return Emit(NORMAL, "RemovingNode", f"Node {name} event: Removing Node {name} from Controller")
+
+
 # What the pods of a silent node are told.
 POD_EVENT = Emit(WARNING, "NodeNotReady", "Node is not ready")

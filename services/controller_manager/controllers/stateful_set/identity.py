@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from machinery.api import kinds
+from machinery.api.kinds import Kind
 from services.controller_manager import templates
 from services.controller_manager.actions import (
     NORMAL,
     WARNING,
     Action,
     Create,
+    Emit,
     Note,
     Patch,
 )
 from services.controller_manager.revisions import HASH_LABEL
 from services.controller_manager.views.cluster import PersistentVolumeClaim
-from services.controller_manager.views.meta import Meta
+from services.controller_manager.views.meta import Meta, OwnerReference
 from services.controller_manager.views.pod import Pod
 from services.controller_manager.views.workloads import StatefulSet
 
@@ -103,48 +108,44 @@ def create_claims(owner: StatefulSet, ordinal: int, claims: dict[str, Persistent
 
 
 def _set_reference(owner: StatefulSet) -> dict[str, Any]:
-    # Not as their controller: a claim is nobody's replica, it only goes with its owner.
-    reference = templates.owner_reference(kinds.STATEFUL_SET, owner.metadata)
-    return {name: reference[name] for name in ("apiVersion", "kind", "name", "uid")}
+    return templates.owner_reference(kinds.STATEFUL_SET, owner.metadata)
 
 
-def _pod_reference(meta: Meta) -> dict[str, Any]:
-    return {"apiVersion": "v1", "kind": "Pod", "name": meta.name, "uid": meta.uid}
+def _names(reference: OwnerReference, kind: Kind, meta: Meta) -> bool:
+    return (reference.kind, reference.apiVersion, reference.name) == (kind.kind, kind.api_version, meta.name)
 
 
 def retention(owner: StatefulSet, claim: PersistentVolumeClaim, pod: Pod | None, *, condemned: bool) -> list[Action]:
-    """Owner references by which the garbage collector keeps the retention policy.
+    """Controlling references by which the garbage collector keeps the retention policy: on the set, or on the pod that
+    is scaled away.
 
-    On the set, or on the pod that is scaled away.
+    A claim with a reference to an earlier set or pod of the same name is left alone, and so is one that somebody else
+    controls, once our references are off it.
     """
-    policy = owner.spec.persistentVolumeClaimRetentionPolicy
-    wanted: dict[str, dict[str, Any]] = {}
+    policy, references = owner.spec.persistentVolumeClaimRetentionPolicy, claim.metadata.ownerReferences
+    known = [(kinds.STATEFUL_SET, owner.metadata)] + ([(kinds.POD, pod.metadata)] if pod is not None else [])
+    ours = [each for each in references if any(_names(each, kind, meta) for kind, meta in known)]
+    others = [each for each in references if each not in ours]
+    if any(each.uid not in {meta.uid for _, meta in known} for each in ours):
+        return []
+    if "Delete" in (policy.whenDeleted, policy.whenScaled) and any(each.controller for each in others):
+        name = claim.metadata.name
+        text = f"PersistentVolumeClaim {name} is controlled by another owner, the retention policy is ignored for it"
+        event = Emit(WARNING, "ConflictingController", text)
+        return [event, *([_own(claim, others, [])] if ours else [])]
+    wanted: list[dict[str, Any]] = []
     if condemned and policy.whenScaled == "Delete":
         if pod is not None:
-            wanted[pod.metadata.uid] = _pod_reference(pod.metadata)
+            wanted = [templates.owner_reference(kinds.POD, pod.metadata)]
     elif policy.whenDeleted == "Delete":
-        wanted[owner.metadata.uid] = _set_reference(owner)
-    managed = {
-        reference.uid
-        for reference in claim.metadata.ownerReferences
-        if reference.uid == owner.metadata.uid or reference.kind == "Pod"
-    }
-    if managed == wanted.keys():
+        wanted = [_set_reference(owner)]
+    if {each.uid for each in ours if each.controller} == {each["uid"] for each in wanted} and len(ours) == len(wanted):
         return []
-    kept = [
-        {"apiVersion": each.apiVersion, "kind": each.kind, "name": each.name, "uid": each.uid}
-        for each in claim.metadata.ownerReferences
-        if each.uid not in managed
-    ]
-    references = [*kept, *wanted.values()] or None
+    return [_own(claim, others, wanted)]
+
+
+def _own(claim: PersistentVolumeClaim, others: Sequence[OwnerReference], ours: Sequence[dict[str, Any]]) -> Patch:
+    kept = [{name: value for name, value in msgspec.to_builtins(each).items() if value is not None} for each in others]
     meta = claim.metadata
-    return [
-        Patch(
-            kinds.PERSISTENT_VOLUME_CLAIM,
-            meta.namespace,
-            meta.name,
-            {"metadata": {"ownerReferences": references}},
-            uid=meta.uid,
-            revision=meta.revision,
-        )
-    ]
+    patch = {"metadata": {"ownerReferences": [*kept, *ours] or None}}
+    return Patch(kinds.PERSISTENT_VOLUME_CLAIM, meta.namespace, meta.name, patch, uid=meta.uid, revision=meta.revision)

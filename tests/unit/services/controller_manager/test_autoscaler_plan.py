@@ -215,6 +215,12 @@ def test_a_metric_that_nobody_answers_is_a_condition_and_forbids_to_shrink() -> 
     assert look(scene, {0: absent, 1: [1_000]}).scale_to is None
     assert scene.condition("ScalingActive")["reason"] == "FailedGetPodsMetric"
     assert "no custom metrics API registered" in scene.condition("ScalingActive")["message"]
+    assert [(event.reason, event.message) for event in scene.world.events] == [
+        ("FailedGetPodsMetric", str(absent)),
+        ("FailedComputeMetricsReplicas", f"invalid metrics (1 invalid out of 2), first error is: {absent}"),
+    ]
+    # Nothing new is known of what is desired.
+    assert scene.world.view(kinds.HORIZONTAL_POD_AUTOSCALER, "web").status["desiredReplicas"] == 0
     grows = Scene(4, metrics=[pods_metric(), external_metric(type="Value", value="10")])
     assert look(grows, {0: absent, 1: [20_000]}).scale_to == 8
     assert grows.condition("ScalingActive")["status"] == "True"

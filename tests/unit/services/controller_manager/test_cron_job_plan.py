@@ -136,6 +136,7 @@ def test_impossible_lines_are_refused(line: str) -> None:
 def test_a_bad_line_and_a_bad_zone_are_events_and_start_nothing() -> None:
     for spec, reason in (
         ({"schedule": "nonsense"}, "UnparseableSchedule"),
+        ({"schedule": "0 0 31 2 *"}, "InvalidSchedule"),
         ({"timeZone": "Mars/Base"}, "UnknownTimeZone"),
     ):
         world = world_at("2026-03-01T10:04:00+00:00", **spec)

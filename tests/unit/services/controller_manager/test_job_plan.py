@@ -214,6 +214,18 @@ def test_an_exit_code_may_fail_the_job_at_once_or_not_count() -> None:
             assert conditions_now[-1]["message"] == text
 
 
+def test_more_successes_than_were_asked_for_are_said() -> None:
+    world = World()
+    world.create(job(completions=2, parallelism=2))
+    settle(world)
+    for pod in active(world):
+        world.run_pod(pod.metadata.name, phase="Succeeded")
+    world.patch(kinds.JOB, "work", {"spec": {"completions": 1}})
+    settle(world)
+    assert status(world)["succeeded"] == 2
+    assert [event.reason for event in world.events][-2:] == ["TooManySucceededPods", "Completed"]
+
+
 def test_a_success_policy_ends_the_job_early() -> None:
     world = World()
     policy = {"rules": [{"succeededIndexes": "0-1", "succeededCount": 1}]}

@@ -75,6 +75,8 @@ def test_an_allowed_eviction_counts_until_it_shows_or_is_given_up() -> None:
     world.patch(kinds.POD_DISRUPTION_BUDGET, "b", {"status": {"disruptedPods": {"p0": moment}}}, "status")
     for seconds, allowed in ((0, 1), (121, 2)):
         world.advance(seconds)
+        told = disruption.not_deleted(world.view(kinds.POD_DISRUPTION_BUDGET, "b"), world.pods(), world.now)
+        assert [(pod.metadata.name, said.reason) for pod, said in told] == ([("p0", "NotDeleted")] if seconds else [])
         plan = disruption.plan(world.view(kinds.POD_DISRUPTION_BUDGET, "b"), world.pods(), 3, world.now)
         world.apply(plan.actions)
         assert world.view(kinds.POD_DISRUPTION_BUDGET, "b").status["disruptionsAllowed"] == allowed
@@ -89,6 +91,21 @@ def test_pods_that_nobody_replaces_allow_nothing_by_percentage() -> None:
     status = world.view(kinds.POD_DISRUPTION_BUDGET, "b").status
     assert status["disruptionsAllowed"] == 0
     assert status["conditions"][0]["reason"] == "SyncFailed"
+    (event,) = world.events
+    assert (event.type, event.reason) == ("Warning", "CalculateExpectedPodCountFailed")
+    assert event.message.endswith("found no controllers for pod 'p0'")
+
+
+@pytest.mark.parametrize("spec", [{"maxUnavailable": 1}, {"minAvailable": "50%"}, {"minAvailable": 1}])
+def test_pods_without_a_controller_are_told_of_where_owners_are_counted(spec: dict[str, Any]) -> None:
+    world = World()
+    world.create(budget(**spec))
+    pods(world, 3)
+    plan = disruption.plan(world.view(kinds.POD_DISRUPTION_BUDGET, "b"), world.pods(), 2, world.now)
+    by_owners = spec != {"minAvailable": 1}
+    world.apply(plan.actions)
+    assert [event.reason for event in world.events] == ["UnmanagedPods"] * by_owners
+    assert world.view(kinds.POD_DISRUPTION_BUDGET, "b").status["expectedPods"] == (2 if by_owners else 3)
 
 
 # --- quotas -----------------------------------------------------------------------------------------------------------

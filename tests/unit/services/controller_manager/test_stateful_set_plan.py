@@ -118,13 +118,48 @@ def test_claims_follow_the_retention_policy() -> None:
     world.create(stateful_set(2, volumeClaimTemplates=[claim], persistentVolumeClaimRetentionPolicy=policy))
     settle(world)
     uid = world.view(kinds.STATEFUL_SET, "db").metadata.uid
-    owners = [c.metadata.ownerReferences[0].uid for c in world.views(kinds.PERSISTENT_VOLUME_CLAIM)]
-    assert owners == [uid, uid]
+    owners = [c.metadata.ownerReferences for c in world.views(kinds.PERSISTENT_VOLUME_CLAIM)]
+    assert [[(owner.uid, owner.controller) for owner in each] for each in owners] == [[(uid, True)], [(uid, True)]]
     pod = world.view(kinds.POD, "db-1").metadata.uid
     world.patch(kinds.STATEFUL_SET, "db", {"spec": {"replicas": 1}})
     step(world)
     claim_view = world.view(kinds.PERSISTENT_VOLUME_CLAIM, "data-db-1")
-    assert [owner.uid for owner in claim_view.metadata.ownerReferences] == [pod]
+    assert [(owner.uid, owner.controller) for owner in claim_view.metadata.ownerReferences] == [(pod, True)]
+
+
+def claim_owned_by(world: World, *references: dict[str, Any]) -> Any:
+    body = {"metadata": {"ownerReferences": list(references)}}
+    world.patch(kinds.PERSISTENT_VOLUME_CLAIM, "data-db-0", body)
+    step(world)
+    claim = world.view(kinds.PERSISTENT_VOLUME_CLAIM, "data-db-0")
+    return [(each.kind, each.name, each.uid) for each in claim.metadata.ownerReferences]
+
+
+def test_a_claim_that_others_control_or_an_earlier_set_had_is_left_alone_and_said() -> None:
+    world = World()
+    claim = {"metadata": {"name": "data"}, "spec": {}}
+    policy = {"whenDeleted": "Delete", "whenScaled": "Retain"}
+    world.create(stateful_set(1, volumeClaimTemplates=[claim], persistentVolumeClaimRetentionPolicy=policy))
+    settle(world)
+    uid = world.view(kinds.STATEFUL_SET, "db").metadata.uid
+    mine = {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "db", "uid": uid, "controller": True}
+    other = {"apiVersion": "x.io/v1", "kind": "Database", "name": "big", "uid": "u", "controller": True}
+    plain = {**other, "controller": None}
+    world.events.clear()
+    # A reference that does not control, as earlier versions wrote it, is brought up to date; others' plain ones stay.
+    assert claim_owned_by(world, {**mine, "controller": None}, plain) == [
+        ("Database", "big", "u"),
+        ("StatefulSet", "db", uid),
+    ]
+    assert world.view(kinds.PERSISTENT_VOLUME_CLAIM, "data-db-0").metadata.controller.uid == uid
+    assert claim_owned_by(world, {**mine, "uid": "earlier"}) == [("StatefulSet", "db", "earlier")]
+    assert world.events == []
+    assert claim_owned_by(world, other, {**mine, "controller": None}) == [("Database", "big", "u")]
+    assert {event.reason for event in world.events} == {"ConflictingController"}
+    world.patch(kinds.STATEFUL_SET, "db", {"spec": {"persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain"}}})
+    world.events.clear()
+    assert claim_owned_by(world, other, {**mine, "controller": None}) == [("Database", "big", "u")]
+    assert world.events == []
 
 
 def test_an_update_stops_at_the_partition_and_survives_a_deleted_pod() -> None:
