@@ -64,7 +64,8 @@ def _by_owner(obj: Any) -> Iterable[str]:
     return (owner.uid,) if owner else (orphans_of(obj.metadata.namespace),)
 
 
-def _by_claim(obj: Any) -> Iterable[str]:
+def claims_of(obj: Any) -> Iterable[str]:
+    """The keys of the PersistentVolumeClaims that a pod uses."""
     for volume in obj.spec.volumes:
         if volume.persistentVolumeClaim is not None:
             yield f"{obj.metadata.namespace}/{volume.persistentVolumeClaim.claimName}"
@@ -82,7 +83,7 @@ def _by_service(obj: Any) -> Iterable[str]:
 
 
 INDEXERS: dict[Kind, dict[str, Callable[[Any], Iterable[str]]]] = {
-    kinds.POD: {OWNER: _by_owner, NODE: _by_node, CLAIM: _by_claim},
+    kinds.POD: {OWNER: _by_owner, NODE: _by_node, CLAIM: claims_of},
     kinds.REPLICA_SET: {OWNER: _by_owner},
     kinds.JOB: {OWNER: _by_owner},
     kinds.CONTROLLER_REVISION: {OWNER: _by_owner},

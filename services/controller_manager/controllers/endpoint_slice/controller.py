@@ -6,12 +6,11 @@ from machinery.api import kinds
 from services.controller_manager import selection
 from services.controller_manager.actions import Plan
 from services.controller_manager.controllers.endpoint_slice import plan as planner
+from services.controller_manager.controllers.endpoint_slice import topology
 from services.controller_manager.informers import SERVICE
 from services.controller_manager.reconciler import OfKind
 from services.controller_manager.views.cluster import EndpointSlice, Service
 from services.controller_manager.views.pod import Node
-
-ZONE_LABEL = "topology.kubernetes.io/zone"
 
 
 class EndpointSliceController(OfKind):
@@ -24,15 +23,22 @@ class EndpointSliceController(OfKind):
 
     def watch(self) -> None:
         """Services, the pods that they select, our slices, should somebody else change them, and the nodes' zones."""
+        self._zones = topology.Zones()
+        self._shares: dict[str, float] | None = None
         self.on_own(kinds.SERVICE)
         self.on(kinds.POD, selection.pod_handler(self.informers, self.add))
         self.on(kinds.ENDPOINT_SLICE, self._on_slice)
         self.on(kinds.NODE, self._on_node)
 
     def _on_node(self, old: Node | None, new: Node | None) -> None:
+        if not self._zones.set((new or old).metadata.name, new):  # type: ignore[union-attr]
+            return
+        before, self._shares = self._shares, self._zones.shares()
+        shares_changed = before != self._shares
         # A node that comes has no pods yet, and one that goes takes its pods with it.
-        if old is not None and new is not None and _zone(old) != _zone(new):
-            for service in self.lister(kinds.SERVICE):
+        moved = old is not None and new is not None and _zone(old) != _zone(new)
+        for service in self.lister(kinds.SERVICE) if moved or shares_changed else ():
+            if moved or topology.is_auto(service.metadata.annotations):
                 self.add(service.metadata.key)
 
     def _on_slice(self, old: EndpointSlice | None, new: EndpointSlice | None) -> None:
@@ -53,9 +59,9 @@ class EndpointSliceController(OfKind):
             if entry.metadata.labels.get(planner.MANAGED_BY) == planner.MANAGER
         ]
         pods = selection.pods_of(self.informers, service)
-        zones = {node.metadata.name: zone for node in self.lister(kinds.NODE) if (zone := _zone(node))}
-        return planner.plan(service, pods, slices, zones, selection.trigger_time(service, pods))
+        time = selection.trigger_time(service, pods)
+        return planner.plan(service, pods, slices, self._zones.by_node, time, self._shares)
 
 
 def _zone(node: Node) -> str:
-    return node.metadata.labels.get(ZONE_LABEL, "")
+    return node.metadata.labels.get(topology.ZONE_LABEL, "")

@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from services.controller_manager.controllers.endpoint_slice import topology
 from services.controller_manager.pods import is_ready, is_terminal
 from services.controller_manager.views.cluster import Service, ServicePort
 from services.controller_manager.views.pod import Pod
@@ -106,6 +107,8 @@ def hints(service: Service, node: str, zone: str) -> dict[str, Any]:
     Proxies follow hints only where every ready endpoint has one (KEP-4444, KEP-3015).
     """
     found: dict[str, Any] = {}
+    if topology.is_auto(service.metadata.annotations):  # Judged over all endpoints, not for each.
+        return {}
     if service.spec.trafficDistribution in _NEAR and zone:
         found["forZones"] = [{"name": zone}]
     if service.spec.trafficDistribution == "PreferSameNode" and node:

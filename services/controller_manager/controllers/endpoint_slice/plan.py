@@ -11,8 +11,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from machinery.api import kinds
-from services.controller_manager.actions import WARNING, Action, Create, Delete, Note, Patch, Plan, merge_diff
+from services.controller_manager.actions import (
+    NORMAL,
+    WARNING,
+    Action,
+    Create,
+    Delete,
+    Emit,
+    Note,
+    Patch,
+    Plan,
+    merge_diff,
+)
+from services.controller_manager.controllers.endpoint_slice import topology
 from services.controller_manager.controllers.endpoint_slice.desired import Ports, desired, families, is_headless
+from services.controller_manager.controllers.endpoint_slice.topology import Endpoint
 from services.controller_manager.templates import owner_reference
 from services.controller_manager.views.cluster import EndpointSlice, Service
 from services.controller_manager.views.pod import Pod
@@ -31,16 +44,61 @@ def plan(
     slices: Sequence[EndpointSlice],
     zones: Mapping[str, str],
     trigger_time: str = "",
+    shares: Mapping[str, float] | None = None,
 ) -> Plan:
     """The writes for a Service with a selector.
 
-    `zones` is node name to zone; `trigger_time` when the last cause of a change happened.
+    `zones` is node name to zone, `shares` the part of the CPU that each zone has; `trigger_time` when the last cause of
+    a change happened.
     """
     groups = desired(service, pods, zones)
+    said = [each for family in families(service) for each in _by_zones(service, family, groups, slices, shares)]
     for family in families(service):
         if not any(group_family == family for group_family, _ in groups):
             groups[family, ()] = {}
-    return Plan(_Reconciliation(service, trigger_time).run(groups, slices))
+    return Plan([*_Reconciliation(service, trigger_time).run(groups, slices), *said])
+
+
+def _by_zones(
+    service: Service,
+    family: str,
+    groups: Mapping[tuple[str, Ports], Mapping[str, dict[str, Any]]],
+    slices: Sequence[EndpointSlice],
+    shares: Mapping[str, float] | None,
+) -> list[Action]:
+    """Share the endpoints of a family out among zones, where the Service asks for it, and say so."""
+    before = {
+        _uid(endpoint): hint[0]["name"]
+        for entry in slices
+        if entry.addressType == family
+        for endpoint in entry.endpoints or ()
+        if (hint := (endpoint.get("hints") or {}).get("forZones"))
+    }
+    if not topology.is_auto(service.metadata.annotations):
+        if before and not service.spec.trafficDistribution:
+            return [
+                _hints_event(WARNING, "TopologyAwareHintsDisabled", "Topology Aware Hints has been disabled", family)
+            ]
+        return []
+    ready = {
+        uid: endpoint
+        for (each, _), endpoints in groups.items()
+        for uid, endpoint in endpoints.items()
+        if each == family and endpoint["conditions"]["ready"]
+    }
+    known = {uid: Endpoint(each.get("zone", ""), before.get(uid, "")) for uid, each in ready.items()}
+    found = topology.apportion(known, shares)
+    if isinstance(found, str):
+        return [_hints_event(WARNING, "TopologyAwareHintsDisabled", found, family)]
+    for uid, zone in found.items():
+        ready[uid]["hints"] = {"forZones": [{"name": zone}]}
+    if before:
+        return []
+    return [_hints_event(NORMAL, "TopologyAwareHintsEnabled", "Topology Aware Hints has been enabled", family)]
+
+
+def _hints_event(severity: str, reason: str, text: str, family: str) -> Emit:
+    return Emit(severity, reason, f"{text}, addressType: {family}")
 
 
 class _Reconciliation:

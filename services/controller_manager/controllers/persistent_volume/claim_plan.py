@@ -30,9 +30,12 @@ NO_PROVISIONER = "kubernetes.io/no-provisioner"
 
 
 def plan(
-    claim: PersistentVolumeClaim, volumes: Sequence[PersistentVolume], classes: Mapping[str, StorageClass]
+    claim: PersistentVolumeClaim,
+    volumes: Sequence[PersistentVolume],
+    classes: Mapping[str, StorageClass],
+    unscheduled: Sequence[str] = (),
 ) -> Plan:
-    """The next step for a claim. `volumes` are all volumes."""
+    """The next step for a claim. `volumes` are all volumes, `unscheduled` the pods that use the claim and have no node."""
     by_name = {volume.metadata.name: volume for volume in volumes}
     if claim.metadata.annotations.get(BIND_COMPLETED):
         return Plan(_keep(claim, by_name.get(claim.spec.volumeName)))
@@ -43,11 +46,17 @@ def plan(
     volume = best(claim, volumes)
     reserved = volume is not None and is_for(volume.spec.claimRef, claim)
     if late and not reserved and SELECTED_NODE not in claim.metadata.annotations:
-        text = "waiting for first consumer to be created before binding"
-        return Plan([*_phase(claim, "Pending"), Emit(NORMAL, "WaitForFirstConsumer", text)])
+        return Plan([*_phase(claim, "Pending"), _waiting(unscheduled)])
     if volume is not None and (reserved or not late or storage_class is None or _may_bind_late(storage_class)):
         return Plan(bind(claim, volume))
     return _provision(claim, storage_class)
+
+
+def _waiting(unscheduled: Sequence[str]) -> Emit:
+    if not unscheduled:
+        return Emit(NORMAL, "WaitForFirstConsumer", "waiting for first consumer to be created before binding")
+    pods = f"pod{'s' if len(unscheduled) > 1 else ''} {','.join(sorted(unscheduled))}"
+    return Emit(NORMAL, "WaitForPodScheduled", f"waiting for {pods} to be scheduled")
 
 
 def _may_bind_late(storage_class: StorageClass) -> bool:

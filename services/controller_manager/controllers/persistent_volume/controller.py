@@ -15,7 +15,8 @@ from services.controller_manager.controllers.persistent_volume.binding import (
     SELECTED_NODE,
     class_of,
 )
-from services.controller_manager.informers import CLAIM
+from services.controller_manager.informers import CLAIM, claims_of
+from services.controller_manager.pods import is_terminal
 from services.controller_manager.reconciler import OfKind, Reconciler, reference
 from services.controller_manager.views.cluster import PersistentVolume, PersistentVolumeClaim, StorageClass
 from services.controller_manager.views.pod import Pod
@@ -38,6 +39,7 @@ class PersistentVolumeBinder(Reconciler):
         self.on(kinds.PERSISTENT_VOLUME_CLAIM, self._on_claim)
         self.on(kinds.PERSISTENT_VOLUME, self._on_volume)
         self.on(kinds.STORAGE_CLASS, lambda old, new: self._unbound())
+        self.on(kinds.POD, self._on_pod)
 
     def keys(self) -> list[str]:
         """All claims and volumes."""
@@ -54,6 +56,12 @@ class PersistentVolumeBinder(Reconciler):
             for volume in self.lister(kinds.PERSISTENT_VOLUME):
                 if volume.spec.claimRef is not None and volume.spec.claimRef.uid == claim.metadata.uid:
                     self.add(_VOLUME + volume.metadata.name)
+
+    def _on_pod(self, old: Pod | None, new: Pod | None) -> None:
+        """What a claim waits for is another thing once a pod uses it."""
+        if old is None and new is not None and not new.spec.nodeName:
+            for key in claims_of(new):
+                self.add(_CLAIM + key)
 
     def _on_volume(self, old: PersistentVolume | None, new: PersistentVolume | None) -> None:
         volume = new or old
@@ -85,7 +93,9 @@ class PersistentVolumeBinder(Reconciler):
         if claim is None or claim.metadata.deletionTimestamp is not None:
             return None
         classes = {each.metadata.name: each for each in self.lister(kinds.STORAGE_CLASS)}
-        return claim_plan.plan(claim, self.lister(kinds.PERSISTENT_VOLUME).list(), classes)
+        users = self.lister(kinds.POD).by_index(CLAIM, name)
+        unscheduled = [pod.metadata.name for pod in users if not pod.spec.nodeName and not is_terminal(pod)]
+        return claim_plan.plan(claim, self.lister(kinds.PERSISTENT_VOLUME).list(), classes, unscheduled)
 
     async def _volume(self, name: str) -> Plan | None:
         volume: PersistentVolume | None = self.lister(kinds.PERSISTENT_VOLUME).by_key(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from machinery.api import kinds
+from services.controller_manager.actions import Emit
 from services.controller_manager.controllers.persistent_volume import claim_plan, local_path, protection, volume_plan
 from tests.support.controllers import pod_template
 from tests.support.plan_world import World
@@ -97,6 +98,11 @@ def test_the_first_consumer_decides_where_a_volume_is_made_and_it_is_made_once()
     world.create(claim(storageClassName="standard"))
     step(world)
     assert [event.reason for event in world.events] == ["WaitForFirstConsumer"]
+    classes = {each.metadata.name: each for each in world.views(kinds.STORAGE_CLASS)}
+    waiting = claim_plan.plan(world.view(kinds.PERSISTENT_VOLUME_CLAIM, "data"), [], classes, ["web-1", "web-0"])
+    assert [action.message for action in waiting.actions if isinstance(action, Emit)] == [
+        "waiting for pods web-0,web-1 to be scheduled"
+    ]
     patch = {"metadata": {"annotations": {"volume.kubernetes.io/selected-node": "n1"}}}
     world.patch(kinds.PERSISTENT_VOLUME_CLAIM, "data", patch)
     step(world)
