@@ -35,7 +35,7 @@ def plan(
     classes: Mapping[str, StorageClass],
     unscheduled: Sequence[str] = (),
 ) -> Plan:
-    """The next step for a claim. `volumes` are all volumes, `unscheduled` the pods that use the claim and have no node."""
+    """The next step for a claim. `volumes` are all volumes, `unscheduled` the pods that use it and have no node."""
     by_name = {volume.metadata.name: volume for volume in volumes}
     if claim.metadata.annotations.get(BIND_COMPLETED):
         return Plan(_keep(claim, by_name.get(claim.spec.volumeName)))
