@@ -43,6 +43,9 @@ class ControllerManagerConfig(ComponentConfig, kw_only=True):
     schedulers: Annotated[
         list[str], Meta(description="gRPC addresses of the schedulers, to be asked why a pod has no node")
     ] = []
+    unmatched_selector_seconds: Annotated[
+        float, Meta(description="How long a Service's selector may match no pod before an event says so", gt=0)
+    ] = 60.0
     autoscaler_seconds: Annotated[float, Meta(description="How often each autoscaler is looked at", gt=0)] = 15.0
     root_ca_file: Annotated[str, Meta(description="CA certificate that pods are told to trust (kube-root-ca.crt)")] = ""
     signing_ca_file: Annotated[str, Meta(description="CA certificate that signs CertificateSigningRequests")] = ""

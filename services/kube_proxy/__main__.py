@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -186,11 +187,26 @@ class _Parts:
         return announcer
 
 
+def _is_ipv4(text: str) -> bool:
+    try:
+        ipaddress.IPv4Network(text, strict=False)
+    except ValueError:
+        return False
+    return True
+
+
 async def serve(ctx: process.Context[KubeProxyConfig]) -> None:
     """Build the parts and run them."""
     settings = ctx.config
     if not settings.node_name:
         raise process.Fatal("node_name: needs the name of this node")
+    for name, ranges in (
+        ("cluster_cidr", [settings.cluster_cidr]),
+        ("node_port_addresses", settings.node_port_addresses),
+    ):
+        for text in filter(None, ranges):
+            if not _is_ipv4(text):
+                raise process.Fatal(f"{name}: {text!r} is no IPv4 range; this proxy serves IPv4 only")
     client = await ApiClient.connect(settings.apiserver, settings.tls, user_agent="kube-proxy")
     ctx.on_stop(client.close)
     parts = _Parts(ctx, client)

@@ -168,7 +168,11 @@ def _service_port(
     frontends = [frontend(ip, port.port, "cluster") for ip in _cluster_ips(spec)]
     frontends += [frontend(ip, port.port, "external") for ip in spec.external_ips or [] if "." in ip]
     ranges = tuple(r for r in spec.load_balancer_source_ranges or () if "." in r)
-    frontends += [frontend(ip, port.port, "balancer", ranges) for ip in load_balancer_ips(service)]
+    if spec.load_balancer_source_ranges and not ranges:
+        # Who lets in some IPv6 addresses does not let in the whole of IPv4.
+        frontends += [Frontend(ip, protocol, port.port, "drop", kind="balancer") for ip in load_balancer_ips(service)]
+    else:
+        frontends += [frontend(ip, port.port, "balancer", ranges) for ip in load_balancer_ips(service)]
     if port.node_port:
         frontends.append(frontend("", port.node_port, "node"))
     by_address = {(f.ip, f.port): f for f in reversed(frontends)}

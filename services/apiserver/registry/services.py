@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from machinery.api import errors
+from machinery.api.errors import Cause
+from services.apiserver.registry import ip_families
 from services.apiserver.registry.allocation import (
     Refused,
     ServiceRange,
@@ -64,7 +66,9 @@ class ServiceStrategy(Strategy):
     # --- addresses
 
     def _allocate_addresses(self, ctx: WriteContext, spec: dict[str, Any], old: dict[str, Any]) -> None:
-        set_families(spec)
+        wrong = set_families(spec, old, f"IPv{self.range.network.version}")
+        if wrong:
+            raise errors.invalid("", "Service", ctx.name, wrong)
         before = set(_addresses(old))
         if wants_address(spec):
             wanted = spec.get("clusterIP") or ""
@@ -139,21 +143,16 @@ def wants_health_port(spec: dict[str, Any]) -> bool:
     return spec.get("type") == "LoadBalancer" and spec.get("externalTrafficPolicy") == "Local"
 
 
-def set_families(spec: dict[str, Any]) -> None:
-    """IP families of a single-stack IPv4 cluster, and `clusterIPs` to match `clusterIP`."""
+def set_families(spec: dict[str, Any], old: dict[str, Any], configured: str) -> list[Cause]:
+    """IP families, and `clusterIPs` to match a headless Service's `clusterIP`; what is wrong with them."""
     if spec.get("type") == "ExternalName":
         for field in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"):
             spec.pop(field, None)
-        return
+        return []
     spec.setdefault("internalTrafficPolicy", "Cluster")
-    if spec.get("clusterIP") == HEADLESS:
+    if spec.get("clusterIP") == HEADLESS and not spec.get("clusterIPs"):
         spec["clusterIPs"] = [HEADLESS]
-        if not spec.get("selector"):
-            # Nobody knows the families of endpoints that the user manages.
-            spec.setdefault("ipFamilyPolicy", "RequireDualStack")
-            spec.setdefault("ipFamilies", ["IPv4", "IPv6"])
-    spec.setdefault("ipFamilyPolicy", "SingleStack")
-    spec.setdefault("ipFamilies", ["IPv4"])
+    return ip_families.settle(spec, old, configured)
 
 
 def carry_allocated(new: dict[str, Any], old: dict[str, Any]) -> None:

@@ -23,7 +23,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def plane(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ControlPlane]:
     directory = tmp_path_factory.mktemp("plane")
-    async with ControlPlane(directory, load_balancer_addresses=["192.0.2.0/28"]) as plane:
+    async with ControlPlane(
+        directory, load_balancer_addresses=["192.0.2.0/28"], unmatched_selector_seconds=0.5
+    ) as plane:
         yield plane
         refused = [line for line in plane.log.splitlines() if "cannot " in line and "forbidden" in line]
         assert not refused, f"the controller-manager lacks rights: {refused[:3]}"
@@ -243,3 +245,17 @@ async def test_the_controller_manager_tells_and_obeys(plane: ControlPlane) -> No
         await stub.Resume(pb.ResumeRequest(controller="deployment"))
         await plane.kubectl("rollout", "status", "deployment/paused", "--timeout=20s")
         await stub.Resync(pb.ResyncRequest(controller="deployment"))
+
+
+async def test_a_selector_that_matches_nothing_and_a_range_that_is_the_pods_are_told(plane: ControlPlane) -> None:
+    def told(reason: str, words: str) -> Any:
+        return lambda got: any(e["reason"] == reason and words in e["message"] for e in got["items"])
+
+    service = {"metadata": {"name": "nobody"}, "spec": {"selector": {"app": "misspelt"}, "ports": [{"port": 80}]}}
+    await apply(plane, {"apiVersion": "v1", "kind": "Service", **service})
+    await until(plane, "its event", told("NoMatchingPods", "app=misspelt matches no pod"), "events")
+    taken = {"metadata": {"name": "taken"}, "spec": {"cidrs": ["10.244.9.0/24"]}}
+    await apply(plane, {"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", **taken})
+    await until(plane, "its event", told("RangeOverlaps", "overlaps the pods' range 10.244.0.0/16"), "events")
+    await plane.kubectl("delete", "service", "nobody")
+    await plane.kubectl("delete", "servicecidr", "taken", "--timeout=30s", "--wait=false")

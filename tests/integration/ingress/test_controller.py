@@ -117,6 +117,21 @@ def test_an_ingress_gets_its_class_its_address_and_its_routes(controller):
     assert (route.host, route.path, route.service, route.service_port) == ("first.test", "/a", "web", "80")
 
 
+WITH_RESOURCE = """
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: stored}
+spec:
+  rules:
+  - host: stored.test
+    http:
+      paths:
+      - path: /icons
+        pathType: Prefix
+        backend: {resource: {apiGroup: k8s.example.test, kind: StorageBucket, name: icons}}
+"""
+
+
 def test_what_is_wrong_is_an_event_and_the_rest_is_served(controller, tmp_path):
     chain, _ = self_signed("x.test")
     _, other_key = self_signed("x.test")
@@ -133,6 +148,9 @@ def test_what_is_wrong_is_an_event_and_the_rest_is_served(controller, tmp_path):
         seconds=20, what="three events",
     )  # fmt: skip
     assert controller.status_of("first.test", "/a") == 503
+    controller.kubectl("apply", "-f", "-", stdin=WITH_RESOURCE)
+    eventually(lambda: "ResourceNotSupported" in controller.events("stored"), seconds=20)
+    assert controller.status_of("stored.test", "/icons") == 503
 
 
 @pytest.mark.parametrize("hostile", ["x\n    http-request deny", "${PATH}", "lua'"])

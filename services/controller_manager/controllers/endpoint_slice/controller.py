@@ -7,6 +7,7 @@ from services.controller_manager import selection
 from services.controller_manager.actions import Plan
 from services.controller_manager.controllers.endpoint_slice import plan as planner
 from services.controller_manager.controllers.endpoint_slice import topology
+from services.controller_manager.controllers.endpoint_slice.unmatched import Unmatched
 from services.controller_manager.informers import SERVICE
 from services.controller_manager.reconciler import OfKind
 from services.controller_manager.views.cluster import EndpointSlice, Service
@@ -25,6 +26,7 @@ class EndpointSliceController(OfKind):
         """Services, the pods that they select, our slices, should somebody else change them, and the nodes' zones."""
         self._zones = topology.Zones()
         self._shares: dict[str, float] | None = None
+        self._unmatched = Unmatched(self.env.config.unmatched_selector_seconds)
         self.on_own(kinds.SERVICE)
         self.on(kinds.POD, selection.pod_handler(self.informers, self.add))
         self.on(kinds.ENDPOINT_SLICE, self._on_slice)
@@ -49,9 +51,13 @@ class EndpointSliceController(OfKind):
     async def reconcile(self, key: str) -> Plan | None:
         """Bring the slices of one Service up to date. The slices of a deleted one are its garbage."""
         service: Service | None = self.lister(kinds.SERVICE).by_key(key)
-        if service is None or service.metadata.deletionTimestamp is not None or not service.spec.selector:
-            return None
-        if service.spec.type == "ExternalName":
+        if (
+            service is None
+            or service.metadata.deletionTimestamp is not None
+            or not service.spec.selector
+            or service.spec.type == "ExternalName"
+        ):
+            self._unmatched.forget(key)
             return None
         slices = [
             entry
@@ -60,7 +66,11 @@ class EndpointSliceController(OfKind):
         ]
         pods = selection.pods_of(self.informers, service)
         time = selection.trigger_time(service, pods)
-        return planner.plan(service, pods, slices, self._zones.by_node, time, self._shares)
+        plan = planner.plan(service, pods, slices, self._zones.by_node, time, self._shares)
+        news = self._unmatched.look(key, service.spec.selector, matched=bool(pods), now=self.env.now())
+        plan.actions += news.actions
+        plan.wake(news.requeue_after)
+        return plan
 
 
 def _zone(node: Node) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from machinery.api import kinds
-from services.controller_manager.actions import Action, Patch, Plan, find_condition, rfc3339
-from services.controller_manager.views.addresses import Address, ServiceCidr
+from services.controller_manager.actions import WARNING, Action, Emit, Patch, Plan, find_condition, rfc3339
+from services.controller_manager.views.addresses import Address, Network, ServiceCidr
+from services.controller_manager.views.pod import Node
 
 FINALIZER = "networking.k8s.io/service-cidr-finalizer"
 MANAGED_BY = ("ipaddress.kubernetes.io/managed-by", "ipallocator.k8s.io")
@@ -33,6 +36,31 @@ def plan(cidr: ServiceCidr, others: Sequence[ServiceCidr], addresses: Iterable[A
     if left > 0:
         return Plan(requeue_after=left)
     return Plan([_finalizers(cidr, [name for name in meta.finalizers if name != FINALIZER])])
+
+
+def overlaps(cidr: ServiceCidr, pods: Sequence[Network], nodes: Iterable[Node]) -> list[Action]:
+    """Events that say which addresses of the range are others' already: of pods, or of a node. Whoever is reached by
+    such an address is a matter of luck."""
+    found: list[Action] = []
+    taken = [(network, f"the pods' range {network}") for network in pods]
+    for node in nodes:
+        taken += [
+            (ipaddress.ip_network(address.address), f"{address.address}, an address of node {node.metadata.name}")
+            for address in node.status.addresses
+            if address.type == "InternalIP" and _is_address(address.address)
+        ]
+    for index, network in enumerate(cidr.networks):
+        what = next((text for other, text in taken if network.overlaps(other)), "")
+        if what:
+            message = f"spec.cidrs[{index}]: {network} overlaps {what}: Services need a range that nobody else uses"
+            found.append(Emit(WARNING, "RangeOverlaps", message))
+    return found
+
+
+def _is_address(text: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return bool(ipaddress.ip_address(text))
+    return False
 
 
 def _dispensable(cidr: ServiceCidr, others: Sequence[ServiceCidr], addresses: Iterable[Address]) -> bool:

@@ -94,6 +94,9 @@ def test_load_balancer_addresses_obey_their_source_ranges():
     (port,) = rules(service(**spec), pieces(HERE))
     balanced = [f for f in port.frontends if f.kind == "balancer"]
     assert [(f.ip, f.source_ranges) for f in balanced] == [("203.0.113.1", ("192.0.2.0/24",))]
+    # Ranges of the other family do not open this one to everybody.
+    (port,) = rules(service(**{**spec, "loadBalancerSourceRanges": ["2001:db8::/64"]}), pieces(HERE))
+    assert [(f.outcome, f.endpoints) for f in port.frontends if f.kind == "balancer"] == [("drop", ())]
 
 
 def test_affinity_has_its_timeout_and_its_default():
