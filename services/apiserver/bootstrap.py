@@ -1,7 +1,8 @@
 """What a cluster has before anybody asked for it: namespaces, roles, priority classes, the `kubernetes` Service and its
 endpoints.
 
-Everything is created only if it is missing, so that a restart, or a second apiserver, changes nothing.
+Everything is created only if it is missing, so that a restart, or a second apiserver, changes nothing; roles and
+bindings of an earlier version get what they lack.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 from machinery.api import errors
 from machinery.component import logs
-from services.apiserver.auth import bootstrap_policy
+from services.apiserver.auth import bootstrap_policy, bootstrap_upgrade
 from services.apiserver.masters import Masters
 from services.apiserver.registry.resource import Registry
 from services.apiserver.request import SYSTEM, Request, WriteOptions
@@ -62,9 +63,11 @@ class Bootstrap:
         for name in SYSTEM_NAMESPACES:
             await self._ensure({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
         self.done.add("start-system-namespaces-controller")
-        missing = [obj for obj in (*bootstrap_policy.objects(), *_priorities()) if not self._exists(obj)]
+        policy = bootstrap_policy.objects()
+        present = [obj for obj in policy if self._exists(obj)]
+        missing = [obj for obj in (*policy, *_priorities()) if not self._exists(obj)]
         # Together, so that they share commits.
-        await asyncio.gather(*(self._ensure(obj) for obj in missing))
+        await asyncio.gather(*map(self._ensure, missing), *map(self._upgrade, present))
         self.done |= {"rbac/bootstrap-roles", "scheduling/bootstrap-system-priority-classes"}
         await self._ensure(self._service())
         await self._ensure(self._service_range())
@@ -201,6 +204,17 @@ class Bootstrap:
         assert resource is not None, f"{obj['apiVersion']} {obj['kind']} is not served"
         metadata = obj["metadata"]
         return self._writer.lookup.exists(resource.storage, metadata.get("namespace") or "", metadata["name"])
+
+    async def _upgrade(self, wanted: dict[str, Any]) -> None:
+        resource = self._registry.by_kind(wanted["apiVersion"], wanted["kind"])
+        assert resource is not None
+        namespace, name = wanted["metadata"].get("namespace") or "", wanted["metadata"]["name"]
+        present = self._writer.lookup.get(resource.storage, namespace, name)
+        patch = bootstrap_upgrade.additions(present, wanted) if present is not None else {}
+        if patch:
+            req = Request(SYSTEM, "patch", resource, "", namespace, name, "kube-apiserver")
+            await self._writer.patch(req, "merge", patch, _OPTIONS)
+            log.info("brought up to date", kind=wanted["kind"], name=name)
 
     async def _ensure(self, obj: dict[str, Any]) -> None:
         if self._exists(obj):
