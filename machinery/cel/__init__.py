@@ -7,6 +7,7 @@ variables; `budget` holds evaluations to a limit, `sizes` keeps them from fillin
 variables.
 """
 
-from machinery.cel.expressions import CelError, Program, compile
+from machinery.cel.errors import CelError
+from machinery.cel.expressions import Program, compile
 
 __all__ = ["CelError", "Program", "compile"]

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from machinery.cel import costs, shapes, sizes
-from machinery.cel.expressions import LIMIT_EXCEEDED, OUT_OF_BUDGET, CelError, Program
+from machinery.cel.errors import LIMIT_EXCEEDED, OUT_OF_BUDGET, CelError
+from machinery.cel.expressions import Program
 from machinery.cel.shapes import Shape
 
 _MEASURED_FROM = costs.PER_CALL_MAX // 100

@@ -9,28 +9,21 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from machinery.cel import costs, sizes, tree
+from machinery.cel import costs, parts, sizes, tree
+from machinery.cel.errors import CelError, TooManyRounds
 
 EXPRESSION_BYTES_MAX = 16 * 1024
 """A longer rule is refused: nothing real comes near."""
-
-LIMIT_EXCEEDED = "operation cancelled: actual cost limit exceeded"
-"""Upstream's words for an evaluation that costs more than one may."""
-OUT_OF_BUDGET = "validation failed due to running out of cost budget, no further validation rules will be run"
-"""Upstream's words for evaluations that cost too much together."""
-
-
-class CelError(Exception):
-    """An expression doesn't compile, or its evaluation fails. The message is for the author of the expression."""
 
 
 class Program:
     """A compiled expression. `evaluate` may be called any number of times."""
 
-    __slots__ = ("_costs", "_expression", "_input_bytes_max", "source")
+    __slots__ = ("_costs", "_expression", "_input_bytes_max", "_variables", "source")
 
-    def __init__(self, expression: Any, source: str) -> None:
+    def __init__(self, expression: Any, source: str, variables: tuple[str, ...]) -> None:
         self._expression = expression
+        self._variables = variables
         self._input_bytes_max = sizes.input_bytes_max(self.tree)
         self._costs: dict[int, int] = {}
         self.source = source
@@ -58,11 +51,22 @@ class Program:
         if most < sizes.INPUT_BYTES_MAX and sizes.deep_size(variables, most) > most:
             raise CelError("the expression could make values too large for objects of this size")
         try:
+            return self._once(variables)
+        except TooManyRounds:
+            loop = parts.whole_loop(self.source)
+            if loop is None:
+                raise
+            part = compile(loop.source, (*self._variables, parts.ITEMS))
+            return parts.evaluate(loop, variables, part._once)
+
+    def _once(self, variables: dict[str, Any]) -> Any:
+        """The value, if the engine's rounds are enough for it. Raises TooManyRounds otherwise."""
+        try:
             value = self._expression.eval(data=variables)
         except (RuntimeError, ValueError, TypeError) as error:
-            raise CelError(_first_line(str(error))) from error
+            raise _failure(str(error)) from error
         if value.type().name() in ("ERROR", "*error*", "error"):
-            raise CelError(_first_line(str(value.value())))
+            raise _failure(str(value.value()))
         return value.plain_value()
 
 
@@ -100,7 +104,13 @@ def compile(source: str, variables: tuple[str, ...] = ("self", "oldSelf")) -> Pr
         expression = _environment(variables).compile(source)
     except (RuntimeError, ValueError, TypeError) as error:
         raise CelError("compilation failed: " + message_of(str(error))) from error
-    return Program(expression, source)
+    return Program(expression, source, variables)
+
+
+def _failure(text: str) -> CelError:
+    if "Iteration budget exceeded" in text:
+        return TooManyRounds()
+    return CelError(_first_line(text))
 
 
 def _first_line(text: str) -> str:
@@ -109,9 +119,6 @@ def _first_line(text: str) -> str:
     status, colon, rest = text.partition(": ")
     if colon and status.isupper():
         text = rest
-    if text.startswith("Iteration budget exceeded"):
-        # Loops of one evaluation go round 10,000 times at most, whatever little each round costs.
-        return LIMIT_EXCEEDED
     if text.startswith("Key not found in map : "):
         text = "no such key: " + text.removeprefix("Key not found in map : ").strip('"')
     return text

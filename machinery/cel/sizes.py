@@ -18,7 +18,7 @@ from typing import Any
 from machinery.cel import tree
 
 ITERATIONS_MAX = 10_000
-"""The engine's own bound on the rounds of all loops of one evaluation."""
+"""The engine's own bound on the rounds of all loops of one evaluation (`parts` goes round more often)."""
 VALUE_BYTES_MAX = 64 * 1024 * 1024
 WORK_BYTES_MAX = 4 * 1024 * 1024 * 1024
 """The largest value that may come to be, and what all that come to be in loops may add up to: some seconds."""

@@ -18,7 +18,7 @@ from google.protobuf import duration_pb2, timestamp_pb2
 from machinery import cel
 from machinery.api.errors import Cause
 from machinery.cel import costs, shapes, sizes, tree
-from machinery.cel.expressions import LIMIT_EXCEEDED, OUT_OF_BUDGET
+from machinery.cel.errors import LIMIT_EXCEEDED, OUT_OF_BUDGET
 from machinery.cel.shapes import DYN, Shape
 from machinery.cel.tree import mentions
 from machinery.cel.typed import escaped

@@ -125,3 +125,36 @@ def test_rights_are_listed_and_reconciled(kubectl: Kubectl, tmp_path: Path) -> N
     removing = ("auth", "reconcile", "-f", str(role), "--remove-extra-permissions")
     assert "extra rules removed" in kubectl.run(*removing).stderr
     assert kubectl.run("auth", "can-i", "list", "pods", "--as=jane").stdout == "no\n"
+
+
+COSTLY = """
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: costly.rules.test}
+spec:
+  group: rules.test
+  scope: Namespaced
+  names: {plural: costly, singular: costly, kind: Costly}
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    schema:
+      openAPIV3Schema:
+        type: object
+        properties:
+          names:
+            type: array
+            MAX
+            items: {type: string, maxLength: 20}
+            x-kubernetes-validations: [{rule: "self.all(a, self.exists_one(b, a == b))"}]
+"""
+
+
+def test_rules_that_could_cost_too_much_are_refused_with_a_hint(admin: Kubectl) -> None:
+    refused = admin.run("apply", "-f", "-", stdin=COSTLY.replace("MAX", ""))
+    assert "estimated rule cost exceeds budget by factor of more than 100x (try simplifying the rule" in refused.stderr
+    try:
+        assert "created" in admin("apply", "-f", "-", stdin=COSTLY.replace("MAX", "maxItems: 200"))
+    finally:
+        admin("delete", "crd", "costly.rules.test", "--ignore-not-found")

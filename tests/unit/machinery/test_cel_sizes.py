@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from machinery.cel import sizes
-from machinery.cel.expressions import CelError, Program, compile
+from machinery.cel.errors import CelError
+from machinery.cel.expressions import Program, compile
 
 
 def doubled(times: int) -> str:

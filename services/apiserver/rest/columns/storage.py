@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.apiserver.rest.columns.formats import UNSET, access_modes, created
+from services.apiserver.rest.columns.formats import UNSET, access_modes, age, created
 from services.apiserver.rest.columns.layout import Cells, Columns, Object
 
 _DEFAULT_CLASS = ("storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class")
@@ -126,6 +126,19 @@ def _resource_slice(obj: Object) -> Cells:
     return [obj["metadata"]["name"], spec.get("nodeName", ""), spec.get("driver", ""), pool, created(obj)]
 
 
+def _taint_rule(obj: Object) -> Cells:
+    taint = (obj.get("spec") or {}).get("taint") or {}
+    added = taint.get("timeAdded")
+    return [
+        obj["metadata"]["name"],
+        taint.get("key", ""),
+        taint.get("value", ""),
+        taint.get("effect", ""),
+        age(added) if added else "",
+        created(obj),
+    ]
+
+
 TABLES = {
     "persistentvolumes": Columns(
         "Name, Capacity, Access Modes, Reclaim Policy, Status, Claim, StorageClass, VolumeAttributesClass, Reason, Age,"
@@ -148,5 +161,6 @@ TABLES = {
         _csi_driver,
     ),
     "resourceclaims.resource.k8s.io": Columns("Name, State, Age", _resource_claim),
+    "devicetaintrules.resource.k8s.io": Columns("Name, Key, Value, Effect, TimeAdded, Age", _taint_rule),
     "resourceslices.resource.k8s.io": Columns("Name, Node, Driver, Pool, Age", _resource_slice),
 }
