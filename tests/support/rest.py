@@ -64,7 +64,10 @@ class Rest:
     @asynccontextmanager
     async def watch(self, path: str, **query: Any) -> AsyncIterator[Watch]:
         params = {"watch": "1"} | {k: str(v) for k, v in query.items()}
-        async with self.session.get(self._url + path, params=params) as response:
+        # A watch lives for as long as the server wants it to. With a bound of the client's, each read after it fails at
+        # once, and whoever takes that for "nothing yet" asks again for ever.
+        unbounded = aiohttp.ClientTimeout(total=None)
+        async with self.session.get(self._url + path, params=params, timeout=unbounded) as response:
             yield Watch(response)
 
 
