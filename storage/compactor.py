@@ -119,17 +119,18 @@ def due(connection: Connection, resource: str, retention: Retention, now: float)
     """The revision to compact a resource ("": all) to; 0 if there is nothing to forget."""
     newest = reads.revision(connection)
     mine = _log.c.resource == resource if resource else _log.c.revision > 0
+    floor = connection.execute(select(compaction.c.revision).where(compaction.c.resource == resource)).scalar() or 0
     revision = 0
     if retention.seconds is not None:
         revision = reads.newest_before(connection, now - retention.seconds, newest)
-    if retention.events is not None:
+    # So few revisions later there can't be more entries, and nobody has to count them.
+    if retention.events is not None and newest - floor > retention.events:
         nth = select(_log.c.revision).where(mine).order_by(_log.c.revision.desc()).limit(1).offset(retention.events)
         revision = max(revision, connection.execute(nth).scalar() or 0)
     # Only what has happened to this resource counts, so that a quiet one does not cut followers off.
     last = select(_log.c.revision).where(mine, _log.c.revision <= revision).order_by(_log.c.revision.desc()).limit(1)
     found = int(connection.execute(last).scalar() or 0)
-    row = connection.execute(select(compaction.c.revision).where(compaction.c.resource == resource)).scalar()
-    return found if found > (row or 0) else 0
+    return found if found > floor else 0
 
 
 def _rowcount(result: CursorResult[tuple[()]]) -> int:

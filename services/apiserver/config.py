@@ -57,9 +57,12 @@ class ApiServerConfig(ComponentConfig):
     history_seconds: Annotated[int, Meta(description="How long the past of objects is kept", ge=60)] = 24 * 3600
     history_entries: Annotated[
         int, Meta(description="How many of the last writes are kept at most; 0: no such limit", ge=0)
-    ] = 0
+    ] = 1_000_000
     history_seconds_of: Annotated[
         dict[str, int],
         Meta(description="Resources whose past is kept for less, such as `pods: 3600` or `deployments.apps: 600`"),
+    ] = {}
+    history_entries_of: Annotated[
+        dict[str, int], Meta(description="Resources of which fewer of the last writes are kept, such as `pods: 10000`")
     ] = {}
     event_ttl_seconds: Annotated[int, Meta(description="How long events are kept", ge=1)] = 3600

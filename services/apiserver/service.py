@@ -18,6 +18,7 @@ import grpc.aio
 from machinery.component import grpc_server, logs, metrics, tls
 from machinery.component.process import Context, Fatal
 from protos.cutaway.v1 import apiserver_pb2_grpc
+from services.apiserver import retention
 from services.apiserver.admission.plugins import build_chain
 from services.apiserver.admission.webhook_client import WebhookClient
 from services.apiserver.auth import rbac
@@ -48,19 +49,14 @@ from services.apiserver.special import Parts, Special
 from services.apiserver.subresources import POSTS
 from services.apiserver.watch_cache import WatchCache
 from services.apiserver.writes import Writer
-from storage import Retention, RetentionPolicy, Store, open_store
+from storage import Store, open_store
 from storage.errors import Corrupt, StoreError, Unavailable
 
 if TYPE_CHECKING:
     from services.apiserver.rest.auditing import RestAuditor
 
 SERVICE_NAME = "cutaway.v1.ApiServer"
-SHORT_LIVED_SECONDS = 300.0
-"""How long the history of Leases and Events is kept: long enough to resume a watch, short enough that heartbeats do
-not grow the log.
-"""
 SEAL_AGAIN_SECONDS = 10.0
-_SHORT_LIVED = ("leases.coordination.k8s.io", "events")
 
 
 class Core:
@@ -197,16 +193,11 @@ async def serve(ctx: Context[ApiServerConfig]) -> None:
 async def _open(config: ApiServerConfig) -> Store:
     if not config.storage_url:
         raise Fatal("storage_url is needed, such as sqlite:////var/lib/cutaway/state.db")
-    retention = RetentionPolicy(
-        Retention(seconds=config.history_seconds, events=config.history_entries or None),
-        {
-            **{name: Retention(seconds=SHORT_LIVED_SECONDS) for name in _SHORT_LIVED},
-            **{name: Retention(seconds=seconds) for name, seconds in config.history_seconds_of.items()},
-        },
-    )
     try:
         sealer = Sealer.from_file(config.encryption_key_file) if config.encryption_key_file else None
-        store = await open_store(config.storage_url, cluster_id=config.cluster_id or None, retention=retention)
+        store = await open_store(
+            config.storage_url, cluster_id=config.cluster_id or None, retention=retention.policy(config)
+        )
     except StoreError as err:
         raise Fatal(f"storage_url: {err}") from err
     except (KeyFileError, OSError) as err:
