@@ -1,40 +1,19 @@
 """What NetworkPolicies let through, judged on the plan; and its rules, taken by nft (the fake one here)."""
 
-import msgspec
 import pytest
 
-from machinery.api.service_views import Namespace
-from services.kube_proxy import api
 from services.kube_proxy.fake_nft import FakeNft
 from services.kube_proxy.policy import render
 from services.kube_proxy.policy.plan import Plan, judge, plan
+from tests.support.policy_objects import NAMESPACES, pod, policy
 
 CIDR = "10.244.0.0/24"
-
-
-def pod(name, ip, namespace="x", labels=None, node="n1", ports=(), **status):
-    spec = {"nodeName": node, "containers": [{"ports": [{"name": n, "containerPort": p} for n, p in ports]}]}
-    spec |= status.pop("spec", {})
-    return msgspec.convert(
-        {
-            "metadata": {"name": name, "namespace": namespace, "labels": labels or {"app": name}},
-            "spec": spec,
-            "status": {"podIP": ip, "phase": "Running"} | status,
-        },
-        api.Pod,
-    )
-
-
-def policy(name="p", namespace="x", **spec):
-    body = {"metadata": {"name": name, "namespace": namespace}, "spec": {"podSelector": {}} | spec}
-    return msgspec.convert(body, api.NetworkPolicy)
 
 
 SERVER = pod("server", "10.244.0.2", ports=[("web", 8080)])
 CLIENT = pod("client", "10.244.0.3")
 OTHER = pod("other", "10.244.1.4", namespace="y", node="n2")
 PODS = [SERVER, CLIENT, OTHER]
-NAMESPACES = [msgspec.convert({"metadata": {"name": n, "labels": {"team": n}}}, Namespace) for n in ("x", "y")]
 
 
 def may(policies, source, destination, port=8080, protocol="TCP", pods=PODS):
