@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from machinery.api import errors
@@ -9,11 +10,16 @@ from services.apiserver.registry.resource import Resource
 from services.apiserver.request import WriteOptions
 
 
-def take_in(resource: Resource, body: dict[str, Any], options: WriteOptions) -> list[str]:
-    """Check that a body is what the path is about, and read it as its kind. Changes it; returns warnings."""
+def take_in(
+    resource: Resource, body: dict[str, Any], options: WriteOptions, touched: Collection[str] | None = None
+) -> list[str]:
+    """Check that a body is what the path is about, and read it as its kind. Changes it; returns warnings.
+
+    `touched`: all other top-level fields are as they were stored, and so were read before; None: nothing is known.
+    """
     check_kind(resource, body)
     validation = options.field_validation or "Warn"
-    warnings = resource.schema.take_in(body, validation, options.duplicate_fields)
+    warnings = resource.schema.take_in(body, validation, options.duplicate_fields, touched)
     return [] if options.field_validation == "Ignore" else warnings
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Collection
 from typing import Any
 
 import orjson
@@ -46,7 +47,7 @@ def apply_patch(
         meta.place(resource, meta.metadata_of(applied), req.namespace, req.name)
         return judged(resource, ownership.apply_existing(req, document, applied, options))
     body = _patched(resource, patch_type, patch, document, "")
-    warnings += take_in(resource, body, options)
+    warnings += take_in(resource, body, options, _touched(patch_type, patch) if resource.as_stored else None)
     metadata = meta.metadata_of(body)
     if metadata.get("name") != req.name or (resource.namespaced and metadata.get("namespace") != req.namespace):
         meta.place(resource, metadata, req.namespace, req.name)
@@ -79,6 +80,13 @@ def _patched(
     if not isinstance(result, dict):
         raise errors.BadRequest("the patch does not leave an object")
     return result
+
+
+def _touched(patch_type: str, patch: Any) -> Collection[str] | None:
+    """The top-level fields that a patch can have changed; None: perhaps all. Nearly every patch is of a status."""
+    if patch_type == "json" or any(name.startswith("$") for name in patch):
+        return None
+    return patch.keys()  # type: ignore[no-any-return]
 
 
 def _to_served(resource: Resource, old: dict[str, Any]) -> dict[str, Any]:

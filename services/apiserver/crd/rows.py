@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from machinery.api.errors import Cause
@@ -51,7 +51,13 @@ class CustomResourceSchema:
         self._kind = kind
         self._custom = custom
 
-    def take_in(self, obj: dict[str, Any], field_validation: str, duplicates: tuple[str, ...] = ()) -> list[str]:
+    def take_in(
+        self,
+        obj: dict[str, Any],
+        field_validation: str,
+        duplicates: tuple[str, ...] = (),
+        touched: Collection[str] | None = None,
+    ) -> list[str]:
         return self._custom.judge.take_in(obj, field_validation, duplicates)
 
     def default(self, obj: dict[str, Any]) -> None:

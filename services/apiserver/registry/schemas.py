@@ -4,7 +4,7 @@ schemas."""
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Protocol
 
 from machinery.api.errors import Cause
@@ -15,8 +15,17 @@ from services.apiserver.schema import defaults, intake, validate
 class Schema(Protocol):
     """What the writer asks of a served version's schema. All methods are pure but for changing `obj` in place."""
 
-    def take_in(self, obj: dict[str, Any], field_validation: str, duplicates: tuple[str, ...] = ()) -> list[str]:
-        """Make a body what this kind's decoder makes of it; warnings. Raises BadRequest."""
+    def take_in(
+        self,
+        obj: dict[str, Any],
+        field_validation: str,
+        duplicates: tuple[str, ...] = (),
+        touched: Collection[str] | None = None,
+    ) -> list[str]:
+        """Make a body what this kind's decoder makes of it; warnings. Raises BadRequest.
+
+        Of a stored object that was patched, only the top-level fields `touched` need be looked at (None: all).
+        """
         ...
 
     def default(self, obj: dict[str, Any]) -> None:
@@ -41,8 +50,14 @@ class BuiltinSchema:
         self._kind = kind
         self._stored = stored
 
-    def take_in(self, obj: dict[str, Any], field_validation: str, duplicates: tuple[str, ...] = ()) -> list[str]:
-        warnings = intake.take_in(self._kind, obj, field_validation, duplicates)
+    def take_in(
+        self,
+        obj: dict[str, Any],
+        field_validation: str,
+        duplicates: tuple[str, ...] = (),
+        touched: Collection[str] | None = None,
+    ) -> list[str]:
+        warnings = intake.take_in(self._kind, obj, field_validation, duplicates, touched)
         if "stringData" in obj and self._kind.kind == "Secret":
             merge_string_data(obj)
         return warnings

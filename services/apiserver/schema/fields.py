@@ -28,38 +28,45 @@ def prune(kind: KindLike, obj: dict[str, Any]) -> None:
         clean(node, obj)
 
 
-def clean(node: Node, value: Any) -> None:
+def drop_nulls(kind: KindLike, obj: dict[str, Any]) -> None:
+    """The half of `prune` that is about nulls."""
+    node = definitions.node_for(kind)
+    if node is not None:
+        clean(node, obj, keep_unknown=True)
+
+
+def clean(node: Node, value: Any, *, keep_unknown: bool = False) -> None:
     """`prune` below one node."""
     if isinstance(value, dict):
         if node.type == "object":
-            _clean_object(node, value)
+            _clean_object(node, value, keep_unknown)
         elif node.type == "map":
             for key, below in value.items():
                 if below is None:
                     value[key] = _zero(node.item)
                 else:
-                    clean(node.item, below)
+                    clean(node.item, below, keep_unknown=keep_unknown)
     elif isinstance(value, list) and node.type == "array":
         for index, below in enumerate(value):
             if below is None:
                 value[index] = _zero(node.item)
             else:
-                clean(node.item, below)
+                clean(node.item, below, keep_unknown=keep_unknown)
 
 
-def _clean_object(node: Node, value: dict[str, Any]) -> None:
+def _clean_object(node: Node, value: dict[str, Any], keep_unknown: bool) -> None:
     fields = node.fields
     for name in list(value):
         below = value[name]
         field = fields.get(name)
         if field is None:
-            if not node.open_fields:
+            if not node.open_fields and not keep_unknown:
                 del value[name]
         elif below is None:
             if field.type != "any":
                 del value[name]
         elif field.type in ("object", "map", "array"):
-            clean(field, below)
+            clean(field, below, keep_unknown=keep_unknown)
 
 
 def _zero(node: Node) -> Any:

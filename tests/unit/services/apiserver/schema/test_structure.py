@@ -224,3 +224,28 @@ def test_keys_that_stood_twice_are_named_after_unknown_fields() -> None:
     assert intake.take_in(kinds.DEPLOYMENT, {"spec": {"replicas": 3}}, "Warn", ["spec.replicas"]) == [
         'duplicate field "spec.replicas"'
     ]
+
+
+def test_of_a_patched_object_only_what_the_patch_can_have_changed_is_read() -> None:
+    def limits(cpu: str) -> dict[str, Any]:
+        return {"containers": [{"name": "c", "resources": {"limits": {"cpu": cpu}}}]}
+
+    body = {"spec": limits("1000m"), "status": {"startTime": "2026-01-01T00:00:00.5Z"}}
+    assert intake.take_in(kinds.POD, body, "Warn", (), {"status"}) == []
+    # What is stored is canonical; here it is not, which shows that nobody looked.
+    assert body == {"spec": limits("1000m"), "status": {"startTime": "2026-01-01T00:00:00Z"}}
+    with pytest.raises(errors.BadRequest):
+        intake.take_in(kinds.POD, {"spec": limits("1"), "status": "no object"}, "Warn", (), {"status"})
+
+
+def test_unknown_fields_of_a_patch_are_named_and_dropped() -> None:
+    body = {"spec": {"containers": []}, "status": {"hostIPs": None, "wrong": 1, "phase": "Running"}, "odd": 1}
+    warnings = intake.take_in(kinds.POD, body, "Warn", (), {"status", "odd"})
+    assert sorted(warnings) == ['unknown field "odd"', 'unknown field "status.wrong"']
+    assert body == {"spec": {"containers": []}, "status": {"phase": "Running"}}
+
+
+def test_a_time_at_the_top_of_a_patched_object_becomes_canonical() -> None:
+    body = {"lastTimestamp": "2026-01-01T00:00:00.7Z", "reason": "R"}
+    assert intake.take_in(kinds.EVENT, body, "Warn", (), {"lastTimestamp"}) == []
+    assert body == {"lastTimestamp": "2026-01-01T00:00:00Z", "reason": "R"}
