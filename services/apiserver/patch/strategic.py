@@ -41,21 +41,24 @@ def _merge_objects(original: Obj, patch: Obj, node: Node) -> Obj:
         if directive != "merge":
             raise BadRequest(f"Unknown patch type found: {directive}")
     result = dict(original)
-    _retain(result, patch)
+    directives = [name for name in patch if name[:1] == "$"]
+    if directives:
+        _retain(result, patch)
     for name, value in patch.items():
-        if name in (_DIRECTIVE, _RETAIN):
+        if directives and (name in (_DIRECTIVE, _RETAIN) or name.startswith(_ORDER)):
             continue
-        if name.startswith(_DELETE):
+        if directives and name.startswith(_DELETE):
             _delete_from_primitives(result, name.removeprefix(_DELETE), value)
-        elif name.startswith(_ORDER):
-            continue
         elif value is None:
             result.pop(name, None)
+        elif isinstance(value, dict | list):
+            order = patch.get(_ORDER + name) if directives else None
+            result[name] = _merge_field(result.get(name), value, _field(node, name), order)
         else:
-            result[name] = _merge_field(result.get(name), value, _field(node, name), patch.get(_ORDER + name))
-    for name, order in patch.items():
+            result[name] = value
+    for name in directives:
         if name.startswith(_ORDER) and name.removeprefix(_ORDER) not in patch:
-            _reorder_unpatched(result, name.removeprefix(_ORDER), order, node)
+            _reorder_unpatched(result, name.removeprefix(_ORDER), patch[name], node)
     return result
 
 
@@ -91,10 +94,10 @@ _GONE = object()
 """What is left where an item was deleted, until the others may move up."""
 
 
-def _merge_field(original: Any, patch: Any, node: Node, order: Any) -> Any:
+def _merge_field(original: Any, patch: Obj | list[Any], node: Node, order: Any) -> Any:
     if isinstance(patch, dict):
         return _merge_objects(original if isinstance(original, dict) else {}, patch, node)
-    if isinstance(patch, list) and "merge" in node.strategies:
+    if "merge" in node.strategies:
         return _merge_lists(original if isinstance(original, list) else [], patch, node, order)
     return copy.deepcopy(patch)
 
