@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
+import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from lightkube.models import core_v1
 
+from services.kubelet import http_probe
+from services.kubelet.http_probe import BadAnswer, NotTls
 from services.kubelet.runtime import Runtime, RuntimeFailure
+
+if TYPE_CHECKING:
+    import grpc.aio
 
 _BODY_BYTES_MAX = 10 * 1024
 
@@ -21,6 +29,8 @@ class Outcome:
     ok: bool
     message: str = ""
     unknown: bool = False
+    # What people should know although it went well.
+    warning: str = ""
 
 
 class Handlers:
@@ -45,15 +55,13 @@ class Handlers:
                 return await self._exec(container_id, probe.exec.command or [], timeout)
             async with asyncio.timeout(timeout):
                 if probe.httpGet is not None:
-                    return await http_get(container, probe.httpGet, host, "kube-probe/1.37")
+                    return await _http_probe(container, probe.httpGet, host)
                 if probe.tcpSocket is not None:
                     return await _tcp(container, probe.tcpSocket, host)
                 if probe.grpc is not None:
                     return await _grpc(probe.grpc, host, timeout)
         except TimeoutError:
-            return Outcome(
-                False, f"command timed out after {int(timeout)}s" if probe.exec else "context deadline exceeded"
-            )
+            return Outcome(False, _timed_out(container, probe, host, timeout))
         except OSError as error:
             return Outcome(False, f"{error.strerror or error}")
         return Outcome(True, "no handler", unknown=True)
@@ -82,7 +90,7 @@ class Handlers:
                 if handler.exec is not None:
                     return await self._exec(container_id, handler.exec.command or [], timeout)
                 if handler.httpGet is not None:
-                    return await http_get(container, handler.httpGet, ips[0] if ips else "", "kube-lifecycle/1.37")
+                    return await _http_hook(container, handler.httpGet, ips[0] if ips else "")
                 if handler.sleep is not None:
                     await asyncio.sleep(handler.sleep.seconds)
         except TimeoutError:
@@ -107,41 +115,77 @@ def resolve_port(container: core_v1.Container, port: int | str) -> int:
     raise OSError(f"couldn't find port {port!r} in container {container.name}")
 
 
-async def http_get(container: core_v1.Container, action: core_v1.HTTPGetAction, pod_ip: str, agent: str) -> Outcome:
-    """GET over HTTP or HTTPS (certificates are not checked: the pod is addressed by its IP); 200 to 399 is success."""
+def _timed_out(container: core_v1.Container, probe: core_v1.Probe, host: str, timeout: float) -> str:
+    if probe.exec is not None:
+        return f"command timed out: {shlex.join(probe.exec.command or [])!r} timed out after {int(timeout)}s"
+    if probe.httpGet is not None:
+        url, _ = http_request(container, probe.httpGet, host, "")
+        return f'Get "{url}": context deadline exceeded (Client.Timeout exceeded while awaiting headers)'
+    if probe.tcpSocket is not None:
+        return f"dial tcp {probe.tcpSocket.host or host}:{resolve_port(container, probe.tcpSocket.port)}: i/o timeout"
+    return f"timeout: health rpc did not complete within {int(timeout)}s"
+
+
+def http_request(
+    container: core_v1.Container, action: core_v1.HTTPGetAction, pod_ip: str, agent: str
+) -> tuple[str, dict[str, str]]:
+    """(URL, headers) of what the action asks for. Raises OSError for a port's name that is none."""
     host = action.host or pod_ip
     port = resolve_port(container, action.port)
-    scheme = (action.scheme or "HTTP").upper()
     path = action.path or "/"
     path = path if path.startswith("/") else f"/{path}"
-    headers = {"user-agent": agent, "accept": "*/*", "connection": "close"}
     name = f"[{host}]" if ":" in host else host
-    headers["host"] = f"{name}:{port}"
+    headers = {"user-agent": agent, "accept": "*/*", "connection": "close", "host": f"{name}:{port}"}
     for header in action.httpHeaders or ():
         headers[header.name.lower()] = header.value
-    reader, writer = await asyncio.open_connection(host, port, ssl=_insecure() if scheme == "HTTPS" else None)
+    return f"{(action.scheme or 'HTTP').lower()}://{name}:{port}{path}", headers
+
+
+async def _http_probe(container: core_v1.Container, action: core_v1.HTTPGetAction, pod_ip: str) -> Outcome:
+    """200 to 299 is success, and so is a redirect that leads elsewhere, of which people are warned."""
+    url, headers = http_request(container, action, pod_ip, "kube-probe/1.37")
     try:
-        lines = [f"GET {path} HTTP/1.1", *(f"{key}: {value}" for key, value in headers.items() if value)]
-        writer.write(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace"))
-        head = await reader.readline()
-        parts = head.split(b" ", 2)
-        if len(parts) < 2 or not parts[1].isdigit():
-            return Outcome(False, f"malformed HTTP response {head[:80]!r}")
-        code = int(parts[1])
-        return Outcome(200 <= code < 400, "" if 200 <= code < 400 else f"HTTP probe failed with statuscode: {code}")
-    finally:
-        writer.close()
+        answer = await http_probe.get(url, headers)
+    except TimeoutError:
+        raise
+    except (OSError, BadAnswer) as error:
+        return Outcome(False, f'Get "{url}": {_dial_error(error, url)}')
+    if 300 <= answer.code < 400:
+        return Outcome(True, warning=f"Probe terminated redirects, Response body: {answer.body}")
+    ok = 200 <= answer.code < 300
+    return Outcome(ok, "" if ok else f"HTTP probe failed with statuscode: {answer.code}")
 
 
-def _insecure() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
+async def _http_hook(container: core_v1.Container, action: core_v1.HTTPGetAction, pod_ip: str) -> Outcome:
+    """Whatever is answered, the hook was run; over plain HTTP where that is all that the server speaks."""
+    url, headers = http_request(container, action, pod_ip, "kube-lifecycle/1.37")
+    try:
+        try:
+            await http_probe.get(url, headers)
+        except NotTls:
+            plain = {name: value for name, value in headers.items() if name != "authorization"}
+            await http_probe.get(url.replace("https", "http", 1), plain)
+    except BadAnswer as error:
+        return Outcome(False, str(error))
+    return Outcome(True)
+
+
+def _dial_error(error: Exception, url: str = "", address: str = "") -> str:
+    """A failure to connect in the words that people know from upstream's events."""
+    if not isinstance(error, OSError):
+        return str(error)
+    reason = os.strerror(error.errno).lower() if error.errno else str(error)
+    return f"dial tcp {address or urlsplit(url).netloc}: connect: {reason}"
 
 
 async def _tcp(container: core_v1.Container, action: core_v1.TCPSocketAction, pod_ip: str) -> Outcome:
-    _, writer = await asyncio.open_connection(action.host or pod_ip, resolve_port(container, action.port))
+    host, port = action.host or pod_ip, resolve_port(container, action.port)
+    try:
+        _, writer = await asyncio.open_connection(host, port)
+    except TimeoutError:
+        raise
+    except OSError as error:
+        return Outcome(False, _dial_error(error, address=f"[{host}]:{port}" if ":" in host else f"{host}:{port}"))
     writer.close()
     return Outcome(True)
 
@@ -158,9 +202,23 @@ async def _grpc(action: core_v1.GRPCAction, host: str, timeout: float) -> Outcom
             request = health_pb2.HealthCheckRequest(service=action.service or "")
             answer = await health_pb2_grpc.HealthStub(channel).Check(request, timeout=timeout)
         except grpc.aio.AioRpcError as error:
-            return Outcome(False, f"error: {error.details()}")
+            return Outcome(False, _grpc_failure(error, f"{name}:{action.port}", timeout))
     if answer.status == health_pb2.HealthCheckResponse.SERVING:
         return Outcome(True)
     return Outcome(
-        False, f"service unhealthy (responded with {health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)})"
+        False,
+        f'service unhealthy (responded with "{health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)}")',
     )
+
+
+def _grpc_failure(error: grpc.aio.AioRpcError, address: str, timeout: float) -> str:
+    name = error.code().name
+    if name == "UNIMPLEMENTED":
+        return (
+            f"error: this server does not implement the grpc health protocol (grpc.health.v1.Health): {error.details()}"
+        )
+    if name == "DEADLINE_EXCEEDED":
+        return f"timeout: health rpc did not complete within {int(timeout)}s"
+    if name == "UNAVAILABLE":
+        return f'timeout: failed to connect service "{address}" within {int(timeout)}s: {error.details()}'
+    return f"error: health rpc probe failed: {error.details()}"

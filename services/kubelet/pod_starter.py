@@ -12,6 +12,7 @@ from cri_api.v1 import api_pb2 as cri
 from lightkube.models import core_v1
 
 from machinery.api import kinds
+from machinery.component import logs
 from services.kubelet import container_config, environment, etc_hosts, pod_spec
 from services.kubelet.container_config import ContainerParts, InvalidConfig, MountSpec
 from services.kubelet.devices.claims import extended_claim
@@ -25,6 +26,8 @@ from services.kubelet.runtime_state import ContainerRecord, PodRuntime, State
 from services.kubelet.user_ids import NoIdsLeft
 from services.kubelet.volumes.context import VolumeError, VolumePath
 from services.kubelet.volumes.payload import config_map_data, secret_data
+
+log = logs.get("kubelet")
 
 GRACE_SECONDS_MIN = 2  # what a container gets after a preStop hook used up its period, as upstream
 
@@ -249,8 +252,8 @@ class PodStarter:
         node = self._node
         if not node.real_files:
             return [], []
-        logs = container_config.pod_log_directory(node.settings.log_root, pod)
-        Path(logs, container.name).mkdir(mode=0o755, parents=True, exist_ok=True)
+        log_dir = container_config.pod_log_directory(node.settings.log_root, pod)
+        Path(log_dir, container.name).mkdir(mode=0o755, parents=True, exist_ok=True)
         paths = self.paths or {}
         mounts = node.volumes.mounts(pod, container, paths, env)
         taken = {mount.container_path.rstrip("/") for mount in mounts}
@@ -280,7 +283,9 @@ class PodStarter:
         outcome = await node.handlers.hook(container, hook, container_id, runtime.ips or node.ips, 3600)
         if outcome.ok:
             return
-        message = f"PostStartHook failed: {outcome.message}" if outcome.message else "PostStartHook failed"
+        # As upstream: what the hook said is for the log, as it may hold secrets.
+        log.warning("postStart hook failed", pod=pod_spec.key(pod), container=container.name, error=outcome.message)
+        message = "PostStartHook failed"
         node.event(pod, "Warning", "FailedPostStartHook", message, container.name)
         await self.kill(
             pod,
@@ -289,7 +294,7 @@ class PodStarter:
             "FailedPostStartHook",
             runtime.ips,
         )
-        raise StartFailed("PostStartHookError", message)
+        raise StartFailed("PostStartHookError", outcome.message or message)
 
     async def kill(
         self, pod: core_v1.Pod, record: ContainerRecord, grace_seconds: int, message: str, ips: tuple[str, ...]
@@ -304,7 +309,8 @@ class PodStarter:
         if hook is not None and container is not None and grace_seconds > 0:
             outcome = await node.handlers.hook(container, hook, record.id, ips or node.ips, grace_seconds)
             if not outcome.ok:
-                node.event(pod, "Warning", "FailedPreStopHook", f"PreStopHook failed: {outcome.message}", record.name)
+                log.warning("preStop hook failed", pod=pod_spec.key(pod), container=record.name, error=outcome.message)
+                node.event(pod, "Warning", "FailedPreStopHook", "PreStopHook failed", record.name)
             used = int(loop.time() - began)
             grace_seconds = max(GRACE_SECONDS_MIN, grace_seconds - used)
         await node.runtime.stop_container(record.id, grace_seconds)

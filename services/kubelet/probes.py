@@ -155,6 +155,8 @@ class PodProbes:
             outcome = await self._handlers.probe(pod, container, probe, probed.container_id, ips)
             if not outcome.ok and not outcome.unknown:
                 self._event(container.name, "Unhealthy", f"{_TITLES[kind]} probe failed: {outcome.message}")
+            if outcome.warning:
+                self._event(container.name, "ProbeWarning", f"{_TITLES[kind]} probe warning: {outcome.warning}")
             verdict = None if outcome.unknown else counter.add(outcome.ok)
             if verdict is not None and probed.verdicts.get(kind) is not verdict:
                 probed.verdicts[kind] = verdict
