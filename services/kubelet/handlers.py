@@ -205,10 +205,8 @@ async def _grpc(action: core_v1.GRPCAction, host: str, timeout: float) -> Outcom
             return Outcome(False, _grpc_failure(error, f"{name}:{action.port}", timeout))
     if answer.status == health_pb2.HealthCheckResponse.SERVING:
         return Outcome(True)
-    return Outcome(
-        False,
-        f'service unhealthy (responded with "{health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)}")',
-    )
+    status = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+    return Outcome(False, f'service unhealthy (responded with "{status}")')
 
 
 def _grpc_failure(error: grpc.aio.AioRpcError, address: str, timeout: float) -> str:

@@ -1,4 +1,4 @@
-"""HTTP, TCP and hooks against real servers on loopback: redirects, plain servers behind https, the words of failures."""
+"""HTTP, TCP and hooks against servers on loopback: redirects, plain servers behind https, the words of failures."""
 
 from __future__ import annotations
 

@@ -13,6 +13,9 @@ _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 def pod(obj: Obj) -> None:
     """A Pod. Other than in a template, requests follow from limits and the host's ports from its network."""
     spec = obj.setdefault("spec", {})
+    grace = spec.get("terminationGracePeriodSeconds")
+    if isinstance(grace, int) and grace < 0:
+        spec["terminationGracePeriodSeconds"] = 1  # upstream's conversion takes a negative one as this
     pod_spec(spec)
     for name in ("containers", "initContainers"):
         for container in spec.get(name) or ():
