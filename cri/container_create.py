@@ -51,7 +51,7 @@ async def _create(
     context = config.linux.security_context
     user = accounts.resolve(context, image.user, await runtime.images.accounts(image))
     # Image volumes are mounted first: they are sources of the container's mounts.
-    image_roots = await volumes.mount_all(runtime, container_id, config.mounts)
+    image_roots = await volumes.mount_all(runtime, container_id, config.mounts, sandbox)
     record = ContainerRecord(
         sandbox_id=sandbox.id,
         config=config.SerializeToString(),
@@ -143,7 +143,12 @@ def _gather(
             document = Path(profile.reference).read_bytes()
         except OSError as error:
             raise InvalidArgument(f"seccomp profile {profile.reference}: {error.strerror}") from error
-    mapped = {index for index, mount in enumerate(config.mounts) if id_maps.of_mount(mount, sandbox.ids)}
+    mapped = {
+        index
+        for index, mount in enumerate(config.mounts)
+        # An image volume was mounted mapped.
+        if index not in image_roots and id_maps.of_mount(mount, sandbox.ids)
+    }
     stage = Stage(runtime.stages / container_id)
     sources = [image_roots.get(i) or _source(mount) for i, mount in enumerate(config.mounts)]
     hostname_file, resolv_conf = str(sandbox.root / "hostname"), str(sandbox.root / "resolv.conf")

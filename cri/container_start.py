@@ -106,7 +106,7 @@ def _make_stage(stage: Stage, mounts: Sequence[Any], sandbox: Sandbox, container
     sources = {
         index: os.path.realpath(mount.host_path)
         for index, mount in enumerate(container.config.mounts)
-        if id_maps.of_mount(mount, sandbox.ids)
+        if mount.host_path and id_maps.of_mount(mount, sandbox.ids)
     }
     stage.make(layers, sources, str(sandbox.state / "user"), sandbox.ids)
 

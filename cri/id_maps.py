@@ -62,11 +62,8 @@ def _single(mappings: Sequence[cri.IDMapping], name: str) -> IdMap:
 
 
 def of_mount(mount: cri.Mount, pod: IdMap | None) -> bool:
-    """Whether the mount shows its files' owners as ids of the pod. Raises InvalidArgument.
-
-    An image volume never does: it is an overlay, which can't be mapped, and read-only besides.
-    """
-    if (not mount.uidMappings and not mount.gidMappings) or not mount.host_path:
+    """Whether the mount shows its files' owners as ids of the pod. Raises InvalidArgument."""
+    if not mount.uidMappings and not mount.gidMappings:
         return False
     if pod is None:
         raise InvalidArgument(f"mounts: {mount.container_path}: mapped ids need a pod with a user namespace")

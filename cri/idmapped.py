@@ -28,6 +28,7 @@ _OPEN_TREE_CLONE, _OPEN_TREE_CLOEXEC = 1, os.O_CLOEXEC
 _AT_RECURSIVE, _AT_EMPTY_PATH = 0x8000, 0x1000
 _MOVE_MOUNT_F_EMPTY_PATH = 4
 _MOUNT_ATTR_IDMAP = 0x00100000
+LAYERS_SUFFIX = "-layers"
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -85,6 +86,59 @@ def bind(source: str, target: str, namespace: str) -> None:
             os.close(tree)
 
 
+def _bind(source: str, target: Path, namespace: str) -> None:
+    """The same, told as what the caller asked for and can't have."""
+    try:
+        bind(source, str(target), namespace)
+    except OSError as error:
+        raise FailedPrecondition(
+            f"user namespace: {error.strerror}: the file system of {source} does not support id-mapped mounts"
+        ) from error
+
+
+def _lower(stage: Path, directories: Sequence[str], namespace: str) -> list[str]:
+    """Mounts each layer mapped, below `stage`; their names there."""
+    names = []
+    for number, directory in enumerate(directories):
+        target = stage / f"l{number}"
+        target.mkdir(mode=0o711)
+        _bind(directory, target, namespace)
+        names.append(target.name)
+    return names
+
+
+def mount_image(layer: "Layer", target: Path, namespace: str) -> None:
+    """An image's file system at `target`, read-only, owners mapped. Blocking. Raises FailedPrecondition, OSError.
+
+    `layer` is containerd's mount of a view: the one layer itself, or an overlay of several, each of which is mapped.
+    An overlay keeps what it was made of, so the layers' own mounts go again at once.
+    """
+    if layer.type == "bind":
+        _bind(layer.source, target, namespace)
+        kernel.mount(layer.source, str(target), flags=kernel.MS_BIND | kernel.MS_REMOUNT | kernel.MS_RDONLY)
+        return
+    stage = target.with_name(f"{target.name}{LAYERS_SUFFIX}")
+    stage.mkdir(mode=0o711)
+    try:
+        options = []
+        for option in layer.options:
+            name, _, value = option.partition("=")
+            lower = _lower(stage, value.split(":"), namespace) if name == "lowerdir" else []
+            options.append(f"lowerdir={':'.join(lower)}" if lower else option)
+        kernel.mount_overlay(str(target), options, cwd=str(stage))
+    finally:
+        drop_layers(stage)
+
+
+def drop_layers(stage: Path) -> None:
+    """Takes the mounts below a stage of layers away, and the stage. Idempotent."""
+    for path in stage.iterdir() if stage.is_dir() else ():
+        kernel.unmount(str(path))
+        path.rmdir()
+    if stage.is_dir():
+        stage.rmdir()
+
+
 class Stage:
     """The mapped mounts of one container while it is being created, below a directory that its users may enter.
 
@@ -113,7 +167,7 @@ class Stage:
                 target.mkdir(mode=0o711)
             else:
                 target.touch(mode=0o600)
-            self._bind(source, target, namespace)
+            _bind(source, target, namespace)
 
     def make_plain(self, root: Path) -> None:
         """Only a root: a directory of the node as it is, read-only. Blocking."""
@@ -127,14 +181,6 @@ class Stage:
             path.mkdir(mode=0o711, parents=True, exist_ok=True)
             path.chmod(0o711)
 
-    def _bind(self, source: str, target: Path, namespace: str) -> None:
-        try:
-            bind(source, str(target), namespace)
-        except OSError as error:
-            raise FailedPrecondition(
-                f"user namespace: {error.strerror}: the file system of {source} does not support id-mapped mounts"
-            ) from error
-
     def _mount_root(self, layers: Sequence["Layer"], namespace: str, ids: IdMap) -> None:
         self.root.mkdir(mode=0o755)
         if len(layers) != 1 or layers[0].type != "overlay":
@@ -144,21 +190,12 @@ class Stage:
         for option in layers[0].options:
             name, _, value = option.partition("=")
             if name == "lowerdir":
-                option = f"lowerdir={':'.join(self._lower(value.split(':'), namespace))}"
+                option = f"lowerdir={':'.join(_lower(self._directory, value.split(':'), namespace))}"
             elif name in ("upperdir", "workdir"):
                 os.chown(value, ids.host_id, ids.host_id)
             options.append(option)
         # Relative names of the layers: a page holds all options, and an image may have many layers.
         kernel.mount_overlay(str(self.root), options, cwd=str(self._directory))
-
-    def _lower(self, directories: Sequence[str], namespace: str) -> list[str]:
-        names = []
-        for number, directory in enumerate(directories):
-            target = self._directory / f"l{number}"
-            target.mkdir(mode=0o711)
-            self._bind(directory, target, namespace)
-            names.append(target.name)
-        return names
 
     def unmount(self) -> None:
         """Takes every mount away, and leaves the empty root: runc starts an exec's process in it. Idempotent."""

@@ -15,9 +15,11 @@ from typing import Any
 from cri_api.v1 import api_pb2 as cri
 
 from cri import containerd_api as api
-from cri import kernel
+from cri import id_maps, idmapped, kernel
 from cri.errors import InvalidArgument, NotFound
+from cri.idmapped import Layer
 from cri.runtime import Runtime
+from cri.state import Sandbox
 
 
 def _directory(runtime: Runtime, container_id: str) -> Path:
@@ -28,8 +30,13 @@ def _key(container_id: str, index: int) -> str:
     return f"volume-{container_id}-{index}"
 
 
-async def mount_all(runtime: Runtime, container_id: str, mounts: Sequence[cri.Mount]) -> dict[int, str]:
-    """Mounts what image volumes there are; returns their directories by the mount's index."""
+async def mount_all(
+    runtime: Runtime, container_id: str, mounts: Sequence[cri.Mount], sandbox: Sandbox
+) -> dict[int, str]:
+    """Mounts what image volumes there are; returns their directories by the mount's index.
+
+    Where the mount says so, files show the owners that they have in the image to the users of the pod.
+    """
     result: dict[int, str] = {}
     for index, mount in enumerate(mounts):
         if not mount.HasField("image") or not mount.image.image:
@@ -45,14 +52,17 @@ async def mount_all(runtime: Runtime, container_id: str, mounts: Sequence[cri.Mo
         )
         layers = (await runtime.containerd.snapshots.View(view)).mounts
         target = _directory(runtime, container_id) / str(index)
-        result[index] = await asyncio.to_thread(_mount, layers, target, mount.image_sub_path)
+        namespace = str(sandbox.state / "user") if id_maps.of_mount(mount, sandbox.ids) else ""
+        result[index] = await asyncio.to_thread(_mount, layers, target, mount.image_sub_path, namespace)
     return result
 
 
-def _mount(layers: Any, target: Path, sub_path: str) -> str:
+def _mount(layers: Any, target: Path, sub_path: str, namespace: str) -> str:
     target.mkdir(mode=0o700, parents=True)
     for layer in layers:
-        if layer.type == "bind":
+        if namespace:
+            idmapped.mount_image(Layer(layer.type, layer.source, tuple(layer.options)), target, namespace)
+        elif layer.type == "bind":
             kernel.mount(layer.source, str(target), flags=kernel.MS_BIND)
             kernel.mount(layer.source, str(target), flags=kernel.MS_BIND | kernel.MS_REMOUNT | kernel.MS_RDONLY)
         else:
@@ -93,6 +103,9 @@ async def release(runtime: Runtime, container_id: str) -> None:
 def _unmount(directory: Path) -> list[int]:
     indices: list[int] = []
     for path in sorted(directory.iterdir(), key=lambda item: not item.name.endswith("-sub")):
+        if path.name.endswith(idmapped.LAYERS_SUFFIX):
+            idmapped.drop_layers(path)
+            continue
         kernel.unmount(str(path))
         if path.is_dir():
             path.rmdir()

@@ -242,6 +242,9 @@ class PodWorker:
             await self._look()
         if not self.runtime.sandboxes and self._verdict is None and not pod_spec.finished(self.pod):
             self._report(lazy=True)
+        elif self._unseen_end():
+            # Before what follows from it, which may take long: people and controllers wait for this.
+            self._report()
         self._check_deadline()
         if self._verdict is not None and not self.settled.is_set():
             await self._end_by_verdict()
@@ -265,6 +268,15 @@ class PodWorker:
             await self._maintain()
         self._report()
         return self._next_look(plan)
+
+    def _unseen_end(self) -> bool:
+        """Whether a container has ended that the status still shows as running."""
+        for group in ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"):
+            for entry in self.status.get(group) or ():
+                latest = self.runtime.latest(entry["name"]) if "running" in (entry.get("state") or {}) else None
+                if latest is not None and latest.state is State.EXITED:
+                    return True
+        return False
 
     async def _look(self) -> None:
         """Ask the runtime. An event that overtook the answer is newer than it."""
