@@ -244,7 +244,7 @@ class PodWorker:
             self._report(lazy=True)
         elif self._unseen_end():
             # Before what follows from it, which may take long: people and controllers wait for this.
-            self._report()
+            self._report(over=False)
         self._check_deadline()
         if self._verdict is not None and not self.settled.is_set():
             await self._end_by_verdict()
@@ -418,7 +418,8 @@ class PodWorker:
 
     # --- reporting
 
-    def _report(self, *, lazy: bool = False, terminated: bool = False) -> asyncio.Future[bool]:
+    def _report(self, *, lazy: bool = False, terminated: bool = False, over: bool = True) -> asyncio.Future[bool]:
+        """Tell the apiserver. A pod that is not `over` for certain, as something of it may run, is not called so."""
         api_status = status_dict(self.pod)
         previous = dict(self.status)
         # Others' conditions are theirs: always as the apiserver has them.
@@ -442,6 +443,11 @@ class PodWorker:
             recursive_read_only=self._node.volumes.recursive_read_only(),
         )
         before, self.status = self.status, without_none(compute_status(observed))
+        if not over and self.status.get("phase") in ("Succeeded", "Failed"):
+            for name in ("phase", "reason", "message"):
+                self.status.pop(name, None)
+                if name in before:
+                    self.status[name] = before[name]
         lifecycle_metrics.status_changed(before, self.status)
         return self._node.statuses.submit(self.pod, self.status, api_status=api_status, lazy=lazy)
 
