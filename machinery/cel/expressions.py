@@ -77,8 +77,9 @@ def _environment(variables: tuple[str, ...]) -> Any:
     return cel.NewEnv(variables=dict.fromkeys(variables, cel.Type.DYN), **extensions())
 
 
+@functools.cache
 def extensions() -> dict[str, Any]:
-    """The functions that every environment has, as `cel.NewEnv` takes them."""
+    """The functions that every environment has, as `cel.NewEnv` takes them: made once, which is most of the work."""
     from cel_expr_python.ext import ext_bindings, ext_encoders, ext_math, ext_optional, ext_strings
 
     from machinery.cel import authorization, library

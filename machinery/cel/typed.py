@@ -17,6 +17,9 @@ from typing import Any
 from machinery.cel.expressions import EXPRESSION_BYTES_MAX, extensions, message_of
 
 PACKAGE = "k8s"
+_NUMBERS_COMPARED = re.compile(
+    r"[^\n]*: found no matching overload for '_[<>]=?_' applied to '\((?:u?int|double), (?:u?int|double)\)'"
+).match
 _STRUCT = re.compile(r" not found in struct '[^']*'")
 _ESCAPED = (("__", "__underscores__"), (".", "__dot__"), ("-", "__dash__"), ("/", "__slash__"), ("$", "__dollar__"))
 _RESERVED = frozenset(
@@ -40,8 +43,10 @@ class Field:
 
 @dataclass(slots=True)
 class Types:
-    """Messages by name; they may name each other, in any order."""
+    """Messages by name; they may name each other, in any order. `escape` unless fields are named as expressions name
+    them already."""
 
+    escape: bool = True
     messages: dict[str, Mapping[str, Field]] = field(default_factory=dict)
 
     def message(self, name: str, fields: Mapping[str, Field]) -> None:
@@ -69,9 +74,13 @@ class Types:
     def _add(self, message: Any, name: str, fields: Mapping[str, Field]) -> None:
         from google.protobuf.descriptor_pb2 import FieldDescriptorProto as Proto
 
-        named = {key: one for key, one in fields.items() if escaped(key) == key or key in _RESERVED}
         # Values are plain maps, so that a reserved word is found by its own name too.
-        named |= {escaped(key): one for key, one in fields.items()}
+        if self.escape:
+            named = {key: one for key, one in fields.items() if escaped(key) == key or key in _RESERVED}
+            named |= {escaped(key): one for key, one in fields.items()}
+        else:
+            named = {word: fields[f"__{word}__"] for word in _RESERVED if f"__{word}__" in fields}
+            named |= fields
         for number, (key, one) in enumerate(sorted(named.items()), 1):
             label = Proto.LABEL_REPEATED if one.repeated or one.keyed else Proto.LABEL_OPTIONAL
             added = message.field.add(name=key, number=number, label=label)
@@ -119,21 +128,31 @@ def check(source: str, types: Types, variables: Mapping[str, str]) -> str:
     """What the checker says against an expression; empty if nothing. `variables` maps names to messages; an empty
     message means any type.
     """
+    declared = {name: f"{PACKAGE}.{message}" if message else "" for name, message in variables.items()}
+    return checked(source, types, declared)[0]
+
+
+def checked(source: str, types: Types, variables: Mapping[str, str]) -> tuple[str, str]:
+    """(what the checker says against an expression, the type of its value, empty if it is not known). `variables` maps
+    names to CEL's types (`list<k8s.Message>`), empty for any type.
+    """
     if len(source.encode()) > EXPRESSION_BYTES_MAX:
-        return f"expression is longer than {EXPRESSION_BYTES_MAX} bytes"
+        return f"expression is longer than {EXPRESSION_BYTES_MAX} bytes", ""
     try:
-        _environment(types, tuple(sorted(variables.items()))).compile(source)
+        expression = _environment(types, tuple(sorted(variables.items()))).compile(source)
     except (RuntimeError, ValueError, TypeError) as error:
         parts = _STRUCT.sub("", message_of(str(error))).split("ERROR: ")
-        # What follows from another error is no news.
-        news = [part for part in parts[1:] if "'*error*'" not in part]
-        return "compilation failed: " + ("".join(f"ERROR: {part}" for part in news).strip() or parts[0])
-    return ""
+        # What follows from another error is no news; numbers of different types are compared by their values.
+        news = [part for part in parts[1:] if "'*error*'" not in part and not _NUMBERS_COMPARED(part)]
+        if len(parts) > 1 and not news:
+            return "", ""
+        return "compilation failed: " + ("".join(f"ERROR: {part}" for part in news).strip() or parts[0]), ""
+    return "", str(expression.return_type().name())
 
 
 @functools.lru_cache(maxsize=16)
 def _environment(types: Types, variables: tuple[tuple[str, str], ...]) -> Any:
     from cel_expr_python import cel
 
-    declared = {name: cel.Type(f"{PACKAGE}.{message}") if message else cel.Type.DYN for name, message in variables}
+    declared = {name: cel.Type(text) if text else cel.Type.DYN for name, text in variables}
     return cel.NewEnv(descriptor_pool=types.pool(), variables=declared, **extensions())

@@ -13,12 +13,11 @@ from machinery.cel.tree import mentions
 from machinery.cel.typed import escaped
 from services.apiserver.schema import causes, rules_cost
 from services.apiserver.schema.rules_cel import estimated, program_of
-from services.apiserver.schema.structural import EMBEDDED, LIST_TYPE, PRESERVE, RULES
+from services.apiserver.schema.rules_types import RuleTypes
+from services.apiserver.schema.structural import LIST_TYPE, RULES
 
 Schema = dict[str, Any]
 
-_TEXT = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
-_PATH = re.compile(r"(?<![\w.'\"])(self|oldSelf)((?:\s*\.\s*[A-Za-z_]\w*(?!\w*\s*\())+)")
 _REASONS = ("FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired")
 _LINE_BREAK = re.compile(r"[\n\r]")
 
@@ -27,32 +26,25 @@ def problems(schema: Schema, path: str) -> list[Cause]:
     """What is wrong with the rules of a schema that stands at `path` in its CRD: they are not well formed, don't
     compile, or could cost too much, one by one or together.
     """
-    check = _Check()
-    check.walk(schema, path, rules_cost.shape_of(schema, root=True), 1, "", root=True)
+    shape = rules_cost.shape_of(schema, root=True) or DYN
+    check = _Check(RuleTypes(shape))
+    check.walk(schema, path, shape, 1, "")
     return check.found + check.budget.verdict(path)
 
 
 class _Check:
     """One walk over a schema."""
 
-    def __init__(self) -> None:
+    def __init__(self, types: RuleTypes) -> None:
         self.found: list[Cause] = []
         self.budget = rules_cost.Budget()
+        self._types = types
 
-    def walk(
-        self,
-        schema: Schema,
-        path: str,
-        shape: Shape | None,
-        times: int | None,
-        uncorrelatable: str,
-        *,
-        root: bool = False,
-    ) -> None:
+    def walk(self, schema: Schema, path: str, shape: Shape | None, times: int | None, uncorrelatable: str) -> None:
         """`times` is how often the node can stand in an object, `uncorrelatable` the path of the node above whose
         values can't be told from each other."""
         for index, rule in enumerate(schema.get(RULES) or ()):
-            self._rule(rule, schema, f"{path}.{RULES}[{index}]", shape or DYN, times, uncorrelatable, root)
+            self._rule(rule, f"{path}.{RULES}[{index}]", shape or DYN, times, uncorrelatable)
         for name, below in (schema.get("properties") or {}).items():
             inner = shape and shape.fields.get(escaped(name))
             self.walk(below, f"{path}.properties[{name}]", inner, times, uncorrelatable)
@@ -64,16 +56,7 @@ class _Check:
         if isinstance(extra, dict):
             self.walk(extra, f"{path}.additionalProperties", inner, more, uncorrelatable)
 
-    def _rule(
-        self,
-        rule: dict[str, Any],
-        schema: Schema,
-        path: str,
-        shape: Shape,
-        times: int | None,
-        uncorrelatable: str,
-        root: bool,
-    ) -> None:
+    def _rule(self, rule: dict[str, Any], path: str, shape: Shape, times: int | None, uncorrelatable: str) -> None:
         malformed = _malformed(rule, path)
         self.found += malformed
         if malformed:
@@ -84,7 +67,7 @@ class _Check:
             if not source:
                 continue
             here = f"{path}.{name}"
-            wrong = _uncompilable(name, source, wanted, schema, bool(optional), root=root)
+            wrong = self._uncompilable(name, source, wanted, shape, bool(optional))
             if wrong:
                 self.found.append(causes.invalid(here, source, wrong))
                 continue
@@ -95,6 +78,17 @@ class _Check:
                 self._old_self(source, mentions(tree, "oldSelf"), optional, path, uncorrelatable)
             else:
                 self.found += self.budget.charge(here, name, cost)
+
+    def _uncompilable(self, name: str, source: str, wanted: str, shape: Shape, optional: bool) -> str:
+        """Why an expression can't be taken; empty if it can."""
+        try:
+            program_of(source, optional)
+        except cel.CelError as error:
+            return str(error) if name == "rule" else f"messageExpression {error}"
+        wrong = self._types.problem(source, shape, wanted, old_is_optional=optional)
+        if wrong == wanted:
+            return f"{'cel expression' if name == 'rule' else name} must evaluate to a {wanted}"
+        return wrong if name == "rule" or not wrong else f"messageExpression {wrong}"
 
     def _old_self(self, source: str, used: bool, optional: bool | None, path: str, uncorrelatable: str) -> None:
         if used and uncorrelatable:
@@ -128,45 +122,3 @@ def _malformed(rule: dict[str, Any], path: str) -> list[Cause]:
     if _LINE_BREAK.search(field_path):
         found.append(causes.invalid(f"{path}.fieldPath", field_path, "must not contain line breaks"))
     return found
-
-
-def _uncompilable(name: str, source: str, wanted: str, schema: Schema, optional: bool, *, root: bool) -> str:
-    """Why an expression can't be taken; empty if it can."""
-    try:
-        kind = program_of(source, optional).type_name.lower()
-    except cel.CelError as error:
-        return str(error) if name == "rule" else f"messageExpression {error}"
-    if unknown := undefined_field(source, schema, root=root):
-        return f"compilation failed: undefined field '{unknown}'"
-    if kind not in (wanted, "dyn", "*dyn*"):
-        return f"{'cel expression' if name == 'rule' else name} must evaluate to a {wanted}"
-    return ""
-
-
-def _by_identifier(schema: Schema) -> dict[str, Schema]:
-    """The properties of an object by their names in CEL."""
-    return {escaped(name): below for name, below in (schema.get("properties") or {}).items()}
-
-
-def undefined_field(source: str, schema: Schema, *, root: bool = False) -> str:
-    """The first field that a rule names and its schema doesn't have; the empty string if there is none.
-
-    The C++ checker sees values of dynamic type and can't know, so the paths from `self` are followed here.
-    """
-    for found in _PATH.finditer(_TEXT.sub("''", source)):
-        here, at_root = schema, root
-        for name in re.findall(r"\w+", found[2]):
-            if (
-                here.get("type") != "object"
-                or here.get(PRESERVE)
-                or here.get(EMBEDDED)
-                or "additionalProperties" in here
-            ):
-                break
-            known = _by_identifier(here)
-            if at_root and name == "metadata":
-                break
-            if name not in known and not (at_root and name in ("apiVersion", "kind")):
-                return str(name)
-            here, at_root = known.get(name, {}), False
-    return ""
