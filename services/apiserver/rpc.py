@@ -163,7 +163,7 @@ class ApiServerService(apiserver_pb2_grpc.ApiServerServicer):
                 if len(chunk.items) >= CHUNK_OBJECTS_MAX or size > CHUNK_BYTES_MAX:
                     yield chunk
                     chunk, size, sent = pb.ListChunk(revision=result.revision), 0, True
-                chunk.items.append(_object(req.resource, entry, json))
+                _fill(chunk.items.add(), req.resource, entry, json, entry.revision)
                 size += len(json)
             if chunk.items or not sent:
                 yield chunk
@@ -193,7 +193,7 @@ class ApiServerService(apiserver_pb2_grpc.ApiServerServicer):
                             batch.revision = 0 if initial else batch.events[-1].object.revision
                             yield batch
                             batch, size = pb.WatchBatch(), 0
-                        batch.events.append(_watch_event(req.resource, event))
+                        _add(batch, req.resource, event)
                         size += len(event.json)
                     elif initial:
                         batch.initial_events_end, initial = True, False
@@ -502,19 +502,18 @@ def _fence(fence: object_pb2.Fence) -> Fence:
     return Fence(fence.lease_namespace, fence.lease_name, fence.epoch, fence.lease_uid)
 
 
-def _object(resource: Resource, entry: Entry, json: bytes) -> object_pb2.Object:
+def _fill(message: object_pb2.Object, resource: Resource, entry: Entry, json: bytes, revision: int) -> None:
+    """Fill an envelope where it stands: to make it first and then add it would copy the object twice."""
     kind = resource.kind
-    return object_pb2.Object(
-        api_version=kind.api_version, kind=kind.kind, namespace=entry.namespace, name=entry.name, uid=entry.uid,
-        revision=entry.revision, json=json,
-    )  # fmt: skip
+    message.api_version, message.kind = kind.api_version, kind.kind
+    message.namespace, message.name, message.uid = entry.namespace, entry.name, entry.uid
+    message.revision, message.json = revision, json
 
 
-def _watch_event(resource: Resource, event: WatchEvent) -> pb.WatchEvent:
+def _add(batch: pb.WatchBatch, resource: Resource, event: WatchEvent) -> None:
     assert event.entry is not None
-    message = _object(resource, event.entry, event.json)
-    message.revision = event.revision
-    return pb.WatchEvent(type=_EVENT_TYPES[event.type], object=message)
+    message = batch.events.add(type=_EVENT_TYPES[event.type])
+    _fill(message.object, resource, event.entry, event.json, event.revision)
 
 
 def _served(resource: Resource) -> pb.ServedResource:
