@@ -167,7 +167,7 @@ class _Step:
         rolling = self.owner.spec.updateStrategy.rollingUpdate
         partition = (rolling.partition if rolling else None) or 0
         spec = rolling.maxUnavailable if rolling and rolling.maxUnavailable is not None else 1
-        allowed = max(1, scaled(spec, self.owner.spec.replicas, round_up=True))
+        allowed = max(1, scaled(spec, self.owner.spec.replicas, round_up=False))
         missing = sum(1 for pod in self.slots.values() if pod is None or not self._is_available(pod))
         room = allowed - missing
         update = self.history.update.metadata.name
