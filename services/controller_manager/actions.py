@@ -1,7 +1,8 @@
 """What a plan may ask for. A plan decides and returns these; `apply.Applier` carries them out.
 
 Actions run in order. Those of one sort that stand next to each other travel together in a Batch. An action that fails
-stops the ones behind it (the next reconcile starts from what is then true), except among its own neighbours.
+stops the ones behind it (the next reconcile starts from what is then true), except among its own neighbours. Where
+that is not enough, because the next write counts on the one before, a Patch goes `alone`.
 """
 
 from __future__ import annotations
@@ -44,7 +45,10 @@ class Create:
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """A JSON merge patch. `uid` and `revision` refuse it (Conflict) on another object or another state of it."""
+    """A JSON merge patch. `uid` and `revision` refuse it (Conflict) on another object or another state of it.
+
+    `alone`: it shares no Batch with its neighbours, because it depends on those before it, or those behind on it.
+    """
 
     kind: Kind
     namespace: str
@@ -56,6 +60,7 @@ class Patch:
     on_success: Note | None = None
     on_failure: Note | None = None
     missing_ok: bool = True
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +130,8 @@ def merge_diff(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     return patch
 
 
-def status_patch(kind: Kind, obj: Any, status: dict[str, Any]) -> list[Action]:
-    """The write that makes `obj.status` equal `status`: none if it is so already.
+def status_patch(kind: Kind, obj: Any, status: dict[str, Any], *, alone: bool = False) -> list[Action]:
+    """The write that makes `obj.status` equal `status`: none if it is so already. `alone` as for a Patch.
 
     It carries the revision that was observed, so that a decision on old state is refused and made anew.
     """
@@ -143,6 +148,7 @@ def status_patch(kind: Kind, obj: Any, status: dict[str, Any]) -> list[Action]:
             subresource="status",
             uid=meta.uid,
             revision=meta.revision,
+            alone=alone,
         )
     ]
 

@@ -146,7 +146,8 @@ def _stages(actions: Sequence[Action]) -> Iterable[list[Action]]:
     touched: set[tuple[Any, ...]] = set()
     for action in actions:
         target = () if isinstance(action, (Create, Emit)) else (action.kind, action.namespace, action.name)
-        same = stage and type(stage[0]) is type(action) and target not in touched
+        apart = any(isinstance(each, Patch) and each.alone for each in (action, *stage[-1:]))
+        same = stage and not apart and type(stage[0]) is type(action) and target not in touched
         full = len(stage) >= (limit if isinstance(action, Create) else _BATCH_MAX)
         if stage and (not same or full):
             limit = min(limit * 2, _BATCH_MAX) if same else 1

@@ -69,9 +69,10 @@ def blocking(node_uid: str, dependents: Sequence[Node]) -> list[Node]:
 
 
 def without_finalizer(kind: Kind, meta: Meta, finalizer: str) -> list[Action]:
-    """Take one finalizer off: none if it is not there."""
+    """Take one finalizer off, once all that comes before is done: none if it is not there."""
     if finalizer not in meta.finalizers:
         return []
     kept = [name for name in meta.finalizers if name != finalizer] or None
     patch = {"metadata": {"finalizers": kept}}
-    return [Patch(kind, meta.namespace, meta.name, patch, uid=meta.uid, revision=meta.revision)]
+    # In one Batch with them it would come off though a dependent could not be let go, and that would be deleted.
+    return [Patch(kind, meta.namespace, meta.name, patch, uid=meta.uid, revision=meta.revision, alone=True)]

@@ -90,7 +90,8 @@ def plan(job: Job, pods: Sequence[Pod], now: datetime) -> Plan:
         out.wake(keep.wait)
         out.wake(_deadline_in(job, status, now))
     status = {name: value for name, value in status.items() if value or name in _WRITTEN_WHEN_ZERO}
-    out.actions += status_patch(kinds.JOB, job, status)
+    # Before any pod's finalizer comes off: what is not counted by then never will be.
+    out.actions += status_patch(kinds.JOB, job, status, alone=True)
     out.actions += events
     out.actions += [release(pod) for pod in counts.release]
     out.actions += management
