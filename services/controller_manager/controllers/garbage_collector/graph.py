@@ -83,6 +83,11 @@ class Graph:
             self._unblocked(old_owners, node)
         if node.orphaning and not was_orphaning:
             self._orphan(node.uid)
+        for ref in node.owners:
+            # To let it go in its former state may have been refused.
+            owner = self.nodes.get(ref.uid)
+            if owner is not None and owner.orphaning:
+                self._orphan(owner.uid)
         if node.deleting_dependents and not was_deleting:
             for uid in node.dependents:
                 self._judge(uid)
