@@ -84,7 +84,7 @@ async def run(cluster: Cluster, pod: str, namespace: str, target: Target, protoc
         raise LabError(
             f"pod {namespace}/{pod} has no address yet", f"`cutaway kubectl describe pod -n {namespace} {pod}`"
         )
-    channels = _Channels(cluster)
+    channels = _Channels(cluster, nodes)
     try:
         lines = [f"from   pod {namespace}/{pod}, {ip}, on {node}"]
         destination = await _resolve(channels, node, target.host, namespace, lines)
@@ -130,7 +130,7 @@ async def _ingress(
 ) -> list[str]:
     """From the ingress controller of the node that the name is, or else of the pod's own: a name that the cluster does
     not know is what Ingresses are for."""
-    addresses = {a.address: n.metadata.name for n in nodes for a in n.status.addresses or [] if a.type == "InternalIP"}
+    addresses = {address: name for name, address in node_addresses(nodes).items()}
     if destination is not None and destination not in addresses:
         return [f"end    {destination} is no node's: `cutaway trace` it as {target.host}:{target.port}"]
     node = addresses[destination] if destination else source_node
@@ -192,18 +192,25 @@ def sentence(verdict: kube_proxy_pb2.PolicyVerdict, node: str) -> str:
     return f"{verdict.direction} on {node}: dropped; {', '.join(verdict.policies)} isolate the pod and none allows it"
 
 
-class _Channels:
-    """One channel for each component that is asked."""
+def node_addresses(nodes: list[Any]) -> dict[str, str]:
+    """Node -> the address at which the others reach it."""
+    return {n.metadata.name: a.address for n in nodes for a in n.status.addresses or [] if a.type == "InternalIP"}
 
-    def __init__(self, cluster: Cluster) -> None:
+
+class _Channels:
+    """One channel for each component that is asked, on nodes of this machine and on hosts that joined."""
+
+    def __init__(self, cluster: Cluster, nodes: list[Any]) -> None:
         mine = admin.identity(cluster)
         files = TlsFiles(ca_file=str(mine.ca_file), cert_file=str(mine.cert_file), key_file=str(mine.key_file))
-        self.cluster = cluster
+        self.addresses = node_addresses(nodes)
         self.credentials = channel_credentials(files)
         self.open: dict[str, grpc.aio.Channel] = {}
 
     def _channel(self, node: str, port: int) -> grpc.aio.Channel:
-        address = f"{self.cluster.node_ip(self.cluster.node(node))}:{port}"
+        if node not in self.addresses:
+            raise LabError(f"node {node!r} has no address yet", f"`cutaway kubectl describe node {node}`")
+        address = f"{self.addresses[node]}:{port}"
         if address not in self.open:
             self.open[address] = grpc.aio.secure_channel(address, self.credentials)
         return self.open[address]

@@ -87,6 +87,12 @@ def test_a_pod_runs_on_the_joined_host_and_is_reached_from_the_others(cluster, j
     # And the other way, by the name that the host's own DNS server answers.
     cluster.kubectl("expose", "pod", "near", "-n", namespace, "--port=80")
     assert "nginx" in _fetch(cluster, namespace, "far", f"near.{namespace}").lower()
+    # The host is nobody's neighbour: all that went through the tunnel.
+    tunnel = json.loads(joined.network.run("ip", "-d", "-s", "-j", "link", "show", "cutaway-vxlan"))[0]
+    assert tunnel["linkinfo"]["info_data"]["id"] == 4196
+    assert min(tunnel["stats64"][way]["packets"] for way in ("rx", "tx")) > 10
+    traced = cluster.cutaway("trace", f"{namespace}/near", f"{ip}:80")
+    assert f"in a VXLAN tunnel to {HOST_IP}" in traced
 
 
 def _fetch(cluster, namespace, pod, address):
