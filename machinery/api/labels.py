@@ -20,6 +20,14 @@ _DNS_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]
 _QUALIFIED_NAME_RULE = (
     "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character"
 )
+_NAME_EXAMPLES = (
+    "(e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is "
+    "'([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
+)
+_VALUE_EXAMPLES = (
+    "(e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is "
+    "'(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
+)
 
 
 def check_dns_label(name: str) -> str | None:
@@ -83,16 +91,17 @@ def check_label_key(key: str) -> str | None:
     if not name:
         return "name part must be non-empty"
     if len(name) > QUALIFIED_NAME_LENGTH_MAX:
-        return f"name part must be no more than {QUALIFIED_NAME_LENGTH_MAX} characters"
-    return None if _QUALIFIED_NAME.fullmatch(name) else f"name part {_QUALIFIED_NAME_RULE}"
+        return f"name part must be no more than {QUALIFIED_NAME_LENGTH_MAX} bytes"
+    return None if _QUALIFIED_NAME.fullmatch(name) else f"name part {_QUALIFIED_NAME_RULE} {_NAME_EXAMPLES}"
 
 
 def check_label_value(value: str) -> str | None:
     """Up to 63 characters, possibly none."""
     if len(value) > LABEL_VALUE_LENGTH_MAX:
-        return f"must be no more than {LABEL_VALUE_LENGTH_MAX} characters"
+        return f"must be no more than {LABEL_VALUE_LENGTH_MAX} bytes"
     if value and not _QUALIFIED_NAME.fullmatch(value):
-        return f"a valid label must be an empty string or {_QUALIFIED_NAME_RULE.removeprefix('must ')}"
+        rule = _QUALIFIED_NAME_RULE.removeprefix("must ")
+        return f"a valid label must be an empty string or {rule} {_VALUE_EXAMPLES}"
     return None
 
 

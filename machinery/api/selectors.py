@@ -105,118 +105,113 @@ def nothing() -> LabelSelector:
 
 # --- text to label selector -------------------------------------------------------------------------------------------
 
-_TOKEN = re.compile(r"\s*(?:(==|!=|[=!<>(),])|([^\s=!<>(),]+))")
+_TOKEN = re.compile(r"[ \t\r\n]*(?:(==|!=|[=!<>(),])|([^ \t\r\n=!<>(),]+)|$)")
+_PUNCTUATION = frozenset(("==", "!=", "=", "!", "<", ">", "(", ")", ","))
+_OPERATOR_WORDS = "in, notin, =, ==, !=, gt, lt"
+_SIGNS = {"=": "in", "==": "in", "!=": "notin", ">": "gt", "<": "lt", "in": "in", "notin": "notin"}
 
 
 def _tokens(text: str) -> list[str]:
-    tokens, at, end = [], 0, len(text.rstrip())
-    while at < end:
+    """The words and signs of a selector; the empty one is its end."""
+    tokens: list[str] = []
+    at = 0
+    while not tokens or tokens[-1]:
         found = _TOKEN.match(text, at)
-        if found is None:  # Every other character is a word, so this is unreachable for str; it bounds the loop.
-            raise _malformed(text, f"unexpected {text[at]!r}")
-        tokens.append(found[0].strip())
+        assert found is not None, "every character is a space, a sign or part of a word"
+        tokens.append(found[1] or found[2] or "")
         at = found.end()
     return tokens
 
 
-def _malformed(text: str, why: str) -> BadRequest:
-    return BadRequest(f"unable to parse requirement: {why} in selector {text!r}")
-
-
 class _Parser:
-    """Recursive descent over the tokens; `text` is for messages only."""
-
-    _PUNCTUATION = frozenset(("==", "!=", "=", "!", "<", ">", "(", ")", ","))
+    """Recursive descent over the tokens, with upstream's words for what is wrong (k8s.io/apimachinery/pkg/labels)."""
 
     def __init__(self, text: str) -> None:
-        self.text = text
         self.tokens = _tokens(text)
         self.at = 0
 
     def parse(self) -> tuple[Requirement, ...]:
         out = []
-        while self.at < len(self.tokens):
-            out.append(self._requirement())
-            if self._peek() is not None:
-                self._expect(",")
-                if self._peek() is None:
-                    raise _malformed(self.text, "found nothing after ','")
+        while self._peek():
+            if not self._begins():
+                raise BadRequest(f"found '{self._peek()}', expected: !, identifier, or 'end of string'")
+            try:
+                out.append(self._requirement())
+            except _Wrong as wrong:
+                raise BadRequest(f"unable to parse requirement: {wrong}") from wrong
+            sign = self._next()
+            if sign == "," and not self._begins():
+                raise BadRequest(f"found '{self._peek()}', expected: identifier after ','")
+            if sign not in ("", ","):
+                raise BadRequest(f"found '{sign}', expected: ',' or 'end of string'")
         return tuple(sorted(out, key=lambda requirement: requirement.key))
 
-    def _peek(self) -> str | None:
-        return self.tokens[self.at] if self.at < len(self.tokens) else None
+    def _peek(self) -> str:
+        return self.tokens[min(self.at, len(self.tokens) - 1)]
 
-    def _next(self) -> str | None:
+    def _next(self) -> str:
         word = self._peek()
         self.at += 1
         return word
 
-    def _expect(self, wanted: str) -> None:
-        found = self._next()
-        if found != wanted:
-            raise _malformed(self.text, f"found {found or 'the end'!r}, expected {wanted!r}")
+    def _begins(self) -> bool:
+        word = self._peek()
+        return word == "!" or (bool(word) and word not in _PUNCTUATION)
 
     def _requirement(self) -> Requirement:
-        if self._peek() == "!":
+        absent = self._peek() == "!"
+        if absent:
             self._next()
-            return Requirement(self._key(), "!")
-        key = self._key()
-        match self._peek():
-            case None | ",":
-                return Requirement(key, "exists")
-            case "=" | "==":
-                self._next()
-                return Requirement(key, "in", (self._value(),))
-            case "!=":
-                self._next()
-                return Requirement(key, "notin", (self._value(),))
-            case ">" | "<" as sign:
-                self._next()
-                return Requirement(key, "gt" if sign == ">" else "lt", (self._integer(),))
-            case "in" | "notin" as operator:
-                self._next()
-                return Requirement(key, operator, self._values())
-            case word:
-                raise _malformed(self.text, f"found {word!r}, expected one of in, notin, =, ==, !=, >, <")
-
-    def _key(self) -> str:
-        word = self._next()
-        if word is None or word in self._PUNCTUATION:
-            raise _malformed(self.text, f"found {word or 'the end'!r}, expected a label key")
-        problem = rules.check_label_key(word)
+        key = self._word("expected: identifier")
+        problem = rules.check_label_key(key)
         if problem:
-            raise _malformed(self.text, f"label key {word!r}: {problem}")
+            raise _Wrong(f'<nil>: Invalid value: "{key}": {problem}')
+        if absent or self._peek() in ("", ","):
+            return Requirement(key, "!" if absent else "exists")
+        sign = self._next()
+        operator = _SIGNS.get(sign)
+        if operator is None:
+            raise _Wrong(f"found '{sign}', expected: {_OPERATOR_WORDS}")
+        values = self._values() if sign in ("in", "notin") else (self._value(),)
+        wrong = []
+        if operator in ("gt", "lt") and not re.fullmatch(r"[+-]?\d+", values[0], re.ASCII):
+            wrong.append(
+                f"values[0]: Invalid value: \"{values[0]}\": for 'Gt', 'Lt' operators, the value must be an integer"
+            )
+        for index, value in enumerate(values):
+            if problem := rules.check_label_value(value):
+                wrong.append(f'values[{index}][{key}]: Invalid value: "{value}": {problem}')
+        if wrong:
+            raise _Wrong(wrong[0] if len(wrong) == 1 else f"[{', '.join(wrong)}]")
+        return Requirement(key, operator, values)
+
+    def _word(self, otherwise: str) -> str:
+        word = self._next()
+        if not word or word in _PUNCTUATION:
+            raise _Wrong(f"found '{word}', {otherwise}")
         return word
 
     def _value(self) -> str:
-        word = self._peek()
-        if word is None or word == ",":
-            return ""
-        if word in self._PUNCTUATION:
-            raise _malformed(self.text, f"found {word!r}, expected a label value")
-        self._next()
-        problem = rules.check_label_value(word)
-        if problem:
-            raise _malformed(self.text, f"label value {word!r}: {problem}")
-        return word
-
-    def _integer(self) -> str:
-        value = self._value()
-        if not re.fullmatch(r"[+-]?\d+", value, re.ASCII):
-            raise _malformed(self.text, f"{value!r} is not an integer")
-        return value
+        return "" if self._peek() in ("", ",") else self._word("expected: identifier")
 
     def _values(self) -> tuple[str, ...]:
-        self._expect("(")
+        """`(a,b)`; nothing between commas or brackets is the empty value."""
+        if (sign := self._next()) != "(":
+            raise _Wrong(f"found '{sign}' expected: '('")
         values = set()
+        if self._peek() not in (",", ")") and not self._begins():
+            raise _Wrong(f"found '{self._peek()}', expected: ',', ')' or identifier")
         while True:
-            word = self._peek()
-            values.add("" if word == ")" else self._value())
-            word = self._next()
-            if word == ")":
+            values.add("" if self._peek() in (",", ")") else self._word("expected: ',', or identifier"))
+            sign = self._next()
+            if sign == ")":
                 return tuple(sorted(values))
-            if word != ",":
-                raise _malformed(self.text, f"found {word or 'the end'!r}, expected ',' or ')'")
+            if sign != ",":
+                raise _Wrong(f"found '{sign}', expected: ',' or ')'")
+
+
+class _Wrong(Exception):
+    """What is wrong with a requirement."""
 
 
 def parse_label_selector(text: str) -> LabelSelector:
@@ -330,7 +325,7 @@ def parse_field_selector(text: str) -> FieldSelector:
     for term in re.findall(r"(?:[^\\,]|\\.)+", text or "", re.DOTALL):
         found = _FIELD_TERM.fullmatch(term)
         if found is None:
-            raise BadRequest(f"invalid field selector: {text!r}; can't understand {term!r}")
+            raise BadRequest(f"invalid selector: '{text}'; can't understand '{term}'")
         field, operator, value = found.groups()
         out.append(FieldRequirement(field.strip(), "!=" if operator == "!=" else "=", _unescape(value, text)))
     return FieldSelector(tuple(out))

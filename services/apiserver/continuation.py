@@ -63,7 +63,7 @@ class Continuation:
             if fields["v"] != "meta.k8s.io/v1" or not sound:
                 raise ValueError(text)
         except (ValueError, KeyError, TypeError) as err:
-            raise errors.BadRequest("continue key is not valid: it is not one that this server gave out") from err
+            raise errors.BadRequest("invalid continue token: continue key is not valid") from err
         return Continuation(revision, start, began)
 
     @property

@@ -8,6 +8,7 @@ from typing import Any
 from machinery.api import errors
 from services.apiserver.registry.resource import Resource
 from services.apiserver.request import WriteOptions
+from services.apiserver.schema import causes, definitions
 
 
 def take_in(
@@ -24,15 +25,35 @@ def take_in(
 
 
 def check_kind(resource: Resource, body: dict[str, Any]) -> None:
-    """The body must say that it is of the path's kind, or nothing. Raises BadRequest."""
+    """The body must say that it is of the path's kind, or nothing. Raises BadRequest, for custom kinds Invalid."""
     kind = resource.kind
     if not isinstance(body, dict):
         raise errors.BadRequest(f"the body must be a {kind.kind} object")
     given_kind, given_version = body.get("kind") or kind.kind, body.get("apiVersion") or kind.api_version
     if given_kind != kind.kind or given_version != kind.api_version:
-        raise errors.BadRequest(
-            f'{given_kind} in version "{given_version.rpartition("/")[2]}" cannot be handled as a {kind.kind}: '
-            f"the API version in the data ({given_version}, Kind={given_kind}) does not match the expected API version "
-            f"({kind.api_version}, Kind={kind.kind})"
-        )
+        raise _other_kind(resource, str(given_kind), str(given_version))
     body["kind"], body["apiVersion"] = kind.kind, kind.api_version
+
+
+_SCHEME = "k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30"
+
+
+def _other_kind(resource: Resource, given: str, api_version: str) -> errors.ApiError:
+    """What upstream says: of what its decoder does not know, of what it can't convert, and of another version."""
+    kind = resource.kind
+    group, _, version = api_version.rpartition("/")
+    another_version = errors.BadRequest(
+        f"the API version in the data ({api_version}) does not match the expected API version ({kind.api_version})"
+    )
+    if resource.custom is not None:
+        if given == kind.kind:
+            return another_version
+        return errors.invalid(kind.group, kind.kind, "", [causes.invalid("kind", given, f"must be {kind.kind}")])
+    if definitions.definition_name(group, version, given) is None:
+        why = f'no kind "{given}" is registered for version "{api_version}" in scheme "{_SCHEME}"'
+    elif (group, given) == (kind.group, kind.kind):
+        return another_version
+    else:
+        internal = "core" if kind.group in ("", "events.k8s.io") else kind.group.partition(".")[0]
+        why = f"converting ({version}.{given}) to ({internal}.{kind.kind}): unknown conversion"
+    return errors.BadRequest(f'{given} in version "{version}" cannot be handled as a {kind.kind}: {why}')

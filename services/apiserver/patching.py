@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from machinery.api import errors
-from services.apiserver import codec, ownership, scale
+from services.apiserver import codec, go_text, ownership, scale
 from services.apiserver.conversion import judged
 from services.apiserver.intake import take_in
 from services.apiserver.patch import json_patch, merge_patch, strategic
@@ -17,6 +17,10 @@ from services.apiserver.registry import metadata as meta
 from services.apiserver.registry.resource import Resource
 from services.apiserver.request import Request, WriteOptions
 from services.apiserver.schema import definitions
+from services.apiserver.schema.intake import NotItsKind
+
+SHOWN_CHARS_MAX = 64 * 1024
+"""How much of a patched object an error shows."""
 
 
 def apply_patch(
@@ -47,7 +51,13 @@ def apply_patch(
         meta.place(resource, meta.metadata_of(applied), req.namespace, req.name)
         return judged(resource, ownership.apply_existing(req, document, applied, options))
     body = _patched(resource, patch_type, patch, document, "")
-    warnings += take_in(resource, body, options, _touched(patch_type, patch) if resource.as_stored else None)
+    try:
+        warnings += take_in(resource, body, options, _touched(patch_type, patch) if resource.as_stored else None)
+    except NotItsKind as error:
+        text = go_text.printed(patch) if patch_type == "strategic" else orjson.dumps(body).decode()
+        value = go_text.quoted(text[:SHOWN_CHARS_MAX])
+        cause = errors.Cause("FieldValueInvalid", f"Invalid value: {value}: {error.why}", "patch")
+        raise errors.invalid("", "", "", [cause]) from error
     metadata = meta.metadata_of(body)
     if metadata.get("name") != req.name or (resource.namespaced and metadata.get("namespace") != req.namespace):
         meta.place(resource, metadata, req.namespace, req.name)

@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from machinery.api import errors
-from services.apiserver import codec, component_status, conversion, scale
+from services.apiserver import codec, component_status, conversion, go_text, scale
 from services.apiserver.continuation import TOO_OLD, Continuation, Snapshots
 from services.apiserver.entries import Entry
 from services.apiserver.late_selection import LateSelection, split
@@ -239,7 +239,7 @@ class Reader:
         resource = req.resource
         selection = select(resource, req.namespace, req.name, options.label_selector, options.field_selector)
         selection, late = split(resource, selection)
-        check_watch_options(options)
+        check_watch_options(resource, options)
         cache = self.cache.of(resource.storage)
         initial: list[Entry] = []
         version = options.resource_version
@@ -450,44 +450,72 @@ async def logged_changes(cache: WatchCache, storage: str, after: int, until: int
 def check_list_options(options: ListOptions) -> None:
     """Refuse combinations that upstream refuses. Raises BadRequest or Invalid."""
     match, version = options.resource_version_match, options.resource_version
+    if match:
+        causes = []
+        if not version:
+            causes.append(_forbidden("resourceVersionMatch is forbidden unless resourceVersion is provided"))
+        if options.continue_token:
+            causes.append(_forbidden("resourceVersionMatch is forbidden when continue is provided"))
+        if match not in ("Exact", "NotOlderThan"):
+            causes.append(_unsupported(match, '"Exact", "NotOlderThan", ""'))
+        if match == "Exact" and version == "0":
+            causes.append(_forbidden('resourceVersionMatch "exact" is forbidden for resourceVersion "0"'))
+        _refuse(causes)
     if options.continue_token and version not in ("", "0"):
         raise errors.BadRequest("specifying resource version is not allowed when using continue")
-    if not match:
-        return
-    if options.continue_token:
-        raise errors.BadRequest("resourceVersionMatch is forbidden when continue is provided")
-    if not version:
-        raise errors.BadRequest("resourceVersionMatch is forbidden unless resourceVersion is provided")
-    if match not in ("Exact", "NotOlderThan"):
-        raise errors.BadRequest(
-            f'resourceVersionMatch: Unsupported value: "{match}": supported values: "Exact", "NotOlderThan"'
-        )
-    if match == "Exact" and version == "0":
-        raise errors.BadRequest(
-            'resourceVersionMatch: Forbidden: resourceVersionMatch "Exact" is forbidden for resourceVersion "0"'
-        )
+    if version:
+        try:
+            go_text.uint64(version)
+        except ValueError as err:
+            raise errors.BadRequest(f"invalid resource version: {_version_cause(version, err)}") from err
 
 
-def check_watch_options(options: WatchOptions) -> None:
+def check_watch_options(resource: Resource, options: WatchOptions) -> None:
     """Refuse combinations that upstream refuses. Raises Invalid."""
-    match = options.resource_version_match
-    if options.send_initial_events is None:
-        if match:
-            why = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
-            raise _invalid_option("resourceVersionMatch", "FieldValueForbidden", why)
-    elif match != "NotOlderThan":
-        why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
-        raise _invalid_option("resourceVersionMatch", "FieldValueForbidden", why)
+    match, version = options.resource_version_match, options.resource_version
+    causes = []
+    if options.send_initial_events is not None and match != "NotOlderThan":
+        causes.append(_forbidden("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"))
+    if match:
+        if options.send_initial_events is None:
+            causes.append(
+                _forbidden("resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided")
+            )
+        if match != "NotOlderThan":
+            causes.append(_unsupported(match, '"NotOlderThan"'))
+    _refuse(causes)
+    if version:
+        try:
+            go_text.uint64(version)
+        except ValueError as err:
+            why = f"Invalid value: {go_text.quoted(version)}: {err}"
+            cause = errors.Cause("FieldValueInvalid", why, "resourceVersion")
+            raise errors.invalid(resource.group, resource.plural, "", [cause]) from err
 
 
-def _invalid_option(field: str, reason: str, message: str) -> errors.ApiError:
-    return errors.invalid("meta.k8s.io", "ListOptions", "", [errors.Cause(reason, f"Forbidden: {message}", field)])
+def _forbidden(why: str) -> errors.Cause:
+    return errors.Cause("FieldValueForbidden", f"Forbidden: {why}", "resourceVersionMatch")
+
+
+def _unsupported(match: str, known: str) -> errors.Cause:
+    why = f"Unsupported value: {go_text.quoted(match)}: supported values: {known}"
+    return errors.Cause("FieldValueNotSupported", why, "resourceVersionMatch")
+
+
+def _refuse(causes: list[errors.Cause]) -> None:
+    if causes:
+        raise errors.invalid("meta.k8s.io", "ListOptions", "", causes)
+
+
+def _version_cause(text: str, why: ValueError) -> str:
+    return f"resourceVersion: Invalid value: {go_text.quoted(text)}: {why}"
 
 
 def _revision(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or len(text) > 20:
-        raise errors.BadRequest(f'Invalid value: "{text}": resourceVersion is a number that this server gave out')
-    return int(text)
+    try:
+        return go_text.uint64(text)
+    except ValueError as err:
+        raise errors.BadRequest(_version_cause(text, err)) from err
 
 
 def _too_large(wanted: int, current: int) -> errors.Timeout:

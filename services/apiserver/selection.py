@@ -124,8 +124,20 @@ def _condition(resource: Resource, field: str, value: str, equal: bool) -> Field
         return FieldCondition(-2, value, equal)
     position = resource.positions.get(field)
     if position is None:
-        raise errors.BadRequest(f"field label not supported: {field}")
+        raise errors.BadRequest(_unknown_field(resource, field))
     return FieldCondition(position, value, equal)
+
+
+def _unknown_field(resource: Resource, field: str) -> str:
+    """In the words of upstream's kinds: each with fields of its own has a function that says it."""
+    if not resource.positions and resource.custom is None:
+        return f'"{field}" is not a known field selector: only "metadata.name", "metadata.namespace"'
+    if resource.kind.kind == "Job":
+        return f'field label "{field}" not supported for Job'
+    if resource.kind.kind == "ResourceSlice":
+        kind = resource.kind
+        return f"field label not supported for {kind.group}/{kind.version}, Kind={kind.kind}: {field}"
+    return f"field label not supported: {field}"
 
 
 def name_selected(field_selector: str) -> str:

@@ -31,6 +31,7 @@ def apply(doc: Any, operations: Any) -> Any:
         raise BadRequest("error decoding patch: a JSON patch is an array of operations")
     if len(operations) > OPERATIONS_MAX:
         raise RequestTooLarge(
+            "Request entity too large: "
             f"The allowed maximum operations in a JSON patch is {OPERATIONS_MAX}, got {len(operations)}"
         )
     result = copy.deepcopy(doc)
@@ -68,8 +69,9 @@ def apply(doc: Any, operations: Any) -> Any:
 
 
 def _invalid(message: str, sort: type[Invalid] = Invalid) -> ApiError:
+    # Upstream says no more than the first sentence; kubectl shows the cause in its place.
     cause = Cause("UnexpectedServerResponse", message)
-    return sort(f"the server rejected our request due to an error in our request: {message}", causes=[cause])
+    return sort("the server rejected our request due to an error in our request", causes=[cause])
 
 
 def _value(operation: dict[str, Any]) -> Any:

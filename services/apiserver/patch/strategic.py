@@ -11,6 +11,7 @@ import copy
 from typing import Any
 
 from machinery.api.errors import BadRequest
+from services.apiserver.go_text import printed
 from services.apiserver.schema.definitions import ANY, Node
 
 _DIRECTIVE = "$patch"
@@ -124,7 +125,7 @@ def _merge_lists(original: list[Any], patch: list[Any], node: Node, order: Any) 
             # One item's replace directive replaces the whole list, as upstream does.
             return [_stripped({k: v for k, v in one.items() if k != _DIRECTIVE}) for one in patch]
         if key not in item:
-            raise BadRequest(f"map: {item} does not contain declared merge key: {key}")
+            raise BadRequest(f"map: {printed(item)} does not contain declared merge key: {key}")
         value = _hashable(item[key])
         if directive == "delete":
             for index in places.pop(value, ()):

@@ -136,6 +136,11 @@ class Resource:
         """Whether nothing is stored: reviews, bindings, component statuses."""
         return not self.storage
 
+    def body_kind(self, subresource: str) -> Kind:
+        """What is written to the object or a subresource of it."""
+        found = self.subresources.get(subresource)
+        return self.kind if found is None else found.kind
+
     def not_found(self, name: str) -> errors.NotFound:
         """The error that says that no object of this name exists."""
         return errors.not_found(self.group, self.plural, name)

@@ -24,6 +24,7 @@ from machinery.api import errors
 from machinery.api.objects import now_rfc3339_micro
 from machinery.component import logs
 from machinery.component.tls import TlsFiles
+from services.apiserver import go_text
 from services.apiserver.auth.attributes import Attributes, denied
 from services.apiserver.auth.authenticate import ANONYMOUS, Authenticator
 from services.apiserver.auth.impersonation import impersonated
@@ -345,13 +346,15 @@ def _attributes(call: Call) -> Attributes:
 
 
 def _timeout(call: Call) -> float:
-    """How long a request may take: the client's wish up to ours."""
+    """How long a request may take: the client's wish up to ours. Raises BadRequest for what is no duration."""
     wish = call.query.get("timeout") if call.query else None
-    if wish and wish[0].endswith("s"):
-        text = wish[0][:-1]
-        if text.isdigit() and int(text) > 0:
-            return min(int(text), REQUEST_SECONDS_MAX)
-    return REQUEST_SECONDS_MAX
+    if not wish or not wish[0]:
+        return REQUEST_SECONDS_MAX
+    try:
+        seconds = go_text.duration_seconds(wish[0])
+    except ValueError as error:
+        raise errors.BadRequest(f"invalid timeout specified in the request URL - {error}") from error
+    return seconds if 0 < seconds < REQUEST_SECONDS_MAX else REQUEST_SECONDS_MAX
 
 
 def _websocket_token(protocols: str) -> str:

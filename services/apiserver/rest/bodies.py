@@ -15,7 +15,9 @@ import orjson
 import yaml
 
 from machinery.api import errors
+from services.apiserver import go_text
 from services.apiserver.rest import protobuf
+from services.apiserver.schema.structure import json_type
 
 BODY_BYTES_MAX = 3 * 1024 * 1024
 # A YAML document may, with its aliases expanded, have as many nodes as a body of the largest size could spell out.
@@ -39,8 +41,53 @@ def media_type(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
 
 
-def decode_object(body: bytes, content_type: str) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The object in a body and the paths of fields that it has twice. Raises BadRequest, UnsupportedMediaType."""
+def decode_object(body: bytes, content_type: str, wanted: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The object in a body, which should be of the kind `wanted`, and the paths of fields that it has twice. Raises
+    BadRequest, UnsupportedMediaType."""
+    try:
+        return _decoded_object(body, content_type)
+    except Undecodable as error:
+        summary = _summary(body)
+        why = f"the object provided is unrecognized (must be of type {wanted}): {error.message} ({summary})"
+        raise errors.BadRequest(why) from error
+
+
+def decode_options(body: bytes, content_type: str) -> dict[str, Any]:
+    """The options in the body of a delete. Raises BadRequest, UnsupportedMediaType."""
+    return _decoded_object(body, content_type)[0]
+
+
+def _decoded_object(body: bytes, content_type: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+    document, duplicates = _decoded(body, content_type)
+    if not isinstance(document, dict):
+        raise Undecodable(f"{_NO_KIND}json: cannot unmarshal {json_type(document)} into Go value of type {_HEAD}")
+    for name in ("apiVersion", "kind"):
+        value = document.get(name)
+        if not isinstance(value, str | None):
+            why = f"json: cannot unmarshal {json_type(value)} into Go struct field .{name} of type string"
+            raise Undecodable(_NO_KIND + why)
+    return document, duplicates
+
+
+_NO_KIND = "couldn't get version/kind; json parse error: "
+_HEAD = r"""struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"""
+_SUMMARY_BYTES = 30
+
+
+class Undecodable(errors.BadRequest):
+    """A body that is no document; the message is the decoder's."""
+
+
+def _summary(body: bytes) -> str:
+    """A body's beginning: as it is if it is a JSON object's, else in hexadecimal."""
+    if not body:
+        return "<empty>"
+    begin = body[:_SUMMARY_BYTES]
+    text = begin.decode(errors="replace") if body[:1] == b"{" else begin.hex()
+    return text if len(body) <= _SUMMARY_BYTES else f"{text} ..."
+
+
+def _decoded(body: bytes, content_type: str) -> tuple[Any, tuple[str, ...]]:
     kind = media_type(content_type)
     if kind in _YAML_TYPES:
         document, duplicates = _decode_yaml(body)
@@ -52,12 +99,14 @@ def decode_object(body: bytes, content_type: str) -> tuple[dict[str, Any], tuple
         duplicates = ()
     else:
         known = ", ".join(("application/json", "application/yaml", protobuf.MEDIA_TYPE))
-        raise errors.UnsupportedMediaType(
-            f'the body of the request was in an unknown format - accepted media types include: {known}: not "{kind}"'
-        )
-    if not isinstance(document, dict):
-        raise errors.BadRequest("the body of the request is not an object: it must be a JSON or YAML mapping")
+        raise _unknown_format(known)
     return document, duplicates
+
+
+def _unknown_format(known: str) -> errors.UnsupportedMediaType:
+    return errors.UnsupportedMediaType(
+        f"the body of the request was in an unknown format - accepted media types include: {known}"
+    )
 
 
 def decode_patch(body: bytes, content_type: str) -> tuple[str, Any, tuple[str, ...]]:
@@ -67,10 +116,23 @@ def decode_patch(body: bytes, content_type: str) -> tuple[str, Any, tuple[str, .
     kind = media_type(content_type)
     patch_type = PATCH_TYPES.get(kind)
     if patch_type is None:
-        known = ", ".join(PATCH_TYPES)
-        raise errors.UnsupportedMediaType(
-            f'the body of the request was in an unknown format - accepted media types include: {known}: not "{kind}"'
-        )
+        raise _unknown_format(", ".join(PATCH_TYPES))
+    try:
+        document, duplicates = _decoded_patch(body, patch_type)
+    except Undecodable as error:
+        raise errors.BadRequest(_PATCH_ERROR[patch_type] + error.message.removeprefix(_NO_KIND)) from error
+    return patch_type, document, duplicates
+
+
+_PATCH_ERROR = {
+    "json": "error decoding patch: ",
+    "merge": "error decoding patch: ",
+    "strategic": "",
+    "apply": "error decoding YAML: ",
+}
+
+
+def _decoded_patch(body: bytes, patch_type: str) -> tuple[Any, tuple[str, ...]]:
     if patch_type == "apply" and body.lstrip()[:1] != b"{":
         document, duplicates = _decode_yaml(body, _duplicate_lines)
     else:
@@ -79,21 +141,19 @@ def decode_patch(body: bytes, content_type: str) -> tuple[str, Any, tuple[str, .
         if duplicates and patch_type == "apply":
             # What applies is YAML, of which JSON is a part.
             duplicates = _decode_yaml(body, _duplicate_lines)[1]
-    wanted = list if patch_type == "json" else dict
-    if not isinstance(document, wanted):
-        shape = "a list of operations" if wanted is list else "a mapping"
-        raise errors.BadRequest(f"the body of the request is not {shape}, which a patch of type {kind} must be")
-    return patch_type, document, duplicates
+    if not isinstance(document, list if patch_type == "json" else dict):
+        into = "[]handlers.jsonPatchOp" if patch_type == "json" else "map[string]interface {}"
+        raise Undecodable(f"json: cannot unmarshal {json_type(document)} into Go value of type {into}")
+    return document, duplicates
 
 
 def decode_json(body: bytes) -> Any:
-    """A JSON document. Raises BadRequest that says where it breaks."""
-    if not body:
-        raise errors.BadRequest("the body of the request is empty")
+    """A JSON document. Raises Undecodable that says where it breaks."""
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise errors.BadRequest(f"the object provided is unrecognized (must be valid JSON): {error}") from error
+        # What Go takes and this decoder does not, says the decoder: text that is not UTF-8, too many levels.
+        raise Undecodable(_NO_KIND + (go_text.json_error(body) or str(error))) from error
 
 
 def duplicate_fields(body: bytes, document: Any) -> tuple[str, ...]:
@@ -176,18 +236,18 @@ def _decode_yaml(
         try:
             node = loader.get_single_node()
             if node is None:
-                raise errors.BadRequest("the body of the request is empty")
+                raise Undecodable(f"{_NO_KIND}unexpected end of JSON input")
             _refuse_bombs(node)
             duplicates = tuple(islice((twice or _duplicate_keys)(node, ""), DUPLICATES_MAX))
             document = loader.construct_document(node)
         finally:
             loader.dispose()
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise errors.BadRequest(f"error converting YAML to JSON: yaml: {_one_line(error)}") from error
+        raise Undecodable(f"yaml: {_one_line(error)}") from error
     try:
         orjson.dumps(document)
     except TypeError as error:
-        raise errors.BadRequest(f"error converting YAML to JSON: {error}") from error
+        raise Undecodable(f"yaml: {error}") from error
     return document, duplicates
 
 
@@ -236,9 +296,9 @@ def _refuse_depth(body: bytes) -> None:
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if depth > YAML_DEPTH_MAX:
-            raise errors.BadRequest("error converting YAML to JSON: yaml: exceeded max depth of 1000")
+            raise Undecodable("yaml: exceeded max depth of 1000")
         if nodes > 2 * YAML_NODES_MAX:
-            raise errors.BadRequest("error converting YAML to JSON: yaml: document has too many nodes")
+            raise Undecodable("yaml: document has too many nodes")
 
 
 def _refuse_bombs(root: yaml.Node) -> None:
@@ -251,9 +311,9 @@ def _refuse_bombs(root: yaml.Node) -> None:
         if key in sizes:
             return sizes[key]
         if key in above:
-            raise errors.BadRequest("error converting YAML to JSON: yaml: an anchor contains itself")
+            raise Undecodable("yaml: an anchor contains itself")
         if depth > YAML_DEPTH_MAX:
-            raise errors.BadRequest("error converting YAML to JSON: yaml: exceeded max depth of 1000")
+            raise Undecodable("yaml: exceeded max depth of 1000")
         above.add(key)
         total = 1
         if isinstance(node, yaml.SequenceNode):
@@ -264,7 +324,7 @@ def _refuse_bombs(root: yaml.Node) -> None:
                 total += size(name, depth + 1) + size(value, depth + 1)
         above.discard(key)
         if total > YAML_NODES_MAX:
-            raise errors.BadRequest("error converting YAML to JSON: yaml: document contains excessive aliasing")
+            raise Undecodable("yaml: document contains excessive aliasing")
         sizes[key] = total
         return total
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
+import orjson
+
 from machinery.api import errors
 from machinery.api.errors import Cause
+from services.apiserver import go_text
 from services.apiserver.request import DeleteOptions, ListOptions, WatchOptions, WriteOptions
 from services.apiserver.rest.paths import Query, is_true
+from services.apiserver.schema import definitions, structure
 
 _FIELD_VALIDATION = ("", "Ignore", "Warn", "Strict")
 _PROPAGATION = ("", "Orphan", "Background", "Foreground")
 FIELD_MANAGER_LENGTH_MAX = 128
+_DELETE_OPTIONS = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"
 
 
 def first(query: Query, key: str) -> str:
@@ -28,12 +33,9 @@ def number(query: Query, key: str) -> int:
     if not text:
         return 0
     try:
-        value = int(text)
+        return go_text.int64(text)
     except ValueError as error:
-        raise errors.BadRequest(f"{key}: Invalid value: {text!r} is not a whole number") from error
-    if not -(2**63) <= value < 2**63:
-        raise errors.BadRequest(f"{key}: Invalid value: {text!r} is out of range")
-    return value
+        raise errors.BadRequest(str(error)) from error
 
 
 def version_to_get(query: Query) -> tuple[str, int]:
@@ -54,6 +56,9 @@ def list_options(query: Query) -> ListOptions:
     """Options of list and deletecollection."""
     if not query:
         return ListOptions()
+    if "sendInitialEvents" in query:
+        why = "Forbidden: sendInitialEvents is forbidden for list"
+        raise errors.invalid("meta.k8s.io", "ListOptions", "", [Cause("FieldValueForbidden", why, "sendInitialEvents")])
     limit = number(query, "limit")
     return ListOptions(
         label_selector=first(query, "labelSelector"),
@@ -80,52 +85,58 @@ def watch_options(query: Query) -> WatchOptions:
 
 
 def write_options(
-    query: Query, user_agent: str, duplicates: tuple[str, ...] = (), kind: str = "CreateOptions"
+    query: Query,
+    user_agent: str,
+    duplicates: tuple[str, ...] = (),
+    *,
+    kind: str = "CreateOptions",
+    patch_type: str = "",
 ) -> WriteOptions:
     """Options of create, update and patch; `kind` is how they are called there. Raises Invalid as upstream does for
     unknown values."""
-    if not query:
+    if not query and patch_type != "apply":
         return WriteOptions(field_manager=_default_manager(user_agent), duplicate_fields=duplicates)
     causes: list[Cause] = []
     manager = first(query, "fieldManager")
-    if len(manager) > FIELD_MANAGER_LENGTH_MAX:
-        message = f"Too long: may not be more than {FIELD_MANAGER_LENGTH_MAX} bytes"
-        causes.append(Cause("FieldValueTooLong", message, "fieldManager"))
-    if not manager.isprintable():
-        text = f'Invalid value: "{manager}": should only contain printable characters'
-        causes.append(Cause("FieldValueInvalid", text, "fieldManager"))
+    force = is_true(query, "force")
+    if patch_type == "apply" and not manager:
+        causes.append(Cause("FieldValueRequired", "Required value: is required for apply patch", "fieldManager"))
+    if patch_type not in ("", "apply") and force:
+        causes.append(Cause("FieldValueForbidden", "Forbidden: may not be specified for non-apply patch", "force"))
+    causes += _manager_causes(manager)
+    dry_run = _dry_run(query.get("dryRun", ()), causes)
     validation = first(query, "fieldValidation")
     if validation not in _FIELD_VALIDATION:
         message = f'Unsupported value: "{validation}": supported values: "Ignore", "Strict", "Warn"'
         causes.append(Cause("FieldValueNotSupported", message, "fieldValidation"))
-    dry_run = _dry_run(query.get("dryRun", ()), causes)
     if causes:
         raise errors.invalid("meta.k8s.io", kind, "", causes)
     return WriteOptions(
         dry_run=dry_run,
         field_manager=manager or _default_manager(user_agent),
         field_validation=validation,
-        force=is_true(query, "force"),
+        force=force,
         duplicate_fields=duplicates,
     )
 
 
-def check_patch(query: Query, write: WriteOptions, patch_type: str) -> None:
-    """What only some types of patches may or must say. Raises Invalid."""
-    causes: list[Cause] = []
-    if patch_type == "apply" and not first(query, "fieldManager"):
-        causes.append(Cause("FieldValueRequired", "Required value: is required for apply patch", "fieldManager"))
-    if write.force and patch_type != "apply":
-        causes.append(Cause("FieldValueForbidden", "Forbidden: may not be specified for non-apply patch", "force"))
-    if causes:
-        raise errors.invalid("meta.k8s.io", "PatchOptions", "", causes)
+def _manager_causes(manager: str) -> Iterator[Cause]:
+    size = len(manager.encode())
+    if size > FIELD_MANAGER_LENGTH_MAX:
+        message = f"Too long: may not be more than {FIELD_MANAGER_LENGTH_MAX} bytes"
+        yield Cause("FieldValueTooLong", message, "fieldManager")
+    if not manager.isprintable():
+        at = next(index for index, char in enumerate(manager) if not char.isprintable())
+        place = len(manager[:at].encode())
+        why = f"invalid character U+{ord(manager[at]):04X} (at position {place})"
+        yield Cause("FieldValueInvalid", f"Invalid value: {go_text.quoted(manager)}: {why}", "fieldManager")
 
 
 def _dry_run(values: Any, causes: list[Cause]) -> bool:
-    for value in values:
-        if value != "All":
-            message = f'Unsupported value: "{value}": supported values: "All"'
-            causes.append(Cause("FieldValueNotSupported", message, "dryRun"))
+    if any(value != "All" for value in values):
+        shown = orjson.dumps(list(values)).decode()
+        message = f'Unsupported value: {shown}: supported values: "All"'
+        causes.append(Cause("FieldValueNotSupported", message, "dryRun"))
     return bool(values)
 
 
@@ -142,25 +153,24 @@ def delete_options(query: Query, body: Mapping[str, Any] | None) -> DeleteOption
     if body:
         if body.get("kind", "DeleteOptions") != "DeleteOptions":
             raise errors.BadRequest(f'the body of a delete must be DeleteOptions, not "{body["kind"]}"')
+        for fault in structure.walk(definitions.node_named(_DELETE_OPTIONS), body, ""):
+            if fault.sort is structure.Sort.TYPE:
+                raise errors.BadRequest(fault.message)
         grace, orphan = body.get("gracePeriodSeconds"), body.get("orphanDependents")
-        if grace is not None and (isinstance(grace, bool) or not isinstance(grace, int)):
-            raise errors.BadRequest("gracePeriodSeconds must be a whole number")
         preconditions = body.get("preconditions") or {}
-        if not isinstance(preconditions, dict):
-            raise errors.BadRequest("preconditions must be a mapping")
         policy, dry_values = body.get("propagationPolicy") or "", body.get("dryRun") or ()
     else:
         grace = number(query, "gracePeriodSeconds") if first(query, "gracePeriodSeconds") else None
         orphan = is_true(query, "orphanDependents") if "orphanDependents" in query else None
         preconditions, policy = {}, first(query, "propagationPolicy")
         dry_values = ()
-    dry_run = _dry_run((*dry_values, *query.get("dryRun", ())), causes)
-    if policy not in _PROPAGATION:
-        message = f'Unsupported value: "{policy}": supported values: "Background", "Foreground", "Orphan"'
-        causes.append(Cause("FieldValueNotSupported", message, "propagationPolicy"))
     if policy and orphan is not None:
-        message = "Invalid value: orphanDependents and propagationPolicy cannot be both set"
+        message = f'Invalid value: "{policy}": orphanDependents and deletionPropagation cannot be both set'
         causes.append(Cause("FieldValueInvalid", message, "propagationPolicy"))
+    if policy not in _PROPAGATION:
+        message = f'Unsupported value: "{policy}": supported values: "Foreground", "Background", "Orphan", "nil"'
+        causes.append(Cause("FieldValueNotSupported", message, "propagationPolicy"))
+    dry_run = _dry_run((*dry_values, *query.get("dryRun", ())), causes)
     if causes:
         raise errors.invalid("meta.k8s.io", "DeleteOptions", "", causes)
     if grace is not None and grace < 0:

@@ -20,7 +20,7 @@ _VERBS = {"POST": "create", "GET": "get", "HEAD": "get", "PUT": "update", "PATCH
 # Namespaces are a resource and a scope; below them these are subresources, everything else is a resource.
 _NAMESPACE_SUBRESOURCES = frozenset({"status", "finalize"})
 PARAMETERS_MAX = 1000
-_TRUE = frozenset({"", "1", "true", "True", "TRUE", "t", "T"})
+_FALSE = frozenset({"0", "false"})
 
 
 @dataclass(slots=True)
@@ -64,7 +64,7 @@ def split_target(target: str) -> tuple[str, dict[str, list[str]]]:
 def is_true(query: Query, key: str) -> bool:
     """Whether a boolean parameter is set: `watch`, `watch=1`, `watch=true`."""
     values = query.get(key)
-    return values is not None and values[0] in _TRUE
+    return values is not None and values[0].lower() not in _FALSE
 
 
 def parse(method: str, path: str, query: Query) -> RequestInfo:

@@ -169,9 +169,9 @@ class Verbs:
         # Reviews and the like are answers, not objects to be listed: they have no table.
         form = negotiate.choose(call.accept, frozenset() if resource.virtual else negotiate.OBJECT_TRANSFORMS)
         request = self._allowed(call, resource)
-        raw = await call.read()
+        raw, kind = await call.read(), resource.body_kind(call.info.subresource).kind
         async with self.handlers.large.turn(request, len(raw)):
-            document, duplicates = await aside(request, bodies.decode_object, raw, call.content_type)
+            document, duplicates = await aside(request, bodies.decode_object, raw, call.content_type, kind)
             write = options.write_options(call.query, call.user_agent, duplicates)
             result = await self.handlers.create(request, document, write)
         return self._written(call, resource, form, result.json, True, result.warnings)
@@ -180,10 +180,10 @@ class Verbs:
         """PUT."""
         form = negotiate.choose(call.accept, negotiate.OBJECT_TRANSFORMS)
         request = self._allowed(call, resource)
-        raw = await call.read()
+        raw, kind = await call.read(), resource.body_kind(call.info.subresource).kind
         async with self.handlers.large.turn(request, len(raw)):
-            document, duplicates = await aside(request, bodies.decode_object, raw, call.content_type)
-            write = options.write_options(call.query, call.user_agent, duplicates, "UpdateOptions")
+            document, duplicates = await aside(request, bodies.decode_object, raw, call.content_type, kind)
+            write = options.write_options(call.query, call.user_agent, duplicates, kind="UpdateOptions")
             result = await self.handlers.update(request, document, write)
         return self._written(call, resource, form, result.json, result.created, result.warnings)
 
@@ -196,8 +196,9 @@ class Verbs:
             patch_type, document, duplicates = await aside(request, bodies.decode_patch, raw, call.content_type)
             applied = patch_type == "apply"
             known = () if applied else duplicates
-            write = options.write_options(call.query, call.user_agent, known, "PatchOptions")
-            options.check_patch(call.query, write, patch_type)
+            write = options.write_options(
+                call.query, call.user_agent, known, kind="PatchOptions", patch_type=patch_type
+            )
             warnings = _not_strict(write.field_validation, duplicates) if applied else []
             result = await self.handlers.patch(request, patch_type, document, write)  # type: ignore[arg-type]
         return self._written(call, resource, form, result.json, result.created, [*warnings, *result.warnings])
@@ -291,5 +292,4 @@ async def _options_body(call: Call) -> dict[str, object] | None:
     raw = await call.read()
     if not raw:
         return None
-    document, _ = bodies.decode_object(raw, call.content_type)
-    return document
+    return bodies.decode_options(raw, call.content_type)

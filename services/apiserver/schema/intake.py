@@ -62,9 +62,17 @@ def strict_error(kind: KindLike, problems: list[str]) -> BadRequest:
     return undecodable(kind, "strict decoding error: " + ", ".join(problems))
 
 
-def undecodable(kind: KindLike, why: str) -> BadRequest:
+class NotItsKind(BadRequest):
+    """A body that is not of its kind; `why` is what the decoder says."""
+
+    why = ""
+
+
+def undecodable(kind: KindLike, why: str) -> NotItsKind:
     """The error of a body that is not its kind."""
-    return BadRequest(f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: {why}')
+    error = NotItsKind(f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: {why}')
+    error.why = why
+    return error
 
 
 def is_builtin(kind: KindLike) -> bool:

@@ -72,7 +72,7 @@ def test_the_text_forms_of_the_rest_api(text: str, matching: dict[str, str], oth
     "text", ["=x", "a b", "a in x", "a in (x", ",", "a,", "a,,b", "a=b=c", "(a)", "a>x", "-a", "a=b c", "/x", "x/=1"]
 )
 def test_malformed_text_is_a_bad_request(text: str) -> None:
-    with pytest.raises(BadRequest, match="unable to parse requirement"):
+    with pytest.raises(BadRequest, match=r"^(unable to parse requirement: )?(found '|<nil>: |values\[0\])"):
         selectors.parse_label_selector(text)
 
 

@@ -88,8 +88,9 @@ def test_json_patch_refuses(operations: Any, error: type[errors.ApiError]) -> No
 
 def test_copies_do_not_double_without_end() -> None:
     operations = [{"op": "copy", "from": "/a", "path": "/a/-"} for _ in range(40)]
-    with pytest.raises(errors.Invalid, match="accumulated size"):
+    with pytest.raises(errors.Invalid) as refused:
         json_patch.apply({"a": ["x" * 100]}, operations)
+    assert "accumulated size" in refused.value.causes[0].message
 
 
 # Appendix A of RFC 7386.

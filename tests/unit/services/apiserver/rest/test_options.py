@@ -16,7 +16,7 @@ def query(text: str) -> dict[str, list[str]]:
 def test_list_options() -> None:
     got = options.list_options(query("labelSelector=a%3Db&limit=5&continue=tok&resourceVersion=7"))
     assert (got.label_selector, got.limit, got.continue_token, got.resource_version) == ("a=b", 5, "tok", "7")
-    with pytest.raises(errors.BadRequest, match="limit"):
+    with pytest.raises(errors.BadRequest, match="ParseInt"):
         options.list_options(query("limit=many"))
 
 

@@ -169,7 +169,13 @@ async def test_custom_resources_have_no_protobuf(core: CoreClient, port: int) ->
     version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": {"type": "object"}}}
     names = {"plural": "things", "singular": "thing", "kind": "Thing", "listKind": "ThingList"}
     spec = {"group": "x.io", "scope": "Namespaced", "names": names, "versions": [version]}
+    changed = asyncio.Event()
+    core.core.registry.on_change(changed.set)
     await core.create("customresourcedefinitions", {"metadata": {"name": "things.x.io"}, "spec": spec}, group=CRDS)
+    async with asyncio.timeout(10):
+        while core.core.registry.find("x.io", "v1", "things") is None:
+            await changed.wait()
+            changed.clear()
     things = "/apis/x.io/v1/namespaces/default/things"
     for target, accept in ((things, PROTOBUF), (f"{things}?watch=1", f"{PROTOBUF};stream=watch")):
         _, _, writer = await ask(port, target, accept, "406 Not Acceptable")
