@@ -57,7 +57,8 @@ class PostgresDatabase:
             with self.writers.connect() as connection:
                 version = int(connection.exec_driver_sql("SHOW server_version_num").scalar_one())
             if version < _SERVER_VERSION_MIN:
-                raise WrongDatabase(f"{self.name} is PostgreSQL {version // 10000}; 14 or later is needed")
+                needed = _SERVER_VERSION_MIN // 10000
+                raise WrongDatabase(f"{self.name} is PostgreSQL {version // 10000}; {needed} or later is needed")
         except StoreError:
             self.close()
             raise

@@ -17,7 +17,10 @@ import psycopg
 
 
 def find_binaries() -> Path | None:
-    """The directory of the server's programs, newest version first: Debian's place, or the path."""
+    """The directory of the server's programs: what CUTAWAY_TEST_POSTGRES names, Debian's place (the newest version
+    first), or the path."""
+    if named := os.environ.get("CUTAWAY_TEST_POSTGRES"):
+        return Path(named)
     for candidate in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True):
         if (candidate / "initdb").exists():
             return candidate

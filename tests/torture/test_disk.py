@@ -29,6 +29,8 @@ FAULTS = {
     "EIO at flush": "name=posix/io/sync/fdatasync,failinfo=5,probability=0.02",
     "EIO at read": "name=posix/io/rw/pread,failinfo=5,probability=0.001",
     "EIO at truncate": "name=posix/io/rw/ftruncate,failinfo=5,probability=0.3",
+    # As when the kernel makes a file system read-only under the process, after an error of its own.
+    "EROFS at write": "name=posix/io/rw/pwrite,failinfo=30,probability=0.01",
 }
 
 

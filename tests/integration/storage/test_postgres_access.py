@@ -12,7 +12,7 @@ import pytest
 
 from storage import ANY, Key, Put, open_store, postgres
 from storage.backup import backup
-from storage.errors import Unavailable
+from storage.errors import Unavailable, WrongDatabase
 from storage.verify import verify
 from tests.support.apiserver_process import free_port
 from tests.support.pki import Pki
@@ -71,6 +71,9 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     serving = pki.server("postgres")
     settings = {"listen_addresses": "127.0.0.1", "password_encryption": "scram-sha-256", "max_connections": "30"}
     with run_postgres(settings, port=free_port()) as server:
+        with server.connect() as connection:
+            if connection.execute("SHOW ssl_library").fetchone() == ("",):
+                pytest.skip("this PostgreSQL was built without TLS")
         for name, source in (("server.crt", serving.cert_file), ("server.key", serving.key_file)):
             target = server.data / name
             target.write_bytes(Path(source).read_bytes())
@@ -124,6 +127,16 @@ async def test_a_server_that_is_not_the_one_meant_is_not_trusted(guarded: Guarde
     assert "\n" not in str(refused.value)
     with pytest.raises(Unavailable, match="no encryption"):
         await open_store(guarded.url(sslmode="disable"))
+
+
+async def test_a_server_of_an_older_version_is_refused(guarded: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
+    with guarded.server.connect() as connection:
+        version = connection.info.server_version
+    monkeypatch.setattr(postgres, "_SERVER_VERSION_MIN", version + 10000)
+    with pytest.raises(
+        WrongDatabase, match=rf"is PostgreSQL {version // 10000}; {version // 10000 + 1} or later is needed"
+    ):
+        await open_store(guarded.url())
 
 
 async def test_a_password_is_read_anew_for_each_connection_and_never_told(guarded: Guarded) -> None:
