@@ -78,9 +78,9 @@ class _Value:
 _Scope = Mapping[str, _Value]
 
 
-def estimate(expression: tree.Node, root: Shape, others: Mapping[str, Shape] | None = None) -> Range:
+def estimate(expression: tree.Node, root: Shape | None, others: Mapping[str, Shape] | None = None) -> Range:
     """What an expression over `self` and `oldSelf` of one shape costs. `others` are the shapes of variables that have
-    another one (an optional `oldSelf`)."""
+    another one (an optional `oldSelf`), or of all of them if there is no root."""
     return _Estimate(root, others or {}).of(expression, {}).cost
 
 
@@ -150,7 +150,7 @@ class _Estimate:
 
     @property
     def _at_hand(self) -> bool:
-        return self._root is None
+        return self._whole != UNKNOWN
 
     def _select(self, node: tree.Select, scope: _Scope) -> _Value:
         operand = self.of(node.operand, scope)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -71,6 +71,22 @@ class Shape:
         if self.kind == "optional":
             return self.item is not None and self.item.is_scalar
         return self.kind in _SCALARS
+
+
+class EveryName(Mapping[str, Shape]):
+    """Fields of one shape, whatever they are called: entries of a map whose keys are no secret."""
+
+    def __init__(self, shape: Shape) -> None:
+        self._shape = shape
+
+    def __getitem__(self, name: str) -> Shape:
+        return self._shape
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
 
 
 _SCALARS = frozenset(("bool", "int", "uint", "double", "duration", "timestamp"))

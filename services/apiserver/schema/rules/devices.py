@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from machinery.api.errors import Cause
+from machinery.cel.shapes import EveryName, Shape
 from services.apiserver.schema import causes, names
 
 Obj = dict[str, Any]
@@ -18,6 +19,8 @@ ITEMS_MAX = 32
 ALTERNATIVES_MAX = 8
 TOLERATIONS_MAX = 16
 EXPRESSION_BYTES_MAX = 10 * 1024
+ATTRIBUTES_MAX = 32
+"""Of attributes and capacities of a device, whatever their domains."""
 ALLOCATION_MODES = ("All", "ExactCount")
 EFFECTS = ("NoExecute", "NoSchedule", "None")
 _REFERENCE = "must be the name of a request in the claim or the name of a request and a subrequest separated by '/'"
@@ -172,6 +175,30 @@ def _references(given: Sequence[str], path: str, known: dict[str, set[str]]) -> 
 # --- selectors --------------------------------------------------------------------------------------------------------
 
 
+_ATTRIBUTE, _CAPACITY = Shape("dyn", elements_max=64), Shape("quantity")
+_DOMAIN, _IDENTIFIER = Shape("string", elements_max=63), Shape("string", elements_max=32)
+_DEVICE = Shape(
+    "object",
+    fields={
+        "driver": Shape("string", elements_max=63),
+        "attributes": Shape(
+            "map",
+            Shape("map", _ATTRIBUTE, _IDENTIFIER, EveryName(_ATTRIBUTE), ATTRIBUTES_MAX),
+            _DOMAIN,
+            elements_max=ATTRIBUTES_MAX,
+        ),
+        "capacity": Shape(
+            "map",
+            Shape("map", _CAPACITY, _IDENTIFIER, elements_max=ATTRIBUTES_MAX),
+            _DOMAIN,
+            elements_max=ATTRIBUTES_MAX,
+        ),
+        "allowMultipleAllocations": Shape("bool"),
+    },
+)
+"""What expressions know of a device, and how much of it there may be."""
+
+
 def _selectors(selectors: Sequence[Obj], path: str) -> list[Cause]:
     return _many(selectors, ITEMS_MAX, path, _selector)
 
@@ -185,11 +212,14 @@ def _selector(selector: Obj, path: str) -> list[Cause]:
     if len(expression.encode()) > EXPRESSION_BYTES_MAX:
         return [causes.too_long(at, EXPRESSION_BYTES_MAX)]
     from machinery import cel  # Loaded with the first expression: it takes its time.
+    from machinery.cel import costs
 
     try:
-        cel.compile(expression, ("device",))
+        tree = cel.compile(expression, ("device",)).tree
     except cel.CelError as err:
         return [causes.invalid(at, expression, f"compilation failed: {err}")]
+    if costs.estimate(tree, None, {"device": _DEVICE}).most > costs.PER_CALL_MAX:
+        return [causes.forbidden(at, "too complex, exceeds cost limit")]
     return []
 
 

@@ -123,6 +123,20 @@ def test_a_class_whose_selector_does_not_compile_is_refused() -> None:
     assert told.startswith('spec.selectors[1].cel.expression: Invalid value: "device.(": compilation failed: ')
 
 
+def test_a_selector_may_cost_no_more_than_upstreams_limit() -> None:
+    attributes = "device.attributes['d.example.com']"
+    modest = [
+        f"device.driver == 'd.example.com' && {attributes}.model.matches('^a[0-9]+$') && 'x' in {attributes}",
+        "device.capacity['d.example.com'].memory.compareTo(quantity('10Gi')) >= 0",
+        f"{attributes}.version.isGreaterThan(semver('1.0.0')) || device.allowMultipleAllocations",
+        "device.attributes.all(d, device.attributes[d].all(a, a != 'x'))",
+    ]
+    assert judged(kinds.DEVICE_CLASS, {"selectors": [cel(one) for one in modest]}) == []
+    loops = "device.attributes.all(a, " * 5 + "device.driver.matches(a)" + ")" * 5
+    (told,) = judged(kinds.DEVICE_CLASS, {"selectors": [cel(loops)]})
+    assert told == "spec.selectors[0].cel.expression: Forbidden: too complex, exceeds cost limit"
+
+
 def test_a_rule_taints_with_an_effect_that_there_is() -> None:
     assert judged(kinds.DEVICE_TAINT_RULE, {"deviceSelector": {}, "taint": {"key": "k", "effect": "None"}}) == []
     (told,) = judged(kinds.DEVICE_TAINT_RULE, {"taint": {"key": "k", "effect": "PreferNoSchedule"}})
