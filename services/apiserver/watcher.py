@@ -59,7 +59,7 @@ def pause(sending_seconds: float, woken: int) -> float:
 class WatchEvent:
     """One event as clients see it. Shared by all watchers that see a change the same way."""
 
-    __slots__ = ("_frame", "entry", "json", "revision", "type")
+    __slots__ = ("entry", "json", "revision", "type")
 
     def __init__(self, event_type: str, json: bytes, revision: int, entry: Entry | None) -> None:
         self.type = event_type
@@ -67,15 +67,12 @@ class WatchEvent:
         self.revision = revision
         # None for a bookmark.
         self.entry = entry
-        self._frame: bytes | None = None
 
     @property
     def frame(self) -> bytes:
-        """The line that a REST watch sends."""
-        frame = self._frame
-        if frame is None:
-            frame = self._frame = b"%b%b}\n" % (_PREFIX[self.type], self.json)
-        return frame
+        """The line that a REST watch sends. Not kept: `Events.wire` is what is shared, and goes with its batch, whereas
+        this would be a second copy of all recent changes."""
+        return b"%b%b}\n" % (_PREFIX[self.type], self.json)
 
 
 class Change:
