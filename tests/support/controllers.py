@@ -135,6 +135,12 @@ class ControllerLab:
         held = self._held.setdefault(kind, [])
         informer._apply = held.append
 
+    async def known(self, kind: Kind, count: int) -> None:
+        """Wait until the controllers have seen so many objects of a kind: what is frozen before stays unknown."""
+        async with asyncio.timeout(10):
+            while len(self._informer(kind).lister) < count:
+                await asyncio.sleep(0)
+
     def thaw(self, kind: Kind) -> None:
         """Let them see all that happened meanwhile."""
         informer = self._informer(kind)

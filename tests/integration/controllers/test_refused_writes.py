@@ -16,6 +16,7 @@ async def test_an_owner_does_not_go_before_every_dependent_was_let_go() -> None:
         for name in ("a", "b", "c"):
             await lab.create(obj("v1", "Secret", name, metadata={"ownerReferences": [mine]}))
         await lab.quiet()
+        await lab.known(kinds.SECRET, 3)
         lab.freeze(kinds.SECRET)
         # What the collector knows of it is old from now on.
         await lab.patch(kinds.SECRET, "b", {"metadata": {"labels": {"changed": "meanwhile"}}})
@@ -44,6 +45,7 @@ async def test_a_pod_is_let_go_only_once_its_job_has_counted_it() -> None:
         await lab.create(obj("batch/v1", "Job", "work", spec=spec))
         await lab.until(lambda: len(lab.pods()) == 1)
         await lab.quiet()
+        await lab.known(kinds.JOB, 1)
         (pod,) = lab.pods()
         name = pod["metadata"]["name"]
         lab.freeze(kinds.JOB)
