@@ -137,9 +137,7 @@ class ControllerLab:
 
     async def known(self, kind: Kind, count: int) -> None:
         """Wait until the controllers have seen so many objects of a kind: what is frozen before stays unknown."""
-        async with asyncio.timeout(10):
-            while len(self._informer(kind).lister) < count:
-                await asyncio.sleep(0)
+        await self.until(lambda: len(self._informer(kind).lister) >= count, f"{count} {kind.plural} known")
 
     def thaw(self, kind: Kind) -> None:
         """Let them see all that happened meanwhile."""

@@ -170,3 +170,17 @@ def test_an_update_keeps_its_bounds(data: st.DataObject) -> None:
     settle(world)
     assert images(world) == {"agent:2"}
     assert len(world.pods()) == nodes
+
+
+def test_one_that_is_being_deleted_makes_no_pod_and_replaces_none() -> None:
+    world = world_of(2)
+    settle(world)
+    world.state.delete(kinds.DAEMON_SET, "default", "agent", propagation="Foreground")
+    world.end_pod(world.pods()[0].metadata.name)
+    template = daemon_set(image="agent:2")["spec"]["template"]
+    world.patch(kinds.DAEMON_SET, "agent", {"spec": {"template": template}})
+    (left,) = world.pods()
+    for _ in range(3):
+        step(world)
+    assert [pod.metadata.uid for pod in world.pods()] == [left.metadata.uid]
+    assert world.pods()[0].metadata.deletionTimestamp is None
