@@ -104,7 +104,8 @@ async def test_an_impossible_cron_line_starts_nothing_and_the_others_go_on(line:
             await lab.create({**job, "spec": {"schedule": schedule, "jobTemplate": template}})
             last = {"status": {"lastScheduleTime": "2026-01-01T00:00:00Z"}}
             await lab.patch(kinds.CRON_JOB, name, last, subresource="status")
-        reason = "UnsupportedSchedule" if "TZ=" in line else "UnparseableSchedule"
+        reasons = {"0 0 31 2 *": "InvalidSchedule", "TZ=UTC * * * * *": "UnsupportedSchedule"}
+        reason = reasons.get(line, "UnparseableSchedule")
         await lab.until(lambda: lab.events(reason))
         assert {event["involvedObject"]["name"] for event in lab.events(reason)} == {"never"}
         await lab.until(lambda: lab.list(kinds.JOB))
