@@ -81,3 +81,24 @@ def test_pods_of_another_plugin_reach_each_other_and_their_services_and_obey_pol
     metadata = {"name": "shut", "labels": LABELS}
     net.apply({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata, "spec": shut})
     eventually(lambda: not net.ask("p1", f"{net.ip('p2')}:8080", seconds=1), seconds=20)
+
+
+def test_a_plugin_that_is_not_there_is_told_on_the_pod_and_the_other_nodes_go_on(net):
+    file = net.cluster.home / "nodes" / "node2" / "cni" / "net.d" / "00-broken.conflist"
+    plugins = [{"type": "ctw-absent"}]
+    file.write_text(json.dumps({"cniVersion": "1.0.0", "name": "broken", "plugins": plugins}))
+    try:
+        net.apply(pod("well", "node1", LABELS), pod("hurt", "node2", LABELS))
+
+        def told():
+            found = net.get("events", "--field-selector", "involvedObject.name=hurt,reason=FailedCreatePodSandBox")
+            return any("ctw-absent" in event["message"] for event in found["items"])
+
+        eventually(told, seconds=30, what="an event that names the plugin")
+        net.wait_ready("well")
+        file.unlink()
+        # By its own, with the configuration that is there now.
+        net.wait_ready("hurt")
+    finally:
+        file.unlink(missing_ok=True)
+        net.delete("pods", "-l", "app=foreign", "--timeout=60s")
