@@ -3,7 +3,8 @@
 The same backend (one more HAProxy that answers `--bytes`) and the same load (wrk), in turns through three proxies.
 `bare` has nothing but a frontend and a server; `by hand` also routes by host and path, tells the backend who asks, and
 tries again, for a single route, as somebody would write it; `ingress` is what the controller makes of a hundred
-Ingresses of ten paths. `--log` gives all an access log. Throughput, on a machine whose cores the load, the proxies and
+Ingresses of ten paths. `--log` gives all an access log; `--no-resend` gives them `proxy-next-upstream: off`, by
+which the proxy keeps no copy of what it sends. Throughput, on a machine whose cores the load, the proxies and
 the backend share, is what a client sees; processor time a request is what the proxy costs.
 """
 
@@ -66,7 +67,7 @@ backend origin
 """
 
 
-def table() -> tuple[changes.Running, render.Settings]:
+def table(*, resend: bool = True) -> tuple[changes.Running, render.Settings]:
     """A hundred Ingresses; all lead to the origin."""
     import msgspec
 
@@ -79,8 +80,10 @@ def table() -> tuple[changes.Running, render.Settings]:
             }
             for n in range(PATHS)
         ]
+        created = f"2026-01-01T00:00:{number:03}Z"
+        off = {} if resend else {"nginx.ingress.kubernetes.io/proxy-next-upstream": "off"}
         body = {
-            "metadata": {"name": f"i{number}", "namespace": "d", "creationTimestamp": f"2026-01-01T00:00:{number:03}Z"},
+            "metadata": {"name": f"i{number}", "namespace": "d", "creationTimestamp": created, "annotations": off},
             "spec": {"rules": [{"host": f"h{number}.example.test", "http": {"paths": paths}}]},
         }
         return msgspec.convert(body, Ingress)
@@ -122,12 +125,12 @@ def start(program: str, folder: Path, name: str, text: str, output: int) -> subp
     )
 
 
-async def measure(seconds: float, rounds: int, log: bool, size: int) -> None:
+async def measure(seconds: float, rounds: int, log: bool, size: int, resend: bool) -> None:
     """Measure and print."""
     program = haproxy.find_program()
     if program is None or shutil.which("wrk") is None:
         raise SystemExit("needs haproxy and wrk: apt-get install haproxy wrk")
-    running, settings = table()
+    running, settings = table(resend=resend)
     folder = settings.run
     if log:
         with_log = render.frame(render.Settings(**{**_fields(settings), "access_log": True}), 60)
@@ -179,10 +182,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--log", action="store_true")
+    parser.add_argument("--no-resend", action="store_true")
     # What HAProxy returns of its own accord must fit its buffer.
     parser.add_argument("--bytes", type=int, default=1024, help="of an answer, at most 14,000")
     options = parser.parse_args()
-    asyncio.run(measure(options.seconds, options.rounds, options.log, options.bytes))
+    asyncio.run(measure(options.seconds, options.rounds, options.log, options.bytes, not options.no_resend))
 
 
 if __name__ == "__main__":

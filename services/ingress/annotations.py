@@ -21,6 +21,7 @@ PROTOCOLS = {"HTTP": "http", "HTTPS": "https", "GRPC": "grpc", "GRPCS": "grpcs"}
 # Without these an Ingress would be open to more than its author meant.
 GUARDS = ("auth-", "denylist-source-range", "global-auth", "satisfy", "enable-modsecurity", "limit-")
 TIMEOUT_SECONDS_MAX = 86400
+TRIES_MAX = 10
 COOKIE = "INGRESSCOOKIE"
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
@@ -113,6 +114,24 @@ def _target(parsed: Parsed, value: str) -> str | None:
     return wrong
 
 
+def _next_upstream(parsed: Parsed, value: str) -> str | None:
+    words = value.split()
+    unknown = [word for word in words if word not in ("off", "error", "timeout")]
+    if not words or unknown:
+        said = f"; {', '.join(unknown)} can't be had" if unknown else ""
+        return f"is {value!r}, not off, or error and timeout{said}"
+    _set(parsed, resend="off" not in words)
+    return None
+
+
+def _tries(parsed: Parsed, value: str) -> str | None:
+    if not re.fullmatch(r"\d{1,2}", value, re.ASCII) or not 1 <= int(value) <= TRIES_MAX:
+        return f"is {value!r}, not 1 to {TRIES_MAX}"
+    # Theirs counts the first one too.
+    _set(parsed, tries=int(value) - 1)
+    return None
+
+
 def _allow(parsed: Parsed, value: str) -> str | None:
     try:
         networks = [str(ipaddress.ip_network(word.strip(), strict=False)) for word in value.split(",")]
@@ -152,6 +171,8 @@ _TAKERS = {
     "proxy-connect-timeout": _seconds("connect_seconds"),
     "proxy-read-timeout": _seconds("read_seconds"),
     "proxy-send-timeout": _seconds("send_seconds"),
+    "proxy-next-upstream": _next_upstream,
+    "proxy-next-upstream-tries": _tries,
     "whitelist-source-range": _allow,
     "allowlist-source-range": _allow,
 }

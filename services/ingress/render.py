@@ -298,6 +298,11 @@ def section(backend: Backend, settings: Settings) -> str:
         # One time-out covers both directions.
         seconds = options.read_seconds or max(READ_SECONDS, options.send_seconds or 0)
         lines += [f"    timeout server {seconds}s", f"    timeout tunnel {seconds}s"]
+    if not options.resend:
+        # The proxy keeps no copy of a request then. Where no connection came about nothing was sent.
+        lines.append("    retry-on conn-failure")
+    if options.tries is not None:
+        lines.append(f"    retries {options.tries}")
     if options.affinity is not None:
         affinity = options.affinity
         age = f" attr Max-Age={affinity.max_age_seconds}" if affinity.max_age_seconds else ""

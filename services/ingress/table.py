@@ -49,6 +49,10 @@ class Options(msgspec.Struct, frozen=True):
     read_seconds: int | None = None
     send_seconds: int | None = None
     redirect_to_tls: bool = False
+    # Whether a request that was sent and had no answer is sent to another endpoint, if its method allows that.
+    resend: bool = True
+    # How often another endpoint is tried; None: the proxy's default.
+    tries: int | None = None
     # CIDRs that may ask; empty: anyone.
     allow: tuple[str, ...] = ()
 

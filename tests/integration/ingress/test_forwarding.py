@@ -294,3 +294,31 @@ async def test_grpc_streams_over_clear_text_and_tls(live):
         for channel in channels:
             await channel.close()
         await server.stop(0)
+
+
+async def test_a_request_without_an_answer_is_sent_again_unless_its_ingress_says_off(live, client):
+    arrived = []
+
+    async def mute(reader, writer):
+        line = await reader.readline()
+        if line:
+            arrived.append(line.split()[1].decode())
+        writer.close()
+
+    server = await asyncio.start_server(mute, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    live.service("mute", port)
+    for name, annotations in {
+        "again": {},
+        "off": {"proxy-next-upstream": "off"},
+        "twice": {"proxy-next-upstream-tries": "2"},
+    }.items():
+        live.add(name, f"{name}.test", [path("/", "mute")], annotations=annotations)
+    await live.settled()
+    async with server:
+        for name in ("again", "off", "twice"):
+            assert await ask(client, live, f"{name}.test", f"/{name}") == 502
+        # What may not be done twice is not.
+        assert await ask(client, live, "again.test", "/posted", method="POST", data=b"x") == 502
+    counts = {name: arrived.count(f"/{name}") for name in ("again", "off", "twice", "posted")}
+    assert counts == {"again": 4, "off": 1, "twice": 2, "posted": 1}

@@ -24,7 +24,8 @@ HOSTILE = [
 ANNOTATIONS = [
     "rewrite-target", "use-regex", "ssl-redirect", "force-ssl-redirect", "backend-protocol", "affinity",
     "session-cookie-name", "session-cookie-max-age", "proxy-body-size", "proxy-read-timeout", "proxy-send-timeout",
-    "proxy-connect-timeout", "whitelist-source-range", "configuration-snippet", "server-snippet", "auth-url",
+    "proxy-connect-timeout", "proxy-next-upstream", "proxy-next-upstream-tries",
+    "whitelist-source-range", "configuration-snippet", "server-snippet", "auth-url",
     "auth-tls-match-cn", "mirror-target",
 ]  # fmt: skip
 
