@@ -152,3 +152,22 @@ def test_curl_with_a_certificate_of_a_secret(cluster, echo, tmp_path):
     eventually(lambda: curl("https://tls.test/x").split()[1:2] == ["/x"], seconds=10, what="an answer by trusted TLS")
     plain = curl("http://tls.test/x", "--resolve", f"tls.test:80:{address}", "-o", "/dev/null", "-w", "%{redirect_url}")
     assert plain == "https://tls.test/x"
+
+
+def test_the_proxys_figures_are_for_those_who_show_a_certificate_of_the_cluster(cluster):
+    address, pki = f"{cluster.node_ip('node1')}:10255", cluster.home / "pki"
+
+    def curl(*arguments):
+        words = ["curl", "-sS", "--max-time", "5", "-w", " %{http_code}", *arguments]
+        return subprocess.run(words, capture_output=True, text=True, timeout=20)
+
+    assert curl(f"http://{address}/metrics").returncode != 0
+    nobody = curl("--cacert", str(pki / "ca.crt"), f"https://{address}/metrics")
+    assert nobody.returncode != 0
+    assert "certificate required" in nobody.stderr
+    mine = ["--cacert", str(pki / "ca.crt"), "--cert", str(pki / "admin.crt"), "--key", str(pki / "admin.key")]
+    shown = curl(*mine, f"https://{address}/metrics")
+    assert "haproxy_frontend_http_requests_total" in shown.stdout
+    assert shown.stdout.endswith(" 200")
+    # Nothing else is there.
+    assert curl(*mine, f"https://{address}/stats").stdout.endswith(" 404")
