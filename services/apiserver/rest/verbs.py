@@ -20,6 +20,7 @@ from services.apiserver.rest.watching import Transform, asks_for_websocket, stre
 
 if TYPE_CHECKING:
     from services.apiserver.handlers import Handlers
+    from services.apiserver.reads import ListResult
     from services.apiserver.registry.resource import Resource
 
 # Upstream answers the deleted object itself for these, and a Status for all others.
@@ -111,39 +112,30 @@ class Verbs:
         """GET one object."""
         form = negotiate.choose(call.accept, negotiate.OBJECT_TRANSFORMS)
         version, at_revision = options.version_to_get(call.query) if call.query else ("", 0)
-        body = await self.handlers.get(self.request(call, resource), version, at_revision)
+        request = self.request(call, resource)
+        body = await self.handlers.get(request, version, at_revision)
         if form is negotiate.PLAIN:
             # Typed as what aiohttp expects; it asks no more of an answer than this one offers.
             short = fits(call.http) and not call.deprecation
             return StoredJson(call.http, body) if short else responses.json_response(body)  # type: ignore[return-value]
-        body = self._transformed(call, resource, form, body)
-        return responses.json_response(responses.represented(body, form.media_type), content_type=form.content_type)
+        body = await self._in_form(call, request, form, body)
+        return responses.json_response(body, content_type=form.content_type)
 
     async def list_(self, call: Call, resource: Resource) -> web.StreamResponse:
         """GET a collection."""
         form = negotiate.choose(call.accept, negotiate.LIST_TRANSFORMS)
         encoding = call.http.headers.get("Accept-Encoding", "")
-        result = await self.handlers.list(self.request(call, resource), options.list_options(call.query))
-        if form.transform == TABLE:
-            body = table.table_of_list(resource, form.version, result, _include(call))
-        elif form.transform == PARTIAL_LIST:
-            items = [table.partial(item, form.version) for item in result.items]
-            body = responses.list_bytes(
-                PARTIAL, f"meta.k8s.io/{form.version}", items, result.revision, result.continue_token, result.remaining
-            ).replace(b'"PartialObjectMetadata"', b'"PartialObjectMetadataList"', 1)
+        request = self.request(call, resource)
+        result = await self.handlers.list(request, options.list_options(call.query))
+        if form is negotiate.PLAIN:
+            body = _listed(call, resource, form, result)
         else:
-            body = responses.list_bytes(
-                responses.list_kind(resource.kind.kind),
-                resource.kind.api_version,
-                result.items,
-                result.revision,
-                result.continue_token,
-                result.remaining,
-            )
+            async with self.handlers.large.turn(request, _work(sum(map(len, result.items)))):
+                body = await aside(request, _listed, call, resource, form, result)
         short = not call.deprecation and ("gzip" not in encoding or len(body) < responses.GZIP_BYTES_MIN)
         if short and form is negotiate.PLAIN and fits(call.http):
             return StoredJson(call.http, body)  # type: ignore[return-value]
-        response = responses.json_response(responses.represented(body, form.media_type), content_type=form.content_type)
+        response = responses.json_response(body, content_type=form.content_type)
         return await responses.compressed(response, encoding)
 
     async def watch(self, call: Call, resource: Resource) -> web.StreamResponse:
@@ -174,7 +166,7 @@ class Verbs:
             document, duplicates = await aside(request, bodies.decode_object, raw, call.content_type, kind)
             write = options.write_options(call.query, call.user_agent, duplicates)
             result = await self.handlers.create(request, document, write)
-        return self._written(call, resource, form, result.json, True, result.warnings)
+        return await self._written(call, request, form, result.json, True, result.warnings)
 
     async def update(self, call: Call, resource: Resource) -> web.StreamResponse:
         """PUT."""
@@ -185,7 +177,7 @@ class Verbs:
             document, duplicates = await aside(request, bodies.decode_object, raw, call.content_type, kind)
             write = options.write_options(call.query, call.user_agent, duplicates, kind="UpdateOptions")
             result = await self.handlers.update(request, document, write)
-        return self._written(call, resource, form, result.json, result.created, result.warnings)
+        return await self._written(call, request, form, result.json, result.created, result.warnings)
 
     async def patch(self, call: Call, resource: Resource) -> web.StreamResponse:
         """PATCH in its four forms."""
@@ -201,7 +193,7 @@ class Verbs:
             )
             warnings = _not_strict(write.field_validation, duplicates) if applied else []
             result = await self.handlers.patch(request, patch_type, document, write)  # type: ignore[arg-type]
-        return self._written(call, resource, form, result.json, result.created, [*warnings, *result.warnings])
+        return await self._written(call, request, form, result.json, result.created, [*warnings, *result.warnings])
 
     async def delete(self, call: Call, resource: Resource) -> web.StreamResponse:
         """DELETE one object."""
@@ -213,12 +205,11 @@ class Verbs:
         if not result.gone and (wanted.orphan_dependents is False or wanted.propagation_policy == "Foreground"):
             status = 202
         if result.gone and not (resource.plural in _RETURNS_DELETED and not resource.group):
-            body = responses.success_status(resource.group, resource.plural, call.info.name, result.uid)
+            success = responses.success_status(resource.group, resource.plural, call.info.name, result.uid)
+            body = responses.represented(success, form.media_type)
         else:
-            body = self._transformed(call, resource, form, result.json)
-        return responses.json_response(
-            responses.represented(body, form.media_type), status, content_type=form.content_type
-        )
+            body = await self._in_form(call, request, form, result.json)
+        return responses.json_response(body, status, content_type=form.content_type)
 
     async def delete_collection(self, call: Call, resource: Resource) -> web.StreamResponse:
         """DELETE what selectors choose."""
@@ -238,10 +229,10 @@ class Verbs:
         )
         return responses.json_response(body)
 
-    def _written(
+    async def _written(
         self,
         call: Call,
-        resource: Resource,
+        request: Request,
         form: negotiate.Representation,
         body: bytes,
         created: bool,
@@ -250,17 +241,50 @@ class Verbs:
         status = 201 if created else 200
         if form is negotiate.PLAIN and not warnings and not call.deprecation and fits(call.http):
             return StoredJson(call.http, body, status)  # type: ignore[return-value]
-        body = self._transformed(call, resource, form, body)
-        return responses.json_response(
-            responses.represented(body, form.media_type), status, content_type=form.content_type, warnings=warnings
-        )
+        body = await self._in_form(call, request, form, body)
+        return responses.json_response(body, status, content_type=form.content_type, warnings=warnings)
 
-    def _transformed(self, call: Call, resource: Resource, form: negotiate.Representation, body: bytes) -> bytes:
-        if form.transform == TABLE:
-            return table.table_of_object(resource, form.version, body, _include(call), call.info.subresource)
-        if form.transform == PARTIAL:
-            return table.partial(body, form.version)
-        return body
+    async def _in_form(self, call: Call, request: Request, form: negotiate.Representation, body: bytes) -> bytes:
+        """An object's JSON in the form that the client takes."""
+        async with self.handlers.large.turn(request, _work(len(body))):
+            return await aside(request, _transformed, call, request.resource, form, body)
+
+
+READ_BYTES_MAX = 1024 * 1024
+"""What a read counts for at most among the large requests: it holds nothing of its own while it waits, and takes less
+than a write of as many bytes."""
+
+
+def _work(size: int) -> int:
+    return min(size, READ_BYTES_MAX)
+
+
+def _transformed(call: Call, resource: Resource, form: negotiate.Representation, body: bytes) -> bytes:
+    if form.transform == TABLE:
+        body = table.table_of_object(resource, form.version, body, _include(call), call.info.subresource)
+    elif form.transform == PARTIAL:
+        body = table.partial(body, form.version)
+    return responses.represented(body, form.media_type)
+
+
+def _listed(call: Call, resource: Resource, form: negotiate.Representation, result: ListResult) -> bytes:
+    if form.transform == TABLE:
+        body = table.table_of_list(resource, form.version, result, _include(call))
+    elif form.transform == PARTIAL_LIST:
+        items = [table.partial(item, form.version) for item in result.items]
+        body = responses.list_bytes(
+            PARTIAL, f"meta.k8s.io/{form.version}", items, result.revision, result.continue_token, result.remaining
+        ).replace(b'"PartialObjectMetadata"', b'"PartialObjectMetadataList"', 1)
+    else:
+        body = responses.list_bytes(
+            responses.list_kind(resource.kind.kind),
+            resource.kind.api_version,
+            result.items,
+            result.revision,
+            result.continue_token,
+            result.remaining,
+        )
+    return responses.represented(body, form.media_type)
 
 
 def _not_strict(field_validation: str, duplicates: Sequence[str]) -> list[str]:

@@ -184,19 +184,19 @@ def many_keys(name: str, count: int) -> bytes:
 
 APPLY = "application/apply-patch+yaml"
 LARGE = {
-    "YAML": ("POST", CONFIG_MAPS, many_keys("yaml", 30_000), "application/yaml", 201),
-    "apply": ("PATCH", f"{CONFIG_MAPS}/apply?fieldManager=t", many_keys("apply", 30_000), APPLY, 201),
+    "YAML": ("POST", CONFIG_MAPS, many_keys("yaml", 10_000), "application/yaml", 201),
+    "apply": ("PATCH", f"{CONFIG_MAPS}/apply?fieldManager=t", many_keys("apply", 10_000), APPLY, 201),
     "a JSON patch of many items": (
         "PATCH",
         f"{CONFIG_MAPS}/small",
-        b'[{"op":"add","path":"/metadata/ownerReferences","value":[' + b",".join([b"{}"] * 100_000) + b"]}]",
+        b'[{"op":"add","path":"/metadata/ownerReferences","value":[' + b",".join([b"{}"] * 30_000) + b"]}]",
         "application/json-patch+json",
         422,
     ),
     "a strategic merge patch of many finalizers": (
         "PATCH",
         f"{CONFIG_MAPS}/small",
-        json.dumps({"metadata": {"finalizers": [f"a.b/x{n}" for n in range(50_000)]}}).encode(),
+        json.dumps({"metadata": {"finalizers": [f"a.b/x{n}" for n in range(20_000)]}}).encode(),
         "application/strategic-merge-patch+json",
         200,
     ),
@@ -207,13 +207,14 @@ LARGE = {
         MERGE,
         200,
     ),
+    "a large object as YAML": ("GET", f"{CONFIG_MAPS}/large", b"", "", 200),
 }
 
 
 async def test_others_are_served_while_large_requests_are_worked_on(target: Target) -> None:
     """All of them were worked on in the event loop: nobody else was answered for seconds."""
     await target.create(CONFIG_MAPS, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "small"}})
-    data = {f"key-{n}": f"value {n}" for n in range(30_000)}
+    data = {f"key-{n}": f"value {n}" for n in range(10_000)}
     large_one = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "large"}, "data": data}
     await target.create(CONFIG_MAPS, large_one)
     under_way = len(LARGE)
@@ -221,7 +222,8 @@ async def test_others_are_served_while_large_requests_are_worked_on(target: Targ
     async def attack(method: str, path: str, body: bytes, content_type: str, wanted: int) -> None:
         nonlocal under_way
         try:
-            assert await send(target, method, path, body, content_type) == wanted, path
+            accept = {"Accept": "application/yaml"} if method == "GET" else {}
+            assert await send(target, method, path, body, content_type, **accept) == wanted, path
         finally:
             under_way -= 1
 
@@ -237,7 +239,7 @@ async def test_others_are_served_while_large_requests_are_worked_on(target: Targ
 
     answered, *_ = await asyncio.wait_for(asyncio.gather(others(), *(attack(*one) for one in LARGE.values())), 60)
     # When the loop worked on them itself, there were five.
-    assert answered > 10 * len(LARGE)
+    assert answered > 5 * len(LARGE)
 
 
 async def test_an_answer_names_as_many_causes_as_anybody_reads(target: Target) -> None:
