@@ -29,8 +29,9 @@ from services.apiserver.watch_shares import WATCHES_MAX, WatchShares
 
 if TYPE_CHECKING:
     from services.apiserver.deletion import Deleter
-    from services.apiserver.reads import ListResult, Reader, WatchStream
+    from services.apiserver.reads import ListResult, Reader
     from services.apiserver.registry.resource import Registry
+    from services.apiserver.watch_stream import WatchStream
     from services.apiserver.writes import Writer
     from storage.store import Event
 

@@ -19,7 +19,7 @@ from services.apiserver.rest.protobuf import stream
 from services.apiserver.rest.responses import json_bytes, warning_header
 
 if TYPE_CHECKING:
-    from services.apiserver.reads import WatchStream
+    from services.apiserver.watch_stream import WatchStream
     from services.apiserver.watcher import Events, WatchEvent
 
 _JSON_LINES = "application/json"
