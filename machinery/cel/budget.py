@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from machinery.cel import costs, shapes, sizes
+from machinery.cel import costs, sizes
 from machinery.cel.errors import LIMIT_EXCEEDED, OUT_OF_BUDGET, CelError
 from machinery.cel.expressions import Program
-from machinery.cel.shapes import Shape
-
-_MEASURED_FROM = costs.PER_CALL_MAX // 100
-"""An expression that can't cost so much over values of that size, whatever they are, is charged that."""
+from machinery.cel.shapes import Values
 
 
 class OutOfBudget(CelError):
@@ -19,27 +16,41 @@ class OutOfBudget(CelError):
 
 
 class Budget:
-    """So much is left for evaluations over values that stay the same while the budget is used."""
+    """So much is left for evaluations over values that stay the same while the budget is used.
+
+    Charged is what an expression costs over any values of that size, which is known from its last use; only where that
+    is too much are the values looked at.
+    """
 
     def __init__(self, left: int = costs.PER_OBJECT_MAX) -> None:
         self.left = left
         self._sizes: dict[str, tuple[Any, int]] = {}
-        self._shapes: dict[str, tuple[Any, Shape]] = {}
+        # What was charged without a look at the values: (program, charge).
+        self._unmeasured: list[tuple[Program, int]] = []
 
     def charge(self, program: Program, variables: Mapping[str, Any]) -> None:
         """Take off what an evaluation costs. Raises OutOfBudget if less is left, CelError if it is more than any one
         evaluation may cost."""
         room = sum(self._size(name, value) for name, value in variables.items())
         cost = program.cost_within(1 << max(room - 1, 0).bit_length())
-        if cost > _MEASURED_FROM:
-            at_hand = {name: self._shape(name, value) for name, value in variables.items()}
-            cost = min(cost, costs.measure(program.tree, at_hand, room))
+        if cost > costs.PER_CALL_MAX or cost > self.left:
+            cost = _measured(program, variables, room, cost)
+            if min(cost, costs.PER_CALL_MAX) > self.left:
+                self._measure(variables, room)
+        else:
+            self._unmeasured.append((program, cost))
         if min(cost, costs.PER_CALL_MAX) > self.left:
             self.left = 0
             raise OutOfBudget(OUT_OF_BUDGET)
         self.left -= min(cost, costs.PER_CALL_MAX)
         if cost > costs.PER_CALL_MAX:
             raise CelError(LIMIT_EXCEEDED)
+
+    def _measure(self, variables: Mapping[str, Any], room: int) -> None:
+        """Give back what was charged for nothing."""
+        for program, charged in self._unmeasured:
+            self.left += charged - _measured(program, variables, room, charged)
+        self._unmeasured.clear()
 
     def _size(self, name: str, value: Any) -> int:
         # Variables of a policy come to be one after the other, in one and the same map.
@@ -48,8 +59,7 @@ class Budget:
             known = self._sizes[name] = value, sizes.deep_size(value, sizes.INPUT_BYTES_MAX)
         return known[1]
 
-    def _shape(self, name: str, value: Any) -> Shape:
-        known = self._shapes.get(name)
-        if known is None or known[0] is not value or name == "variables":
-            known = self._shapes[name] = value, shapes.of_value(value)
-        return known[1]
+
+def _measured(program: Program, variables: Mapping[str, Any], room: int, most: int) -> int:
+    at_hand = {name: Values([value]) for name, value in variables.items()}
+    return min(most, costs.measure(program.tree, at_hand, room))

@@ -85,7 +85,7 @@ def estimate(expression: tree.Node, root: Shape | None, others: Mapping[str, Sha
 
 
 def measure(expression: tree.Node, variables: Mapping[str, Shape], room: int) -> int:
-    """What an expression costs over values at hand (`shapes.of_value`), if nothing is cut short: an `all` that finds
+    """What an expression costs over values at hand (`shapes.Values`), if nothing is cut short: an `all` that finds
     its first false, a condition's cheaper branch. What the expression makes counts as large as it really is.
 
     `room` is the size of all values together (`sizes.deep_size`): nothing that comes out of them is larger. Variables

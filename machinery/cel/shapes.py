@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -108,44 +108,80 @@ def either(one: Shape, other: Shape) -> Shape:
     return one
 
 
-def of_value(value: Any) -> Shape:
-    """The shape of a value at hand. Items of a list, and values of a map, are of their mean size: together they cost
-    what they cost one by one."""
-    match value:
-        case bool():
-            return BOOL
-        case int():
-            return INT
-        case float():
-            return DOUBLE
-        case str():
-            return Shape("string", elements_max=len(value))
-        case bytes():
-            return Shape("bytes", elements_max=len(value))
-        case Mapping():
-            fields = {str(name): of_value(below) for name, below in value.items()}
-            key = Shape("string", elements_max=-(-sum(map(len, fields)) // max(len(fields), 1)))
-            return Shape("map", _mean(list(fields.values())), key, fields, len(fields))
-        case list() | tuple():
-            return Shape("list", _mean([of_value(item) for item in value]), elements_max=len(value))
-    return Shape("null" if value is None else type(value).__name__.lower())
+class Values(Shape):
+    """The shape of values at hand, all as often; looked at only where an expression looks. Items of lists, and values
+    of maps, are of their mean size: together they cost what they cost one by one."""
+
+    __slots__ = ("_values",)
+    _values: Sequence[Any]
+
+    def __init__(self, values: Sequence[Any]) -> None:
+        # As frozen as what it is a kind of.
+        object.__setattr__(self, "_values", values)
+
+    @property
+    def kind(self) -> str:
+        kinds = {_kind_of(value) for value in self._values}
+        return kinds.pop() if len(kinds) == 1 else "dyn"
+
+    @property
+    def elements_max(self) -> int:
+        sizes = [len(value) for value in self._values if hasattr(value, "__len__")]
+        return -(-sum(sizes) // len(self._values)) if sizes else 0
+
+    @property
+    def item(self) -> Shape | None:
+        return _all(part for value in self._values for part in _parts(value))
+
+    @property
+    def key(self) -> Shape | None:
+        return _all(name for value in self._values if isinstance(value, Mapping) for name in value)
+
+    @property
+    def fields(self) -> Mapping[str, Shape]:
+        return _Fields(self._values)
 
 
-def _mean(shapes: list[Shape]) -> Shape | None:
-    """The shape of what has one of these shapes, all as often."""
-    if len(shapes) < 2:
-        return shapes[0] if shapes else None
-    kinds = {shape.kind for shape in shapes}
-    named = {name for shape in shapes for name in shape.fields}
-    items = [shape.item for shape in shapes if shape.item is not None]
-    keys = [shape.key for shape in shapes if shape.key is not None]
-    return Shape(
-        kinds.pop() if len(kinds) == 1 else "dyn",
-        _mean(items),
-        _mean(keys),
-        {name: _mean([shape.fields[name] for shape in shapes if name in shape.fields]) or DYN for name in named},
-        -(-sum(shape.elements_max for shape in shapes) // len(shapes)),
-    )
+class _Fields(Mapping[str, Shape]):
+    """The fields of values that are maps, by name."""
+
+    def __init__(self, values: Sequence[Any]) -> None:
+        self._maps = [value for value in values if isinstance(value, Mapping)]
+
+    def __getitem__(self, name: str) -> Shape:
+        found = _all(value[name] for value in self._maps if name in value)
+        if found is None:
+            raise KeyError(name)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({name: None for value in self._maps for name in value})
+
+    def __len__(self) -> int:
+        return len({name for value in self._maps for name in value})
+
+
+def _all(values: Iterable[Any]) -> Shape | None:
+    found = list(values)
+    return Values(found) if found else None
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    if isinstance(value, Mapping):
+        return value.values()
+    return value if isinstance(value, list | tuple) else ()
+
+
+def _kind_of(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "map"
+    return _KINDS.get(type(value)) or type(value).__name__.lower()
+
+
+_KINDS: dict[type, str] = {
+    type(None): "null", bool: "bool", int: "int", float: "double", str: "string", bytes: "bytes", list: "list",
+    tuple: "list",
+}  # fmt: skip
 
 
 # What functions give, where it does not depend on what they are given. What is missing is dyn.

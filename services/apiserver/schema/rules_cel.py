@@ -17,9 +17,9 @@ from google.protobuf import duration_pb2, timestamp_pb2
 
 from machinery import cel
 from machinery.api.errors import Cause
-from machinery.cel import costs, shapes, sizes, tree
+from machinery.cel import costs, sizes, tree
 from machinery.cel.errors import LIMIT_EXCEEDED, OUT_OF_BUDGET
-from machinery.cel.shapes import DYN, Shape
+from machinery.cel.shapes import DYN, Shape, Values
 from machinery.cel.tree import mentions
 from machinery.cel.typed import escaped
 from services.apiserver.schema import causes, formats, rules_cost
@@ -187,7 +187,7 @@ class _Rule:
         """What this evaluation is charged: measured only where the estimate is of weight."""
         if self._most <= costs.PER_CALL_MAX and self._most * self._times <= _MEASURED_FROM:
             return self._most
-        at_hand = {name: shapes.of_value(variables[name]) for name in ("self", "oldSelf")}
+        at_hand: dict[str, Shape] = {name: Values([variables[name]]) for name in ("self", "oldSelf")}
         if self.old_is_optional:
             at_hand["oldSelf"] = optional(at_hand["oldSelf"])
         room = sizes.deep_size(variables, sizes.INPUT_BYTES_MAX)

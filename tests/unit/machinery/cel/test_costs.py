@@ -112,8 +112,18 @@ def test_an_optional_old_value_has_the_bounds_of_the_new_one() -> None:
     )
 )
 def test_items_are_of_their_mean_size(value: Any) -> None:
-    shape = shapes.of_value([value, value, value])
-    assert (shape.kind, shape.elements_max, shape.item) == ("list", 3, shapes.of_value(value))
+    def seen(shape: Shape) -> Any:
+        item = shape.item
+        return (
+            shape.kind,
+            shape.elements_max,
+            item and seen(item),
+            {name: seen(shape.fields[name]) for name in shape.fields},
+        )
+
+    item = shapes.Values([[value, value, value]]).item
+    assert item is not None
+    assert seen(item) == seen(shapes.Values([value]))
 
 
 @given(st.integers(0, 2**64), st.integers(0, 2**64), st.floats(0, 100))
@@ -126,7 +136,7 @@ def test_ranges_stop_at_the_largest_number(one: int, other: int, factor: float) 
 
 def measured(expression: str, value: Any) -> int:
     return costs.measure(
-        cel.compile(expression).tree, {"self": shapes.of_value(value)}, sizes.deep_size(value, 1 << 30)
+        cel.compile(expression).tree, {"self": shapes.Values([value])}, sizes.deep_size(value, 1 << 30)
     )
 
 
