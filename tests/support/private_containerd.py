@@ -25,7 +25,7 @@ BUSYBOX_IMAGE = "docker.io/library/busybox:1.36"
 _APPLETS = (
     "sh", "sleep", "cat", "echo", "ls", "id", "env", "true", "false", "touch", "mkdir", "nc", "httpd", "wget", "kill",
     "ps", "test", "printf", "date", "head", "tail", "hostname", "stat", "readlink", "rm", "ln", "mv", "dd", "ip",
-    "mount", "grep", "seq", "yes", "wc", "sysctl", "umount", "chmod", "chown",
+    "mount", "grep", "seq", "yes", "wc", "sysctl", "umount", "chmod", "chown", "tar",
 )  # fmt: skip
 
 
