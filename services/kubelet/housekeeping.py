@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -45,6 +46,8 @@ class Housekeeping:
         self._image_seen: dict[str, float] = {}
 
     async def run(self) -> None:
+        with contextlib.suppress(RuntimeFailure):  # then the first pass is the first look
+            await self._note_images()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(every(_LOG_SECONDS, self.rotate_logs), name="log rotation")
             tasks.create_task(every(_IMAGE_SECONDS, self.collect_images), name="image garbage")
@@ -74,6 +77,7 @@ class Housekeeping:
 
     async def collect_images(self, *, all_unused: bool = False) -> int:
         """Remove unused images, least recently used first, while the disk is too full (or all of them); bytes freed."""
+        await self._note_images()
         file_systems = (await self._node.runtime.image_fs()).image_filesystems
         mount = file_systems[0].fs_id.mountpoint if file_systems else str(self._node.root)
         try:
@@ -91,7 +95,19 @@ class Housekeeping:
             await self._node.runtime.remove_image(image_id)
             freed += size
         log.info("unused images removed", bytes=freed)
+        if not all_unused and freed < wanted:
+            text = (
+                f"Insufficient free disk space on the node's image filesystem ({used_percent}% of {total} bytes used). "
+                f"Failed to free sufficient space by deleting unused images (freed {freed} bytes, {wanted} wanted)."
+            )
+            self._node.node_event("Warning", "FreeDiskSpaceFailed", text)
         return freed
+
+    async def _note_images(self) -> None:
+        """Since when each image is known: what is there at the start has been there for long, as upstream takes it."""
+        now = self._node.clock() if self._image_seen else 0.0
+        present = {image.id for image in await self._node.runtime.images()}
+        self._image_seen = {image_id: self._image_seen.get(image_id, now) for image_id in present}
 
     async def _unused_images(self) -> list[tuple[str, int]]:
         """(id, size) of the images that no container here uses, longest unused first."""
@@ -104,7 +120,7 @@ class Housekeeping:
         }
         out = []
         for image in await self._node.runtime.images():
-            first_seen = self._image_seen.setdefault(image.id, now)
+            first_seen = self._image_seen.get(image.id, now)
             names = {image.id, *image.repo_tags, *image.repo_digests}
             last = self._node.images.last_used.get(image.id, first_seen)
             if image.pinned or names & used or now - first_seen < _IMAGE_AGE_SECONDS or "pause" in str(image.repo_tags):
