@@ -167,12 +167,14 @@ class HttpApi(TlsListener):
         """`POST /checkpoint/NAMESPACE/POD/CONTAINER`: the state of a running container into a file of this node."""
         parts = path.removeprefix("/checkpoint/").split("/")
         worker = self._pods.get(parts[0], parts[1]) if len(parts) == 3 else None
-        record = next((c for c in worker.runtime.running if c.name == parts[2]), None) if worker is not None else None
+        if worker is None:
+            return 404, "text/plain", b"pod does not exist\n"
+        record = next((c for c in worker.runtime.running if c.name == parts[2]), None)
         if record is None:
-            return 404, "text/plain", b"no such container runs here\n"
-        timeout = (query.get("timeout") or ["0"])[0]
+            return 404, "text/plain", f"container {parts[2]} does not exist\n".encode()
+        timeout = (query.get("timeout") or ["0"])[-1]
         if not timeout.isdigit():
-            return 400, "text/plain", b"timeout: not a number of seconds\n"
+            return 404, "text/plain", b"cannot parse value of timeout parameter\n"
         directory = self._node.root / "checkpoints"
         directory.mkdir(mode=0o700, exist_ok=True)
         at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

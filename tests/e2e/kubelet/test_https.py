@@ -17,14 +17,15 @@ from tests.support.kubelet_node import Cluster, busybox
 pytestmark = pytest.mark.root
 
 
-def fetch(cluster: Cluster, path: str, identity: Any = None) -> tuple[int, str]:
+def fetch(cluster: Cluster, path: str, identity: Any = None, method: str = "GET") -> tuple[int, str]:
     context = ssl.create_default_context(cafile=str(cluster.apiserver.pki.ca_file))
     if identity is not None:
         tls = files(identity)
         context.load_cert_chain(tls.cert_file, tls.key_file)
     url = f"https://{cluster.node.settings['http_address']}{path}"
     try:
-        with urllib.request.urlopen(url, context=context, timeout=10) as answer:
+        request = urllib.request.Request(url, method=method)
+        with urllib.request.urlopen(request, context=context, timeout=10) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -52,6 +53,20 @@ async def test_health_for_all_the_rest_for_whom_the_apiserver_lets(cluster: Clus
     assert (await get("/nothing", admin))[0] == 404
     metrics = (await get("/metrics", admin))[1]
     assert 'kubelet_started_containers_total{container_type="container"}' in metrics
+
+
+async def test_a_checkpoint_is_refused_as_the_runtime_words_it(cluster: Cluster) -> None:
+    ns, admin = cluster.namespace, cluster.apiserver.admin
+    await cluster.pod("p", ns, {"containers": [busybox()]})
+    await cluster.until_ready("p", ns)
+    for path, expected in (
+        (f"{ns}/p/c", (500, f"checkpointing of {ns}/p/c failed (")),
+        (f"{ns}/p/other", (404, "container other does not exist")),
+        (f"{ns}/other/c", (404, "pod does not exist")),
+        (f"{ns}/p/c?timeout=soon", (404, "cannot parse value of timeout parameter")),
+    ):
+        status, text = await asyncio.to_thread(fetch, cluster, f"/checkpoint/{path}", admin, "POST")
+        assert (status, text[: len(expected[1])]) == expected
 
 
 async def test_pods_usage_and_logs(cluster: Cluster) -> None:
