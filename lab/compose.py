@@ -14,13 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lab import components, kubeconfig, nodes, process_spec, secret_keys
 from lab.cluster import Cluster
 from lab.components import Component
 from lab.nodes import Node, node_name
 from lab.pki import Pki
+from machinery.component import yaml_text
 
 HOME = Path("/var/lib/cutaway")
 NODE_VOLUMES = Path("/nodes")
@@ -130,7 +129,7 @@ def _write_config(home: Path, part: Component) -> None:
     folder = home / "config"
     folder.mkdir(parents=True, exist_ok=True)
     if part.config is not None:
-        (folder / f"{part.spec.name}.yaml").write_text(yaml.safe_dump(part.config, sort_keys=False))
+        (folder / f"{part.spec.name}.yaml").write_text(yaml_text.dump(part.config))
 
 
 def main() -> None:

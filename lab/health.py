@@ -12,6 +12,8 @@ from lab.pki import Identity
 from lab.process_spec import ProcessSpec
 
 ASK_SECONDS = 2.0
+ALONE = frozenset({"postgres", "balancer", "containerd", "cri"})
+"""Components that are ready without an apiserver."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 from pathlib import Path
 
-import yaml
-
+from lab import process_spec
 from lab.pki import Identity
+from machinery.component import yaml_text
 
 
 def write(path: Path, *, cluster: str, server: str, user: str, identity: Identity) -> None:
@@ -34,7 +34,6 @@ def write(path: Path, *, cluster: str, server: str, user: str, identity: Identit
         "contexts": [{"name": cluster, "context": {"cluster": cluster, "user": user}}],
         "current-context": cluster,
     }
-    text = yaml.safe_dump(document, sort_keys=False)
+    text = yaml_text.dump(document)
     if not path.exists() or path.read_text() != text:
-        path.touch(mode=0o600)
-        path.write_text(text)
+        process_spec.write_text(path, text, mode=0o600)

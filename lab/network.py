@@ -81,6 +81,13 @@ def run(*argv: str, stdin: str | None = None, check: bool = True) -> str:
     return done.stdout
 
 
+def _ip(*commands: str, namespace: Path | None = None) -> None:
+    """Commands of iproute2 in this order by one process (inside a network namespace); the first that fails is the
+    last. Raises LabError."""
+    inside = ["nsenter", f"--net={namespace}", "--"] if namespace else []
+    run(*inside, "ip", "-batch", "-", stdin="\n".join(commands))
+
+
 def link_exists(name: str, namespace: Path | None = None) -> bool:
     """Whether there is a link of this name (in the namespace)."""
     if shutil.which("ip") is None:
@@ -124,9 +131,11 @@ def ensure_bridge(addresses: Addresses) -> None:
     """The cluster's bridge on this host, with forwarding, the way out, and a hole in a firewall that drops what is
     forwarded."""
     if not link_exists(addresses.bridge):
-        run("ip", "link", "add", addresses.bridge, "type", "bridge")
-        run("ip", "address", "add", f"{addresses.host_ip}/24", "dev", addresses.bridge)
-        run("ip", "link", "set", addresses.bridge, "up")
+        _ip(
+            f"link add {addresses.bridge} type bridge",
+            f"address add {addresses.host_ip}/24 dev {addresses.bridge}",
+            f"link set {addresses.bridge} up",
+        )
     _turn_forwarding_on(addresses.slot)
     run("nft", "-f", "-", stdin=host_ruleset(addresses))
     _accept_forwarding(addresses.bridge)
@@ -204,27 +213,32 @@ def ensure_node(addresses: Addresses, node: str, index: int) -> Path:
         run("unshare", f"--net={pin}", "true")
     outside, inside = f"ctw{addresses.slot}-{index}", "eth0"
     if not link_exists(inside, pin):
-        run("ip", "link", "delete", outside, check=False)
-        run("ip", "link", "add", outside, "type", "veth", "peer", "name", f"{outside}p")
-        run("ip", "link", "set", outside, "master", addresses.bridge, "up")
-        # Moved by the file that pins the namespace: there is no process in it yet.
-        run("ip", "link", "set", f"{outside}p", "netns", str(pin))
-        in_node = ("nsenter", f"--net={pin}", "--", "ip")
-        run(*in_node, "link", "set", f"{outside}p", "name", inside)
-        run(*in_node, "address", "add", f"{addresses.node_ip(index)}/24", "dev", inside)
-        run(*in_node, "link", "set", inside, "up")
-        run(*in_node, "link", "set", "lo", "up")
-        run(*in_node, "route", "add", "default", "via", addresses.host_ip)
-        # Pods' addresses that no node has end here, instead of going round between this node and the host.
-        run(*in_node, "route", "add", "unreachable", addresses.pod_cidr, "metric", "10000")
+        if link_exists(outside):
+            run("ip", "link", "delete", outside, check=False)
+        _ip(
+            f"link add {outside} type veth peer name {outside}p",
+            f"link set {outside} master {addresses.bridge} up",
+            # Moved by the file that pins the namespace: there is no process in it yet.
+            f"link set {outside}p netns {pin}",
+        )
+        _ip(
+            f"link set {outside}p name {inside}",
+            f"address add {addresses.node_ip(index)}/24 dev {inside}",
+            f"link set {inside} up",
+            "link set lo up",
+            f"route add default via {addresses.host_ip}",
+            # Pods' addresses that no node has end here, instead of going round between this node and the host.
+            f"route add unreachable {addresses.pod_cidr} metric 10000",
+            namespace=pin,
+        )
         run("nsenter", f"--net={pin}", "--", "sh", "-c", _NODE_SYSCTLS)
     return pin
 
 
 def route_host_through(addresses: Addresses, index: int) -> None:
     """Let this host reach Services and pods by way of a node (the apiserver calls webhooks, people try addresses)."""
-    for network in (addresses.service_cidr, addresses.pod_cidr):
-        run("ip", "route", "replace", network, "via", addresses.node_ip(index))
+    way = addresses.node_ip(index)
+    _ip(*(f"route replace {network} via {way}" for network in (addresses.service_cidr, addresses.pod_cidr)))
 
 
 # Pod traffic is forwarded, and packets between pods on one bridge must pass the rules that turn a Service's answers

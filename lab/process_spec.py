@@ -56,9 +56,19 @@ class ProcessState:
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Replace a file's content atomically."""
+    write_text(path, json.dumps(value, indent=1))
+
+
+def write_text(path: Path, text: str, mode: int = 0o644) -> None:
+    """Replace a file's content atomically: on a full disk what was there stays."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(value, indent=1))
-    temporary.replace(path)
+    try:
+        temporary.touch(mode=mode)
+        temporary.write_text(text)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def write_spec(directory: Path, spec: ProcessSpec) -> bool:

@@ -30,14 +30,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lab import components, health, kubeconfig
 from lab.cluster import PROJECT_ROOT, Cluster
 from lab.errors import LabError
 from lab.nodes import Node, node_name
 from lab.pki import Identity, Pki
 from machinery.client.api_client import ApiClient
+from machinery.component import yaml_text
 from machinery.component.tls import TlsFiles
 
 READY_SECONDS = 30.0
@@ -103,7 +102,7 @@ def _start(
     listing = []
     for module, config in parts:
         path = home / "config" / f"{config['name']}.yaml"
-        path.write_text(yaml.safe_dump(config))
+        path.write_text(yaml_text.dump(config))
         listing.append([module, ["--config", str(path)]])
     (home / "parts.json").write_text(json.dumps(listing))
     admin = pki.client("admin", "kubernetes-admin", ["system:masters"])

@@ -21,10 +21,13 @@ Worked example, after create a (1), create b (2), update a (3), delete b (4)::
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Connection,
     Float,
     Index,
     Integer,
@@ -33,6 +36,7 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    event,
     text,
 )
 
@@ -60,9 +64,18 @@ object_table = Table(
     Column("epoch", BigInteger, nullable=False),
     Column("deleted", Boolean, nullable=False),
     sqlite_with_rowid=False,
-    # Room for updates within the page: a head changes at every write of its key and none of its indexed columns does.
-    postgresql_with={"fillfactor": 70},
 )
+
+
+@event.listens_for(object_table, "before_create")
+def _leave_room(table: Table, connection: Connection, **_: Any) -> None:
+    """Room for updates within the page: a head changes at every write of its key and none of its indexed columns does.
+
+    Said here and not with the table: SQLAlchemy would load all of its PostgreSQL to judge the word, in every process.
+    """
+    if connection.dialect.name == "postgresql":
+        table.dialect_kwargs["postgresql_with"] = {"fillfactor": 70}
+
 
 event_log = Table(
     "event_log",

@@ -117,6 +117,8 @@ def read_file(path: str) -> dict[str, Any]:
     """A YAML (or JSON) file whose top is a map. Raises ConfigError with the line where the YAML breaks."""
     import yaml
 
+    from machinery.component import yaml_text
+
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as err:
@@ -124,7 +126,7 @@ def read_file(path: str) -> dict[str, Any]:
     except UnicodeDecodeError as err:
         raise ConfigError(f"{path}: not UTF-8 at byte {err.start}") from err
     try:
-        value = yaml.safe_load(text)
+        value = yaml_text.load(text)
     except yaml.MarkedYAMLError as err:
         line = f", line {err.problem_mark.line + 1}" if err.problem_mark else ""
         raise ConfigError(f"{path}{line}: {err.problem}") from err
@@ -167,8 +169,10 @@ def _set(values: dict[str, Any], flag: _Flag, text: str, *, repeated: bool) -> N
     else:
         import yaml
 
+        from machinery.component import yaml_text
+
         try:
-            values[last] = yaml.safe_load(text)
+            values[last] = yaml_text.load(text)
         except yaml.YAMLError as err:
             raise ConfigError(f"flag --{'-'.join(flag.path)}: {text!r} is not valid YAML") from err
 

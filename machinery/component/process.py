@@ -126,6 +126,8 @@ def run(main: Callable[[Context[ConfigT]], Awaitable[None]], config: ConfigT) ->
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     # Long-lived caches make full collections long pauses; most garbage here is acyclic and freed by reference counts.
     gc.set_threshold(*GC_THRESHOLDS)
+    # What is loaded by now stays: no collection needs to look at it.
+    gc.freeze()
     with contextlib.suppress(KeyboardInterrupt):
         sys.exit(uvloop.run(_root(main, config)))
     sys.exit(128 + signal.SIGINT)

@@ -86,8 +86,10 @@ class TokenIssuer:
         self._lookup = lookup
         self._clock = clock
         self._signing, self._algorithm = _import_key(private_key, private=True)
-        self._key_id = _key_id(private_key)
-        self._public: dict[str, tuple[Any, str]] = {self._key_id: _import_key(private_key)}
+        # Its public half is read once: each reading of an RSA key proves its primes, some tens of milliseconds.
+        public_key = self._signing.as_pem(private=False)
+        self._key_id = _key_id(public_key)
+        self._public: dict[str, tuple[Any, str]] = {self._key_id: _import_key(public_key)}
         for pem in older_public_keys:
             self._public[_key_id(pem)] = _import_key(pem)
         self._cache: OrderedDict[str, _Verified] = OrderedDict()
@@ -249,13 +251,16 @@ def _public_key(pem: bytes) -> Any:
 
 
 def _import_key(pem: bytes, *, private: bool = False) -> tuple[Any, str]:
-    public = _public_key(pem)
-    if not private:
-        pem = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    key: Any
+    if private:
+        key = serialization.load_pem_private_key(pem, None)
+        public = key.public_key()
+    else:
+        key = public = _public_key(pem)
     if isinstance(public, rsa.RSAPublicKey):
-        return RSAKey.import_key(pem), "RS256"
+        return RSAKey.import_key(key), "RS256"
     if isinstance(public, ec.EllipticCurvePublicKey) and public.curve.name == "secp256r1":
-        return ECKey.import_key(pem), "ES256"
+        return ECKey.import_key(key), "ES256"
     raise ValueError("a service-account key must be RSA or an elliptic key on P-256")
 
 
