@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import ssl
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -25,6 +26,8 @@ SLOT_MAX = 9
 # Between the ports of one master's scheduler and those of the next one's; controller-managers likewise.
 MASTER_PORT_STEP = 10
 MASTERS_MAX = 3
+# How long who listens on a port may take to show who they are.
+ASK_SECONDS = 1.0
 PROJECT_ROOT = Path(lab.__file__).resolve().parent.parent
 
 
@@ -157,8 +160,9 @@ def create(home: Path, *, nodes: int, hollow: bool, masters: int = 1) -> Cluster
     slot = int(chosen) if chosen else 0
     while True:
         cluster = Cluster(home, slot, (), hollow, masters=masters).with_nodes(nodes)
-        busy = busy_ports(cluster)
-        if not busy and not network.link_exists(Addresses(slot).bridge):
+        another_cluster = network.link_exists(Addresses(slot).bridge)
+        busy = None if another_cluster else first_busy_port(cluster)
+        if not another_cluster and busy is None:
             overlap = "" if hollow else network.clash_here(cluster.addresses)
             if not overlap:
                 return cluster
@@ -166,9 +170,8 @@ def create(home: Path, *, nodes: int, hollow: bool, masters: int = 1) -> Cluster
                 raise LabError(overlap, "choose other addresses with CUTAWAY_SLOT=1 (up to 9)")
             slot += 1
             continue
-        another_cluster = network.link_exists(Addresses(slot).bridge) or any("python" in owner for _, owner in busy)
-        if chosen or not another_cluster or slot == SLOT_MAX:
-            port, owner = busy[0] if busy else (cluster.port(6443), "another cluster")
+        port, owner = busy or (cluster.port(6443), "another cluster")
+        if chosen or slot == SLOT_MAX or not (another_cluster or _is_cluster(owner) or _has_our_certificate(port)):
             raise LabError(
                 f"port {port} is taken by {owner}", "end that program, or choose other ports with CUTAWAY_SLOT=1"
             )
@@ -184,17 +187,37 @@ def control_plane_ports(cluster: Cluster) -> list[int]:
     return ports
 
 
-def busy_ports(cluster: Cluster) -> list[tuple[int, str]]:
-    """Control-plane ports that somebody else listens on, and who."""
-    busy = []
+def first_busy_port(cluster: Cluster) -> tuple[int, str] | None:
+    """A control-plane port that somebody else listens on, and who; None if all are free."""
     for port in control_plane_ports(cluster):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
-                busy.append((port, _listener(port)))
-    return busy
+                return port, _listener(port)
+    return None
+
+
+def _is_cluster(owner: str) -> bool:
+    """Whether a listener, as `_listener` tells of it, was started with a file of some cluster's folder (an apiserver, a
+    balancer)."""
+    pid = owner.partition("pid=")[2].partition(",")[0]
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")
+    except OSError:
+        return "python" in owner
+    folders = (parent for word in words if word.startswith("/") for parent in Path(word).parents)
+    return any((folder / "cluster.json").exists() for folder in folders)
+
+
+def _has_our_certificate(port: int) -> bool:
+    """Whether a server of some cluster's listens there: also one of another user, whose processes we may not see."""
+    try:
+        certificate = ssl.get_server_certificate(("127.0.0.1", port), timeout=ASK_SECONDS)
+    except (OSError, ValueError):
+        return False
+    return b"cutaway-ca-" in ssl.PEM_cert_to_DER_cert(certificate)
 
 
 def _listener(port: int) -> str:

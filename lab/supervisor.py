@@ -32,6 +32,8 @@ RENEWAL_SECONDS = 12 * 3600.0
 """How often certificates are looked at."""
 # A process that ran this long has recovered: its next restart is prompt again.
 STABLE_SECONDS = 60.0
+# A state that could not be written (a full disk) is written anew after this long.
+RECORD_AGAIN_SECONDS = 1.0
 
 
 def backoff_seconds(failures: int) -> float:
@@ -52,6 +54,7 @@ class Supervised:
         self.state = process_spec.read_state(directory, spec.name)
         self.failures = 0
         self.task: asyncio.Task[None] | None = None
+        self.recording: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Have it run, adopting a process that already does."""
@@ -64,7 +67,12 @@ class Supervised:
     async def stop(self) -> None:
         """End it: SIGTERM, and SIGKILL after its grace."""
         self.state.stopped = True
-        process_spec.write_state(self.directory, self.spec.name, self.state)
+        try:
+            process_spec.write_state(self.directory, self.spec.name, self.state)
+        except OSError:
+            # Whoever asked is told, and it runs on: stopped, it would come back with the next supervisor.
+            self.state.stopped = False
+            raise
         if process_spec.is_alive(self.state):
             self._signal(signal.Signals[self.spec.stop_signal])
             try:
@@ -80,8 +88,25 @@ class Supervised:
 
     def let_go(self) -> None:
         """Stop watching it; it goes on running."""
-        if self.task is not None:
-            self.task.cancel()
+        for task in (self.task, self.recording):
+            if task is not None:
+                task.cancel()
+
+    def _record(self) -> None:
+        """Write its state; if that can't be done, as soon as it can: a full disk must not end what keeps processes
+        running."""
+        try:
+            process_spec.write_state(self.directory, self.spec.name, self.state)
+        except OSError as error:
+            print(f"state of {self.spec.name} not written: {error}", file=sys.stderr, flush=True)
+            if self.recording is None or self.recording.done():
+                self.recording = self.tasks.create_task(self._record_soon(), name=f"record {self.spec.name}")
+
+    async def _record_soon(self) -> None:
+        while True:
+            await asyncio.sleep(RECORD_AGAIN_SECONDS)
+            with contextlib.suppress(OSError):
+                return process_spec.write_state(self.directory, self.spec.name, self.state)
 
     async def _keep(self) -> None:
         while True:
@@ -90,7 +115,7 @@ class Supervised:
             self.failures = 0 if ran_seconds >= STABLE_SECONDS else self.failures + 1
             if self.state.stopped:
                 return
-            process_spec.write_state(self.directory, self.spec.name, self.state)
+            self._record()
             await asyncio.sleep(backoff_seconds(self.failures - 1))
             self.state.restarts += 1
             self._spawn()
@@ -115,12 +140,12 @@ class Supervised:
             except OSError as error:
                 log.write(f"cannot start {argv[0]}: {error}\n".encode())
                 self.state.pid, self.state.start_ticks, self.state.started_at = 0, 0, time.time()
-                process_spec.write_state(self.directory, spec.name, self.state)
+                self._record()
                 return
         self.state.pid = process.pid
         self.state.start_ticks = process_spec.start_ticks(process.pid)
         self.state.started_at = time.time()
-        process_spec.write_state(self.directory, spec.name, self.state)
+        self._record()
 
     async def _wait_exit(self) -> None:
         if not process_spec.is_alive(self.state):

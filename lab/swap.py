@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import select
 import subprocess
 import time
@@ -10,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lab import cluster as clusters
-from lab import components, process_spec, supervisor_client
+from lab import components, process_spec, supervisor_client, turns
 from lab import up as upping
 from lab.cluster import Cluster
 from lab.errors import LabError
@@ -30,12 +31,23 @@ def swap(home: Path, target: str, command: list[str]) -> list[str]:
     `{node_ip}`, `{tls.cert_file}` and the like the values of its configuration; `$CUTAWAY_CONFIG` and `$KUBECONFIG`
     name the files too. If the command ends at once, the component is put back and LabError says how it ended.
     """
-    cluster = clusters.require(home)
+    clusters.require(home)
+    with turns.of_cluster(home, print):
+        return _swap(clusters.require(home), target, command)
+
+
+def _swap(cluster: Cluster, target: str, command: list[str]) -> list[str]:
     names = _names(cluster, target)
     logs = {name: Path(process_spec.read_specs(cluster.components)[name].log) for name in names}
     said_before = {name: log.stat().st_size if log.exists() else 0 for name, log in logs.items()}
     changed = replace(cluster, swaps={**cluster.swaps, target: command})
-    _bring_in_line(changed, without_rules_of=(names, OURS))
+    try:
+        _bring_in_line(changed, without_rules_of=(names, OURS))
+    except (OSError, LabError):
+        # A full disk, say. What is written is put back as far as can be; the first error is the one to tell.
+        with contextlib.suppress(OSError, LabError):
+            _bring_in_line(cluster, without_rules_of=(names, UPSTREAMS))
+        raise
     ended = _first_ended(changed, names)
     if ended is None:
         changed.save()
@@ -47,7 +59,12 @@ def swap(home: Path, target: str, command: list[str]) -> list[str]:
 
 def undo(home: Path, target: str) -> list[str]:
     """Put the project's own component back; the names of the processes that changed."""
-    cluster = clusters.require(home)
+    clusters.require(home)
+    with turns.of_cluster(home, print):
+        return _undo(clusters.require(home), target)
+
+
+def _undo(cluster: Cluster, target: str) -> list[str]:
     if target not in cluster.swaps:
         raise LabError(f"{target} is not swapped", f"swapped are: {', '.join(cluster.swaps) or 'none'}")
     restored = replace(cluster, swaps={name: command for name, command in cluster.swaps.items() if name != target})

@@ -4,6 +4,7 @@ repeated."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import hashlib
 import shutil
@@ -12,8 +13,6 @@ from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-
-import yaml
 
 from lab import (
     admin,
@@ -28,6 +27,7 @@ from lab import (
     process_spec,
     secret_keys,
     supervisor_client,
+    turns,
 )
 from lab import cluster as clusters
 from lab import masters as several_masters
@@ -36,6 +36,7 @@ from lab.components import Component
 from lab.errors import LabError
 from lab.nodes import Node
 from lab.pki import Identity, Pki
+from machinery.component import yaml_text
 
 HEALTHY_SECONDS = 60.0
 EXIT_FATAL = 2
@@ -58,17 +59,24 @@ def up(
         _refuse_unfit_machine(home)
     else:
         _refuse(doctor.disk(home, bytes_min=doctor.HOLLOW_DISK_BYTES_MIN))
-    cluster = known or clusters.create(home, nodes=0, hollow=hollow_nodes, masters=masters or 1)
-    if masters is not None and masters != cluster.masters:
-        cluster = several_masters.change(cluster, masters, say)
-    cluster = cluster.with_nodes(node_count if node_count is not None else len(cluster.nodes) or 1)
-    if known is not None and not supervisor_client.is_running(home):
-        _refuse_taken_ports(known)
-    cluster.save()
-    changed = _arrange(cluster, say)
-    asyncio.run(_settle(cluster, say))
-    changed = arrange_ingress(cluster, Pki(cluster.pki)) or changed
-    return cluster, changed or known is None
+    with turns.of_cluster(home, say), contextlib.ExitStack() as choosing:
+        known = clusters.load(home)  # another command may have made it meanwhile
+        if known is None:
+            choosing.enter_context(turns.of_choosing())
+        cluster = known or clusters.create(home, nodes=0, hollow=hollow_nodes, masters=masters or 1)
+        if masters is not None and masters != cluster.masters:
+            cluster = several_masters.change(cluster, masters, say)
+        cluster = cluster.with_nodes(node_count if node_count is not None else len(cluster.nodes) or 1)
+        if known is not None and not supervisor_client.is_running(home):
+            _refuse_taken_ports(known)
+        cluster.save()
+        changed = _arrange(cluster, say)
+        if not cluster.hollow:
+            # Others see its bridge; of a hollow one they see only that somebody listens, once it is up.
+            choosing.close()
+        asyncio.run(_settle(cluster, say))
+        changed = arrange_ingress(cluster, Pki(cluster.pki)) or changed
+        return cluster, changed or known is None
 
 
 async def _settle(cluster: Cluster, say: Say) -> None:
@@ -108,9 +116,9 @@ def _refuse(finding: doctor.Finding) -> None:
 
 def _refuse_taken_ports(cluster: Cluster) -> None:
     states = [process_spec.read_state(cluster.components, name) for name in process_spec.read_specs(cluster.components)]
-    busy = [] if any(process_spec.is_alive(state) for state in states) else clusters.busy_ports(cluster)
-    if busy:
-        port, owner = busy[0]
+    busy = None if any(process_spec.is_alive(state) for state in states) else clusters.first_busy_port(cluster)
+    if busy is not None:
+        port, owner = busy
         raise LabError(
             f"port {port} is taken by {owner}", "end that program, or remove this cluster with `cutaway down --purge`"
         )
@@ -243,12 +251,12 @@ def write(cluster: Cluster, parts: list[Component]) -> bool:
     for part in parts:
         spec = part.spec
         if part.config is not None:
-            text = yaml.safe_dump(part.config, sort_keys=False)
+            text = yaml_text.dump(part.config)
             spec = replace(spec, config_digest=hashlib.sha256(text.encode()).hexdigest()[:16])
-            (cluster.home / "config" / f"{spec.name}.yaml").write_text(text)
+            process_spec.write_text(cluster.home / "config" / f"{spec.name}.yaml", text)
         for name, text in part.files.items():
             spec = replace(spec, config_digest=hashlib.sha256(text.encode()).hexdigest()[:16])
-            (cluster.home / "config" / name).write_text(text)
+            process_spec.write_text(cluster.home / "config" / name, text)
         if part.identity is not None:
             kubeconfig.write(
                 cluster.home / "config" / f"{spec.name}.kubeconfig",
@@ -273,14 +281,22 @@ async def wait_healthy(
     context = health.client_context(identity or admin.identity(cluster))
     every = process_spec.read_specs(cluster.components)
     specs = [spec for name, spec in every.items() if names is None or name in names]
+    # They are asked first: before one answers the others aren't ready, and would lose time to start by being asked.
+    apiservers = {spec.name for spec in specs if spec.component == "apiserver"}
+    answering = asyncio.Event()
+    if not apiservers:
+        answering.set()
 
     async def wait_one(spec: process_spec.ProcessSpec) -> str:
-        answer = ""
+        answer = "not asked yet"
         restarts = process_spec.read_state(cluster.components, spec.name).restarts
         while time.monotonic() - began < HEALTHY_SECONDS:
-            answer = await health.ask(spec, context)
+            if answering.is_set() or spec.name in apiservers or spec.component in health.ALONE:
+                answer = await health.ask(spec, context)
             if answer == "ok":
                 say(f"{spec.name} is ready ({time.monotonic() - began:.1f} s)")
+                if spec.name in apiservers:
+                    answering.set()
                 return ""
             state = process_spec.read_state(cluster.components, spec.name)
             failures = 1 if state.last_exit == EXIT_FATAL else 3
@@ -324,9 +340,17 @@ def last_line(log: Path) -> str:
 def down(home: Path, *, purge: bool, say: Say) -> bool:
     """Stop everything and take away what is outside the folder; with `purge` the folder too. Whether there was
     anything."""
-    cluster = clusters.load(home)
-    if cluster is None:
+    if clusters.load(home) is None:
         return False
+    with turns.of_cluster(home, say):
+        cluster = clusters.load(home)
+        if cluster is not None:
+            _take_away(cluster, purge=purge, say=say)
+    return cluster is not None
+
+
+def _take_away(cluster: Cluster, *, purge: bool, say: Say) -> None:
+    home = cluster.home
     if not cluster.hollow:
         for name in process_spec.read_specs(cluster.components):
             if name.startswith("kubelet-") and supervisor_client.is_running(home):
@@ -346,7 +370,6 @@ def down(home: Path, *, purge: bool, say: Say) -> bool:
     if purge:
         shutil.rmtree(home, ignore_errors=True)
         say(f"{home} removed")
-    return True
 
 
 async def _remove_all_sandboxes(cluster: Cluster) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from lab import cluster as clusters
-from lab.commands.context import Home
+from lab.commands.context import Home, progress
 from lab.commands.running import up
 from lab.errors import LabError
 
@@ -22,24 +22,30 @@ def add_to(app: typer.Typer) -> None:
 @node_app.command("add")
 def node_add(home: Home) -> None:
     """Add a node."""
-    cluster = clusters.require(home)
-    before = {node.name for node in cluster.nodes}
-    up(home=home, nodes=len(cluster.nodes) + 1, masters=None, hollow=cluster.hollow, demo=False)
-    for node in clusters.require(home).nodes:
-        if node.name not in before:
-            print(f"cutaway: {node.name} joined")
+    from lab import turns
+
+    clusters.require(home)
+    with turns.of_cluster(home, progress()):
+        cluster = clusters.require(home)
+        before = {node.name for node in cluster.nodes}
+        up(home=home, nodes=len(cluster.nodes) + 1, masters=None, hollow=cluster.hollow, demo=False)
+        for node in clusters.require(home).nodes:
+            if node.name not in before:
+                print(f"cutaway: {node.name} joined")
 
 
 @node_app.command("remove")
 def node_remove(name: str, home: Home) -> None:
     """Remove a node: its pods end, and it leaves the cluster."""
     from lab import kubectl as real
+    from lab import turns
     from lab import up as upping
 
     cluster = clusters.require(home)
     cluster.node(name)
     real.run(cluster, "delete", "node", name, "--ignore-not-found")
-    upping.remove_node(cluster, name)
+    with turns.of_cluster(home, progress()):
+        upping.remove_node(clusters.require(home), name)
     real.run(cluster, "delete", "node", name, "--ignore-not-found")
     print(f"cutaway: {name} removed")
 

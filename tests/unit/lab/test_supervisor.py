@@ -110,3 +110,21 @@ def test_a_changed_spec_restarts_the_process_unless_somebody_stopped_it(home):
     process_spec.write_spec(home / "components", replace(spec, config_digest="3"))
     supervisor_client.call(home, "apply")
     assert not process_spec.is_alive(process_spec.read_state(home / "components", "p"))
+
+
+def test_a_state_that_cannot_be_written_ends_nothing_and_is_written_once_it_can(home):
+    components = home / "components"
+    before = process_spec.read_state(components, "p")
+    path = components / f"p{process_spec.STATE_SUFFIX}"
+    # As on a full disk: nothing can be put in this file's place.
+    path.unlink()
+    path.mkdir()
+    (path / "in the way").touch()
+    with pytest.raises(LabError, match="Is a directory"):
+        supervisor_client.call(home, "stop", "p")
+    assert process_spec.is_alive(before)
+    os.kill(before.pid, signal.SIGKILL)
+    supervisor_client.call(home, "ping")
+    (path / "in the way").unlink()
+    path.rmdir()
+    assert _wait_other_pid(home, before.pid).restarts == 1
