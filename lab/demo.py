@@ -108,6 +108,7 @@ Try next:
   .venv/bin/cutaway kubectl get pods -o wide
   .venv/bin/cutaway kubectl scale deployment nginx-deployment --replicas 5
   .venv/bin/cutaway status                                # every component, its process and its health
+  .venv/bin/cutaway watch                                 # a live page: who wrote what, because of what
   .venv/bin/cutaway stop scheduler                        # and watch what stops working
   .venv/bin/cutaway node add                              # another node on this machine
   make down                                               # stop everything, leave nothing behind"""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -52,6 +54,19 @@ def up(
     print("cutaway: the cluster is up" if changed else "cutaway: nothing to do, everything already runs", flush=True)
     if demo:
         _demo(cluster)
+    elif changed:
+        ours = _command_name()
+        print(f"cutaway: see it at work: `{ours} watch`; use it: `{ours} kubectl get nodes`", flush=True)
+
+
+def _command_name() -> str:
+    """As whoever typed this one would type another: `cutaway`, or where it lies if that is not on the PATH."""
+    called = Path(sys.argv[0])
+    if called.name != "cutaway":
+        return f"{Path(sys.executable).name} -m lab.cli"
+    if shutil.which("cutaway") == str(called):
+        return "cutaway"
+    return str(called.relative_to(Path.cwd()) if called.is_relative_to(Path.cwd()) else called)
 
 
 def _demo(cluster: clusters.Cluster) -> None:
