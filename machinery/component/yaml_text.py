@@ -15,7 +15,7 @@ _Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 def load(text: str) -> Any:
     """What one document says. Raises yaml.YAMLError."""
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader
+        return yaml.load(text, Loader=_Loader)  # noqa: S506  # nosec B506 - a safe loader
     except yaml.YAMLError:
         # PyYAML's own parser says better what was expected, and where.
         return yaml.safe_load(text)
@@ -23,7 +23,7 @@ def load(text: str) -> Any:
 
 def load_all(text: str) -> Iterator[Any]:
     """What each document says. Raises yaml.YAMLError as it is reached."""
-    return yaml.load_all(text, Loader=_Loader)
+    return yaml.load_all(text, Loader=_Loader)  # nosec B506 - a safe loader
 
 
 def dump(value: Any) -> str:
