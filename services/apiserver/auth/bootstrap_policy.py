@@ -40,6 +40,9 @@ _CLUSTER_ROLES: dict[str, str] = {
         WRITE | core | configmaps,events,persistentvolumeclaims,replicationcontrollers,replicationcontrollers/scale,secrets,serviceaccounts,services,services/proxy
         create | core | serviceaccounts/token
         WRITE | apps | daemonsets,deployments,deployments/rollback,deployments/scale,replicasets,replicasets/scale,statefulsets,statefulsets/scale
+        WRITE | events.k8s.io | events
+        WRITE | extensions | daemonsets,deployments,deployments/rollback,deployments/scale,ingresses,networkpolicies,replicasets,replicasets/scale,replicationcontrollers/scale
+        WRITE | scheduling.k8s.io | podgroups,workloads
         WRITE | autoscaling | horizontalpodautoscalers
         WRITE | batch | cronjobs,jobs
         WRITE | policy | poddisruptionbudgets
@@ -51,6 +54,9 @@ _CLUSTER_ROLES: dict[str, str] = {
         READ | core | configmaps,endpoints,persistentvolumeclaims,persistentvolumeclaims/status,pods,replicationcontrollers,replicationcontrollers/scale,serviceaccounts,services,services/status
         READ | core | bindings,events,limitranges,namespaces/status,pods/log,pods/status,replicationcontrollers/status,resourcequotas,resourcequotas/status
         READ | core | namespaces
+        READ | events.k8s.io | events
+        READ | extensions | daemonsets,daemonsets/status,deployments,deployments/scale,deployments/status,ingresses,ingresses/status,networkpolicies,replicasets,replicasets/scale,replicasets/status,replicationcontrollers/scale
+        READ | scheduling.k8s.io | podgroups,podgroups/status,workloads
         READ | discovery.k8s.io | endpointslices
         READ | apps | controllerrevisions,daemonsets,daemonsets/status,deployments,deployments/scale,deployments/status,replicasets,replicasets/scale,replicasets/status,statefulsets,statefulsets/scale,statefulsets/status
         READ | autoscaling | horizontalpodautoscalers,horizontalpodautoscalers/status
@@ -127,14 +133,16 @@ _CLUSTER_ROLES: dict[str, str] = {
     "system:kube-scheduler": """
         create,patch,update | core,events.k8s.io | events
         create | coordination.k8s.io | leases
-        get,update,patch | coordination.k8s.io | leases | kube-scheduler
+        get,list,watch,update,patch | coordination.k8s.io | leases | kube-scheduler
+        ALL | coordination.k8s.io | leasecandidates
         READ | core | nodes
         delete,get,list,watch | core | pods
         create | core | bindings,pods/binding
         patch,update | core | pods/status
         READ | core | replicationcontrollers,services
-        READ | apps | replicasets
+        READ | apps,extensions | replicasets
         READ | apps | statefulsets
+        update | core | pods/finalizers
         READ | policy | poddisruptionbudgets
         READ | core | persistentvolumeclaims,persistentvolumes
         create | authentication.k8s.io | tokenreviews
@@ -145,10 +153,11 @@ _CLUSTER_ROLES: dict[str, str] = {
         READ | storage.k8s.io | csistoragecapacities
         READ | storage.k8s.io | volumeattachments
         READ | resource.k8s.io | deviceclasses,resourceslices,devicetaintrules
-        READ | resource.k8s.io | resourceclaims
+        READ | resource.k8s.io | resourceclaims,resourceclaims/status
         patch,update | resource.k8s.io | resourceclaims,resourceclaims/status,resourceclaims/binding
         create,delete | resource.k8s.io | resourceclaims
         READ | scheduling.k8s.io | podgroups,workloads
+        patch,update | scheduling.k8s.io | podgroups/status
         READ | scheduling.k8s.io | priorityclasses
         """,
     "system:kubelet-api-admin": """
@@ -157,7 +166,8 @@ _CLUSTER_ROLES: dict[str, str] = {
         * | core | nodes/log,nodes/metrics,nodes/proxy,nodes/stats,nodes/pods,nodes/healthz,nodes/configz
         """,
     "system:monitoring": """
-        get | /healthz,/healthz/*,/livez,/livez/*,/metrics,/metrics/slis,/readyz,/readyz/*
+        get | core | nodes/metrics
+        get | /flagz,/healthz,/healthz/*,/livez,/livez/*,/metrics,/metrics/slis,/readyz,/readyz/*,/statusz
         """,
     "system:node": """
         create | authentication.k8s.io | tokenreviews
@@ -178,6 +188,8 @@ _CLUSTER_ROLES: dict[str, str] = {
         create,delete,get,patch,update | coordination.k8s.io | leases
         get | storage.k8s.io | volumeattachments
         create | core | serviceaccounts/token
+        get | core | serviceaccounts
+        create,get,list,watch | certificates.k8s.io | podcertificaterequests
         get,patch,update | core | persistentvolumeclaims/status
         READ | storage.k8s.io | csidrivers
         create,delete,get,patch,update | storage.k8s.io | csinodes
@@ -212,7 +224,7 @@ _CLUSTER_ROLES: dict[str, str] = {
         get | /healthz,/livez,/readyz,/version,/version/
         """,
     "system:service-account-issuer-discovery": """
-        get | /.well-known/openid-configuration,/openid/v1/jwks
+        get | /.well-known/openid-configuration,/.well-known/openid-configuration/,/openid/v1/jwks,/openid/v1/jwks/
         """,
     "system:volume-scheduler": """
         get,list,patch,update,watch | core | persistentvolumes
@@ -284,10 +296,12 @@ _ROLES: dict[tuple[str, str], str] = {
     ("kube-system", "system::leader-locking-kube-controller-manager"): """
         watch | core | configmaps
         get,update | core | configmaps | kube-controller-manager
+        create,get,list,update,watch | coordination.k8s.io | leasecandidates,leases
         """,
     ("kube-system", "system::leader-locking-kube-scheduler"): """
         watch | core | configmaps
         get,update | core | configmaps | kube-scheduler
+        create,get,list,update,watch | coordination.k8s.io | leasecandidates,leases
         """,
 }
 
