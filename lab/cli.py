@@ -15,6 +15,8 @@ from machinery.component import logs as component_logs
 app = typer.Typer(
     help="Kubernetes in Python with every part visible and replaceable: a cluster on this machine.",
     no_args_is_help=True,
+    # A wide terminal shows what each command does in full.
+    context_settings={"max_content_width": 120},
     rich_markup_mode=None,
     add_completion=False,
     pretty_exceptions_enable=False,

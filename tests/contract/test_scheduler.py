@@ -1,6 +1,7 @@
-"""The scheduler's contract: ours beside an apiserver, and whatever works in the cluster at an address.
+r"""The scheduler's contract: ours beside an apiserver, and whatever works in the cluster at an address.
 
-    CUTAWAY_CONTRACT_APISERVER=HOST:PORT CUTAWAY_CONTRACT_PKI=FOLDER pytest tests/contract/test_scheduler.py -k TestGiven
+    CUTAWAY_CONTRACT_APISERVER=HOST:PORT CUTAWAY_CONTRACT_PKI=FOLDER \
+        pytest tests/contract/test_scheduler.py -k TestGiven
 
 judges the scheduler of that cluster, in whatever language: its own one, or what `cutaway swap scheduler` put there.
 """
