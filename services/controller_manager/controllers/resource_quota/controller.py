@@ -18,6 +18,8 @@ from services.controller_manager.views.pod import Pod
 # Admission writes the quota before the object that it counts. Within this time the object has surely arrived here.
 _SETTLE_SECONDS = 0.2
 _RESYNC_SECONDS = 300.0
+_FIRST_SECONDS = 1.0
+"""After the first count of new limits."""
 _SYNC_SECONDS_MAX = 10.0
 _FOLLOWED = (
     kinds.POD,
@@ -100,7 +102,9 @@ class ResourceQuotaController(OfKind):
             self.lister(kinds.RESOURCE_CLAIM).list(namespace) if kinds.RESOURCE_CLAIM in self._followed else (),
         )
         status = {**quota.status, "hard": quota.spec.hard, "used": used(quota.spec, contents)}
-        return Plan(status_patch(kinds.RESOURCE_QUOTA, quota, status), requeue_after=_RESYNC_SECONDS)
+        # What was there before the quota is counted by nobody else, and may arrive here after it.
+        again = _RESYNC_SECONDS if quota.status.get("hard") == quota.spec.hard else _FIRST_SECONDS
+        return Plan(status_patch(kinds.RESOURCE_QUOTA, quota, status), requeue_after=again)
 
     def _kind(self, resource: str) -> Kind | None:
         found = next((kind for kind in kinds.BUILTIN if kind.resource == resource), None)
