@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.scheduler import config as scheduler_config
-from services.scheduler.devices.objects import DeviceResourceClaim
+from services.scheduler.devices.objects import DeviceClass, DeviceResourceClaim, DeviceTaintRule
 from services.scheduler.framework import ClusterEvent
 from services.scheduler.objects import Node, Pod, Resources
 from services.scheduler.plugins import registry
@@ -81,6 +81,30 @@ def claim(name: str, *, allocated: bool = False) -> DeviceResourceClaim:
     return msgspec.convert({"metadata": metadata, "status": status}, DeviceResourceClaim)
 
 
+def claim_of(pod_name: str) -> DeviceResourceClaim:
+    owner = {"apiVersion": "v1", "kind": "Pod", "name": pod_name, "uid": pod_name, "controller": True}
+    metadata = {"name": "x", "namespace": "default", "uid": "x", "ownerReferences": [owner]}
+    return msgspec.convert({"metadata": metadata}, DeviceResourceClaim)
+
+
+def taint_rule(effect: str) -> DeviceTaintRule:
+    return msgspec.convert(
+        {"metadata": {"name": "r"}, "spec": {"taint": {"key": "k", "effect": effect}}}, DeviceTaintRule
+    )
+
+
+def device_class(resource: str | None, name: str = "gpu") -> DeviceClass:
+    return msgspec.convert({"metadata": {"name": name}, "spec": {"extendedResourceName": resource}}, DeviceClass)
+
+
+def asking(resource: str) -> Pod:
+    container = {"name": "c", "resources": {"requests": {resource: "1"}}}
+    return msgspec.convert({"metadata": {"name": "p", "uid": "p"}, "spec": {"containers": [container]}}, Pod)
+
+
+GPU = "example.com/gpu"
+
+
 def csi_node() -> CsiNode:
     return msgspec.convert({"metadata": {}}, CsiNode)
 
@@ -119,6 +143,12 @@ CASES: list[tuple[str, str, str, Pod, Any, Any, bool]] = [
     ("NodeResourcesFit", "Node", "Update", pod(), node(), node(labels=Z1), False),
     ("NodeResourcesFit", "Node", "Add", pod(cpu="4"), None, node(cpu="2"), False),
     ("NodeResourcesFit", "Node", "Add", pod(), None, node(), True),
+    ("NodeResourcesFit", "DeviceClass", "Add", asking(GPU), None, device_class(GPU), True),
+    ("NodeResourcesFit", "DeviceClass", "Add", asking(GPU), None, device_class("other.io/x"), False),
+    ("NodeResourcesFit", "DeviceClass", "Add",
+     asking("deviceclass.resource.kubernetes.io/gpu"), None, device_class(None), True),
+    ("NodeResourcesFit", "DeviceClass", "Update", asking(GPU), device_class(None), device_class(GPU), True),
+    ("NodeResourcesFit", "DeviceClass", "Update", asking(GPU), device_class(GPU), device_class(GPU), False),
     ("InterPodAffinity", "Pod", "Add", pod(affinity=affinity("podAffinity")), None, info(labels=B), True),
     ("InterPodAffinity", "Pod", "Add", pod(affinity=affinity("podAffinity")), None, info(labels={"app": "c"}), False),
     ("InterPodAffinity", "Pod", "Delete", pod(affinity=affinity("podAntiAffinity")), info(labels=B), None, True),
@@ -154,6 +184,12 @@ CASES: list[tuple[str, str, str, Pod, Any, Any, bool]] = [
      claim("its", allocated=False), claim("its", allocated=True), False),
     ("DynamicResources", "ResourceClaim", "Add", pod(resourceClaims=DEVICE), None, claim("mine"), True),
     ("DynamicResources", "ResourceClaim", "Add", pod(resourceClaims=DEVICE), None, claim("its"), False),
+    ("DynamicResources", "ResourceClaim", "Delete", asking(GPU), claim_of("p"), None, True),
+    ("DynamicResources", "ResourceClaim", "Delete", asking(GPU), claim_of("q"), None, False),
+    ("DynamicResources", "DeviceTaintRule", "Update", pod(resourceClaims=DEVICE),
+     taint_rule("NoSchedule"), taint_rule("None"), True),
+    ("DynamicResources", "DeviceTaintRule", "Update", pod(resourceClaims=DEVICE),
+     taint_rule("NoSchedule"), taint_rule("NoSchedule"), False),
     ("DynamicResources", "ResourceSlice", "Add", pod(resourceClaims=DEVICE), None, None, True),
     ("DynamicResources", "DeviceClass", "Add", pod(resourceClaims=DEVICE), None, None, True),
     ("DynamicResources", "Node", "Update", pod(resourceClaims=DEVICE), node(), node(cpu="9"), False),
