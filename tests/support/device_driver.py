@@ -32,6 +32,8 @@ class DeviceDriver(dra_pb2_grpc.DRAPluginServicer, plugin_registration_pb2_grpc.
         self._server: Any = None
         self.calls: list[tuple[str, str]] = []
         self.broken = ""
+        # The request of the claim that the device is for, as its allocation says.
+        self.request = "r"
         self.registered: Any = None
         self._told = asyncio.Event()
 
@@ -82,7 +84,9 @@ class DeviceDriver(dra_pb2_grpc.DRAPluginServicer, plugin_registration_pb2_grpc.
             spec = {"cdiVersion": "0.6.0", "kind": KIND, "devices": [{"name": claim.uid, "containerEdits": edits}]}
             (self._cdi / f"{claim.uid}.json").write_text(json.dumps(spec))
             ids = [f"{KIND}={claim.uid}"]
-            device = dra_pb2.Device(request_names=["r"], pool_name=self.pool, device_name="d0", cdi_device_ids=ids)
+            device = dra_pb2.Device(
+                request_names=[self.request], pool_name=self.pool, device_name="d0", cdi_device_ids=ids
+            )
             out.claims[claim.uid].devices.append(device)
         return out
 

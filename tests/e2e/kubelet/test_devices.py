@@ -126,6 +126,7 @@ async def test_a_claimed_device_is_in_the_container_and_is_taken_back(
         assert list((Path(shim.dir) / "cdi").iterdir()) == []
 
         # The same device, asked for as an extended resource.
+        driver.request = "container-0-request-0"
         asking = busybox("c", SCRIPT, resources={"limits": {RESOURCE: "1"}})
         bystander = busybox("other", "ls /dev/gpu0; trap 'exit 0' TERM; while true; do sleep 0.05; done")
         spec = {"containers": [asking, bystander]}
