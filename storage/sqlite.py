@@ -8,10 +8,7 @@ caches.
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import functools
-import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
@@ -25,6 +22,7 @@ from sqlalchemy.pool import NullPool, QueuePool
 from storage.checkpoint import LOG_BYTES_MAX, Checkpointer
 from storage.database import Counter, LogTail
 from storage.errors import Corrupt, ReadOnly, StorageFull, StoreError, Unavailable, WrongDatabase
+from storage.file_lock import FileLock
 from storage.judge import Group, Head, LogRow
 from storage.schema import APPLICATION_ID
 from storage.store import Key
@@ -55,7 +53,7 @@ class SqliteDatabase:
         if not url.database or url.database == ":memory:":
             raise WrongDatabase("a SQLite store needs a file: sqlite:////absolute/path.db")
         self.path = Path(url.database).absolute()
-        self._lock = _FileLock(self.path.with_name(self.path.name + ".lock"))
+        self._lock = FileLock(self.path.with_name(self.path.name + ".lock"))
         self.writers = _engine(url, 1, writes=True)
         self.readers = _engine(url, READERS_MAX, writes=False)
         try:
@@ -301,32 +299,3 @@ def translate(error: Exception, path: Path) -> StoreError | None:
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
         return Corrupt(f"{path} is damaged or not a database: {cause}")
     return Unavailable(f"{path}: {cause} ({name or type(cause).__name__})")
-
-
-class _FileLock:
-    """Held from construction to `release`, and let go by the kernel when the process dies."""
-
-    def __init__(self, path: Path) -> None:
-        try:
-            # A file beside the database: closing any descriptor of the database itself would drop SQLite's own locks on
-            # it.
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            if isinstance(error, PermissionError) or error.errno == errno.EROFS:
-                raise ReadOnly(f"{path} can't be written: {error.strerror}") from error
-            raise Unavailable(f"{path}: {error.strerror}") from error
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = os.pread(self._descriptor, 32, 0).decode(errors="replace").strip()
-            os.close(self._descriptor)
-            raise WrongDatabase(f"{path.with_suffix('')} is in use by process {holder or 'unknown'}") from error
-        # Only for the message above, so a full disk is no reason to fail here.
-        with contextlib.suppress(OSError):
-            os.ftruncate(self._descriptor, 0)
-            os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
-
-    def release(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
