@@ -283,7 +283,7 @@ class ResourceCache:
         watcher = Watcher(group, self._remove_watcher)
         for batch in batches(self.changes_after(after_revision), selection):
             watcher.add(batch)
-        group.watchers.add(watcher)
+        group.watchers[watcher] = None
         self.watchers += 1
         return watcher
 
@@ -309,7 +309,7 @@ class ResourceCache:
 
     def _remove_watcher(self, watcher: Watcher, group: WatchGroup) -> None:
         self.watchers -= 1
-        group.watchers.discard(watcher)
+        group.watchers.pop(watcher, None)
         if group.watchers:
             return
         self._bucket(group.selection).pop(group.selection, None)

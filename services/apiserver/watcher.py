@@ -168,7 +168,8 @@ class WatchGroup:
 
     def __init__(self, selection: Selection) -> None:
         self.selection = selection
-        self.watchers: set[Watcher] = set()
+        # In the order in which they came: whoever has watched longest is told first.
+        self.watchers: dict[Watcher, None] = {}
         self.changes: list[Change] = []
 
     def flush(self) -> int:
