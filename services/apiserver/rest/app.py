@@ -233,7 +233,7 @@ class RestServer:
         if seconds < REQUEST_SECONDS_MAX:
             async with asyncio.timeout(seconds):
                 return await self._verbs.serve(call, resource)
-        with self._deadlines.limit():
+        with self._deadlines.limit(call.http.task):
             return await self._verbs.serve(call, resource)
 
     async def _answer_path(self, call: Call) -> web.StreamResponse:

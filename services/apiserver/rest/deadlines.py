@@ -21,9 +21,9 @@ class Deadlines:
         self._running: dict[Deadline, None] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    def limit(self) -> Deadline:
-        """A context manager for the running task, to be used once."""
-        return Deadline(self)
+    def limit(self, task: asyncio.Task[object] | None = None) -> Deadline:
+        """A context manager for the running task, to be used once. Who knows that task saves looking for it."""
+        return Deadline(self, task)
 
     def begin(self, deadline: Deadline) -> None:
         """From now on it counts."""
@@ -55,10 +55,10 @@ class Deadline:
 
     __slots__ = ("_all", "_cancelling", "_expired", "_task", "when")
 
-    def __init__(self, deadlines: Deadlines) -> None:
+    def __init__(self, deadlines: Deadlines, task: asyncio.Task[object] | None) -> None:
         self._all = deadlines
         self._expired = False
-        self._task: asyncio.Task[object] | None = None
+        self._task = task
         self._cancelling = 0
         # The loop's time at which it is over.
         self.when = 0.0
@@ -70,8 +70,9 @@ class Deadline:
         self._task.cancel()
 
     def __enter__(self) -> None:
-        self._task = task = asyncio.current_task()
+        task = self._task or asyncio.current_task()
         assert task is not None
+        self._task = task
         self._cancelling = task.cancelling()
         self._all.begin(self)
 
