@@ -104,11 +104,11 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def load(port: int, seconds: float, pid: int) -> tuple[float, float]:
+def load(port: int, seconds: int, pid: int) -> tuple[float, float]:
     """(requests a second, proxy's microseconds a request) under wrk."""
     before = cpu_seconds(pid)
     url = f"http://127.0.0.1:{port}/p{PATHS - 1}/index.html"
-    argv = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds:g}s", "-H", f"Host: h{HOSTS - 1}.example.test", url]
+    argv = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-H", f"Host: h{HOSTS - 1}.example.test", url]
     said = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
     assert "Non-2xx" not in said, said
     count = int(re.search(r"(\d+) requests in", said)[1])  # type: ignore[index]
@@ -125,7 +125,7 @@ def start(program: str, folder: Path, name: str, text: str, output: int) -> subp
     )
 
 
-async def measure(seconds: float, rounds: int, log: bool, size: int, resend: bool) -> None:
+async def measure(seconds: int, rounds: int, log: bool, size: int, resend: bool) -> None:
     """Measure and print."""
     program = haproxy.find_program()
     if program is None or shutil.which("wrk") is None:
@@ -179,7 +179,8 @@ def _fields(settings: render.Settings) -> dict[str, object]:
 def main() -> None:
     """Run it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=3)
+    # wrk takes whole seconds.
+    parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--log", action="store_true")
     parser.add_argument("--no-resend", action="store_true")
