@@ -97,17 +97,18 @@ class Cleaner:
             await self.wake.wait()
             self.wake.clear()
             try:
-                await clear(self.ports(), await self.node_addresses())
+                await clear(self.ports, await self.node_addresses())
             except (IpError, OSError) as error:
                 log.error("stale UDP flows not cleared", error=str(error))
 
 
-async def clear(ports: Iterable[ServicePort], node_addresses: frozenset[str]) -> int:
-    """Delete what is stale. Raises OSError if the program is not installed; how many."""
+async def clear(ports: Callable[[], Iterable[ServicePort]], node_addresses: frozenset[str]) -> int:
+    """Delete what is stale by the ports as they are once the flows are known. Raises OSError if the program is not
+    installed; how many."""
     try:
         listing = await _conntrack("-L", "-p", "udp")
         flows = [flow for line in listing.splitlines() if (flow := parse(line)) is not None]
-        dead = stale(flows, ports, node_addresses)
+        dead = stale(flows, ports(), node_addresses)
         for start in range(0, len(dead), TOGETHER):
             await asyncio.gather(*(_delete(flow) for flow in dead[start : start + TOGETHER]))
     except FileNotFoundError as error:

@@ -82,7 +82,7 @@ class Proxy:
 
     def udp_ports(self) -> Iterable[ServicePort]:
         """Every UDP port that the table serves."""
-        return (self.table.ports[key] for key in [*self.table.ports] if key.endswith("/UDP"))
+        return [self.table.ports[key] for key in self.table.ports if key.endswith("/UDP")]
 
     async def run(self) -> None:
         """Sync for ever."""

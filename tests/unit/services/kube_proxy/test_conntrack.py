@@ -1,7 +1,11 @@
 """Which UDP flows the kernel must forget."""
 
+from machinery.api import kinds
+from machinery.client.informer import Informer
 from services.kube_proxy import conntrack
 from services.kube_proxy.conntrack import Flow
+from services.kube_proxy.fake_nft import FakeNft
+from services.kube_proxy.proxy import Proxy
 from services.kube_proxy.ruleset import Settings, service_ports
 from tests.support.service_objects import ENDING, READY, pieces, service
 
@@ -9,6 +13,7 @@ LINE = (
     "udp      17 28 src=10.244.0.9 dst=10.96.0.5 sport=4242 dport=80 "
     "src=10.244.0.2 dst=10.244.0.9 sport=8080 dport=4242 mark=0 use=1"
 )
+SETTINGS = Settings("n1", "10.244.0.0/16")
 UDP = [{"name": "dns", "port": 80, "protocol": "UDP", "nodePort": 30053}]
 
 
@@ -46,3 +51,25 @@ def test_only_changes_of_who_serves_udp_concern_it():
     assert conntrack.concerns(before, after)
     assert conntrack.concerns(before, dict.fromkeys(before))
     assert not conntrack.concerns(before, dict(before))
+
+
+async def test_services_that_go_while_the_kernel_is_asked_are_judged_as_they_are_then(monkeypatch):
+    """The proxy went down here: a Service had gone between the first look at the ports and the answer of the kernel."""
+    proxy = Proxy(Informer(None, kinds.SERVICE), Informer(None, kinds.ENDPOINT_SLICE), FakeNft(), SETTINGS)
+    for port in ports(("10.244.0.3", "n1", READY)):
+        proxy.table.ports[port.key] = port
+    deleted = []
+
+    async def program(*arguments):
+        if arguments[0] == "-D":
+            deleted.append(arguments)
+            return ""
+        # Meanwhile the flow's endpoint serves again, and another Service is gone.
+        proxy.table.ports.clear()
+        for port in ports(("10.244.0.2", "n1", READY)):
+            proxy.table.ports[f"other/{port.key}"] = port
+        return LINE
+
+    monkeypatch.setattr(conntrack, "_conntrack", program)
+    assert await conntrack.clear(proxy.udp_ports, frozenset()) == 0
+    assert deleted == []
