@@ -69,7 +69,7 @@ def dns_subdomain(value: str) -> tuple[str, ...]:
 
 
 def dns_1035_label(value: str) -> tuple[str, ...]:
-    """RFC 1035 label, which can't start with a digit: Services."""
+    """RFC 1035 label, which can't start with a digit: names of custom resources and their versions."""
     problems: tuple[str, ...] = ()
     if len(value) > 63:
         problems = (too_long(63),)

@@ -23,10 +23,8 @@ def name_check(kind: KindLike) -> names.Check:
         return names.path_segment
     if kind.group == "networking.k8s.io" and kind.kind == "IPAddress":
         return names.ip_address
-    if not kind.group and kind.kind == "Namespace":
+    if not kind.group and kind.kind in ("Namespace", "Service"):
         return names.dns_label
-    if not kind.group and kind.kind == "Service":
-        return names.dns_1035_label
     return names.dns_subdomain
 
 

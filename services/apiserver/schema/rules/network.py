@@ -89,7 +89,7 @@ def _backend(backend: Obj, path: str) -> list[Cause]:
     if not name:
         found.append(causes.required(f"{path}.service.name"))
     else:
-        found += [causes.invalid(f"{path}.service.name", name, why) for why in names.dns_1035_label(name)]
+        found += [causes.invalid(f"{path}.service.name", name, why) for why in names.dns_label(name)]
     port = service.get("port") or {}
     number, port_name = port.get("number") or 0, port.get("name") or ""
     if number and port_name:

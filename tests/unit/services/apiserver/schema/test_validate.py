@@ -83,7 +83,12 @@ REFUSED = [
         [{"apiVersion": "v1", "kind": "Pod", "name": "a", "uid": ""}],
         "metadata.ownerReferences[0].uid: ",
     ),
-    ("service", "metadata|name", "1web", 'metadata.name: Invalid value: "1web": a DNS-1035 label must consist of'),
+    (
+        "service",
+        "metadata|name",
+        "web.1",
+        'metadata.name: Invalid value: "web.1": a lowercase RFC 1123 label must consist',
+    ),
     # Containers.
     ("pod", "spec|containers", [], "spec.containers: Required value"),
     ("pod", C0 + "name", MISSING, f"{P}.name: Required value"),
