@@ -64,11 +64,11 @@ class CustomResourceSchema:
         self._custom.judge.default(obj)
 
     def validate_create(self, obj: dict[str, Any]) -> Sequence[Cause]:
-        found = metadata_rules.create(self._kind, obj["metadata"], namespaced=self._kind.namespaced)
+        found = metadata_rules.create(self._kind, obj["metadata"], namespaced=self._kind.namespaced, custom=True)
         return found + self._custom.judge.validate_create(obj)
 
     def validate_update(self, new: dict[str, Any], old: dict[str, Any], subresource: str) -> Sequence[Cause]:
-        found = metadata_rules.update(self._kind, new["metadata"], old["metadata"])
+        found = metadata_rules.update(self._kind, new["metadata"], old["metadata"], custom=True)
         return found + self._custom.judge.validate_update(new, old)
 
 

@@ -227,9 +227,11 @@ class RestServer:
             return await self._connector.serve(call, resource)
         if self._metrics_api is not None and resource.group == metrics_api.GROUP:
             return await self._metrics_api.serve(call, resource)
-        if info.verb in _UNTIMED:
+        if info.verb == "watch":
             return await self._verbs.serve(call, resource)
         seconds = _timeout(call)
+        if info.verb in _UNTIMED:
+            return await self._verbs.serve(call, resource)
         if seconds < REQUEST_SECONDS_MAX:
             async with asyncio.timeout(seconds):
                 return await self._verbs.serve(call, resource)
@@ -243,6 +245,7 @@ class RestServer:
         self._require(Attributes(call.user, "get" if verb == "head" else verb, path=path))
         if verb not in ("get", "head"):
             raise not_allowed()
+        _timeout(call)
         if self.health.serves(path):
             return await self.health.answer(path, call.query)
         if path in ("/version", "/version/"):

@@ -136,11 +136,16 @@ def _decoded_patch(body: bytes, patch_type: str) -> tuple[Any, tuple[str, ...]]:
     if patch_type == "apply" and body.lstrip()[:1] != b"{":
         document, duplicates = _decode_yaml(body, _duplicate_lines)
     else:
-        document = decode_json(body)
-        duplicates = duplicate_fields(body, document) if patch_type != "json" else ()
+        try:
+            document = decode_json(body)
+            duplicates = duplicate_fields(body, document) if patch_type != "json" else ()
+        except Undecodable:
+            if patch_type != "apply":
+                raise
+            document, duplicates = None, ("",)
         if duplicates and patch_type == "apply":
-            # What applies is YAML, of which JSON is a part.
-            duplicates = _decode_yaml(body, _duplicate_lines)[1]
+            # What applies is YAML, of which JSON is a part: it may have a comma too many, and lines are counted in it.
+            document, duplicates = _decode_yaml(body, _duplicate_lines)
     if not isinstance(document, list if patch_type == "json" else dict):
         into = "[]handlers.jsonPatchOp" if patch_type == "json" else "map[string]interface {}"
         raise Undecodable(f"json: cannot unmarshal {json_type(document)} into Go value of type {into}")

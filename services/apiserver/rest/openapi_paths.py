@@ -125,7 +125,10 @@ class _Builder:
             if body is not None:
                 required = action not in ("delete", "deletecollection")
                 out["parameters"].append({"name": "body", "in": "body", "required": required, "schema": body})
-        elif body is not None:
+        elif not out["parameters"]:
+            # What is empty is left out of these documents, where they are read and written again.
+            del out["parameters"]
+        if self.schemas.dialect is not Dialect.V2 and body is not None:
             content = {media: {"schema": body} for media in accepted}
             out["requestBody"] = {"content": content}
             if action not in ("delete", "deletecollection"):

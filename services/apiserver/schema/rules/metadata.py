@@ -28,7 +28,7 @@ def name_check(kind: KindLike) -> names.Check:
     return names.dns_subdomain
 
 
-def create(kind: KindLike, metadata: Obj, *, namespaced: bool | None = None) -> list[Cause]:
+def create(kind: KindLike, metadata: Obj, *, namespaced: bool | None = None, custom: bool = False) -> list[Cause]:
     """Metadata of a new object; its labels' and annotations' syntax is among `constraints`."""
     found: list[Cause] = []
     check = name_check(kind)
@@ -43,7 +43,7 @@ def create(kind: KindLike, metadata: Obj, *, namespaced: bool | None = None) -> 
         found.append(causes.required("metadata.name", "name or generateName is required"))
     if namespaced is not None:
         found += _namespace(metadata, namespaced)
-    return found + _common(metadata)
+    return found + _common(metadata, custom=custom)
 
 
 def _namespace(metadata: Obj, namespaced: bool) -> list[Cause]:
@@ -55,7 +55,8 @@ def _namespace(metadata: Obj, namespaced: bool) -> list[Cause]:
     return [causes.invalid("metadata.namespace", namespace, why) for why in names.dns_label(namespace)]
 
 
-def _common(metadata: Obj) -> list[Cause]:
+def _common(metadata: Obj, *, custom: bool) -> list[Cause]:
+    """What holds for all metadata. Custom resources may have finalizers of any name."""
     found: list[Cause] = []
     annotations = metadata.get("annotations")
     for field in ("labels", "annotations"):
@@ -72,7 +73,7 @@ def _common(metadata: Obj) -> list[Cause]:
         found += _owners(metadata["ownerReferences"])
     for finalizer in metadata.get("finalizers") or ():
         found += [causes.invalid("metadata.finalizers", finalizer, why) for why in names.qualified_name(finalizer)]
-        if "/" not in finalizer and finalizer not in _STANDARD_FINALIZERS:
+        if not custom and "/" not in finalizer and finalizer not in _STANDARD_FINALIZERS:
             detail = "name is neither a standard finalizer name nor is it fully qualified"
             found.append(causes.invalid("metadata.finalizers", finalizer, detail))
     return found
@@ -104,9 +105,9 @@ def _owners(owners: list[Obj]) -> list[Cause]:
     return found
 
 
-def update(kind: KindLike, new: Obj, old: Obj) -> list[Cause]:
+def update(kind: KindLike, new: Obj, old: Obj, *, custom: bool = False) -> list[Cause]:
     """Metadata of a changed object against what it was."""
-    found = _common(new)
+    found = _common(new, custom=custom)
     for field in ("name", "namespace", "uid", "creationTimestamp"):
         if new.get(field) != old.get(field):
             found.append(causes.immutable(f"metadata.{field}", new.get(field, "")))

@@ -87,6 +87,7 @@ def test_duplicate_fields_of_yaml_are_found_too() -> None:
 
 def test_an_apply_patch_may_be_yaml_or_json() -> None:
     kind = "application/apply-patch+yaml"
+    assert bodies.decode_patch(b'{"a": [1,], "b": 2,}', kind)[1:] == ({"a": [1], "b": 2}, ())
     assert bodies.decode_patch(b'{"a":1,\n"a":2}', kind)[2] == ('line 2: key "a" already set in map',)
     assert bodies.decode_patch(b"a: b\n", kind)[:2] == ("apply", {"a": "b"})
     assert bodies.decode_patch(b'{"a":"b"}', kind)[:2] == ("apply", {"a": "b"})

@@ -22,7 +22,10 @@ RBAC = "rbac.authorization.k8s.io"
 @pytest.fixture
 async def port(core: CoreClient) -> AsyncIterator[int]:
     """The REST front without TLS, where whoever comes is anonymous and may do everything."""
-    rules = [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}]
+    rules = [
+        {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]},
+        {"verbs": ["*"], "nonResourceURLs": ["*"]},
+    ]
     await core.create("clusterroles", {"metadata": {"name": "all"}, "rules": rules}, group=RBAC)
     binding = {
         "metadata": {"name": "all"},
@@ -182,3 +185,15 @@ async def test_custom_resources_have_no_protobuf(core: CoreClient, port: int) ->
         writer.close()
         _, _, writer = await ask(port, target, f"{accept},application/json")
         writer.close()
+
+
+@pytest.mark.parametrize("target", ["/version", MAPS, f"{MAPS}/a"])
+async def test_a_timeout_is_a_duration(core: CoreClient, port: int, target: str) -> None:
+    await core.create("configmaps", {"metadata": {"name": "a"}}, "default")
+    for timeout, status in (("invalid", "400 Bad Request"), ("3m", "200 OK"), ("0s", "200 OK")):
+        _, _, writer = await ask(port, f"{target}?timeout={timeout}", status=status)
+        writer.close()
+
+
+async def test_openapi_documents_leave_out_what_is_empty(port: int) -> None:
+    assert b'"parameters":[]' not in (await body_of(port, "/openapi/v3/apis/policy/v1")).replace(b" ", b"")
