@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from machinery.api.errors import TooManyRequests
 from services.apiserver.large import LARGE_BYTES_MIN, SWITCH_SECONDS, LargeRequests, aside
 from services.apiserver.request import Request, User
+from services.apiserver.schema.custom import CustomSchema
 
 MEGABYTE = 1_000_000
 
@@ -107,3 +109,24 @@ async def test_who_goes_when_its_turn_has_just_come_gives_it_back() -> None:
     with pytest.raises(asyncio.CancelledError):
         await gone
     assert await turns_taken(large, ("c", MEGABYTE)) == ["c"]
+
+
+def test_rules_are_judged_in_the_thread_and_in_the_loop_at_once() -> None:
+    """The engine of expressions calls back into Python, where another thread may have its turn."""
+    rule = {"rule": "self.all(i, i.find('[0-9]+') != '' && isURL('http://' + i))", "message": "no number"}
+    items = {"type": "array", "maxItems": 200, "items": {"type": "string", "maxLength": 40}}
+    schema = {"type": "object", "properties": {"items": {**items, "x-kubernetes-validations": [rule]}}}
+    judge = CustomSchema(schema, kind="Thing", version="v1").validate_create
+
+    def judged(name: str) -> list[int]:
+        thing = {"apiVersion": "x.io/v1", "kind": "Thing", "metadata": {"name": "a"}, "items": [name] * 100}
+        return [len(judge(thing)) for _ in range(20)]
+
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            found = list(threads.map(judged, ["h1.example", "h.example"] * 2))
+    finally:
+        sys.setswitchinterval(usual)
+    assert found == [[0] * 20, [1] * 20] * 2
