@@ -103,6 +103,15 @@ class Present:
     user: str
 
 
+def _duration(seconds: float) -> str:
+    """As Go writes a duration that is cut to milliseconds: `345ms`, `1.234s`, `1m2.5s`."""
+    milliseconds = int(max(0.0, seconds) * 1000)
+    if milliseconds < 1000:
+        return f"{milliseconds}ms"
+    minutes, rest = divmod(milliseconds, 60_000)
+    return (f"{minutes}m" if minutes else "") + f"{rest / 1000:g}s"
+
+
 class Images:
     """Gets images onto the node."""
 
@@ -117,6 +126,8 @@ class Images:
         self._providers = providers
         self._objects = objects
         self._clock = clock
+        # What the last pull of a pod's image failed of, while it is held back.
+        self._failures: dict[str, str] = {}
         self._back_off = BackOff(10, 300)
         self.last_used: dict[str, float] = {}
 
@@ -147,10 +158,12 @@ class Images:
             message = f'Container image "{image}" is not present with pull policy of Never'
             event("Warning", "ErrImageNeverPull", message)
             raise ImageProblem("ErrImageNeverPull", message)
-        await self._pull(pod, image, event, sandbox_config)
+        took = await self._pull(pod, image, event, sandbox_config)
         pulled = await self._runtime.image(normalize(image))
         if pulled is None:
             raise ImageProblem("ErrImagePull", f'image "{image}" was pulled but is not in the runtime')
+        text = f'Successfully pulled image "{image}" in {took} ({took} including waiting). '
+        event("Normal", "Pulled", f"{text}Image size: {pulled.size} bytes.")
         return self._present(pulled)
 
     def _present(self, image: cri.Image) -> Present:
@@ -159,11 +172,15 @@ class Images:
 
     async def _pull(
         self, pod: core_v1.Pod, image: str, event: Event, sandbox_config: cri.PodSandboxConfig | None
-    ) -> None:
+    ) -> str:
+        """How long it took, as people read it."""
         key = f"{pod.metadata.uid}/{image}"
         if self._back_off.remaining_since_update(key, self._clock()) > 0:
-            event("Normal", "BackOff", f'Back-off pulling image "{image}"')
-            raise ImageProblem("ImagePullBackOff", f'Back-off pulling image "{image}"')
+            message = f'Back-off pulling image "{image}"'
+            event("Normal", "BackOff", message)
+            failed = self._failures.get(key)
+            raise ImageProblem("ImagePullBackOff", f"{message}: {failed}" if failed else message)
+        self._failures.pop(key, None)
         event("Normal", "Pulling", f'Pulling image "{image}"')
         began = self._clock()
         secrets = []
@@ -180,13 +197,11 @@ class Images:
             except RuntimeFailure as error:
                 failure = failure or error
                 continue
-            took = self._clock() - began
-            event("Normal", "Pulled", f'Successfully pulled image "{image}" in {took:.3f}s')
-            return
+            return _duration(self._clock() - began)
         assert failure is not None
         self._back_off.next(key, self._clock())
         event("Warning", "Failed", f'Failed to pull image "{image}": {failure.message}')
-        event("Warning", "Failed", "Error: ErrImagePull")
+        self._failures[key] = f"ErrImagePull: {failure.message}"
         raise ImageProblem("ErrImagePull", failure.message) from failure
 
     def retry_after_seconds(self, pod: core_v1.Pod, container: pod_spec.AnyContainer) -> float:
@@ -195,3 +210,5 @@ class Images:
 
     def forget(self, uid: str) -> None:
         self._back_off.forget(f"{uid}/")
+        for key in [key for key in self._failures if key.startswith(f"{uid}/")]:
+            del self._failures[key]

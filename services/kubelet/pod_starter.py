@@ -158,6 +158,7 @@ class PodStarter:
         try:
             image = await node.images.ensure(pod, container, event, sandbox_config)
         except ImageProblem as error:
+            event("Warning", "Failed", f"Error: {error.waiting.reason}")
             raise StartFailed(error.waiting.reason, error.waiting.message) from error
         config = await self._config(pod, container, action, runtime, image, event)
         try:
@@ -165,13 +166,13 @@ class PodStarter:
         except RuntimeFailure as error:
             event("Warning", "Failed", f"Error: {error.message}")
             raise StartFailed("CreateContainerError", error.message) from error
-        event("Normal", "Created", f"Created container: {container.name}")
+        event("Normal", "Created", "Container created")
         try:
             await node.runtime.start_container(container_id)
         except RuntimeFailure as error:
             event("Warning", "Failed", f"Error: {error.message}")
             raise StartFailed("RunContainerError", error.message) from error
-        event("Normal", "Started", f"Started container {container.name}")
+        event("Normal", "Started", "Container started")
         await self._post_start(pod, container, container_id, runtime)
         return container_id
 

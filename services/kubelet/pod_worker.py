@@ -43,7 +43,7 @@ from services.kubelet.pod_starter import PodStarter, StartFailed
 from services.kubelet.probes import PodProbes
 from services.kubelet.runtime import RuntimeFailure
 from services.kubelet.runtime_state import ContainerRecord, PodRuntime, State
-from services.kubelet.status import OWNED_CONDITIONS, Observed, Verdict, compute_status
+from services.kubelet.status import OWNED_CONDITIONS, Observed, Verdict, compute_status, unseen_end
 from services.kubelet.status_manager import without_none
 from services.kubelet.volumes.context import VolumeError, VolumePath
 
@@ -242,7 +242,7 @@ class PodWorker:
             await self._look()
         if not self.runtime.sandboxes and self._verdict is None and not pod_spec.finished(self.pod):
             self._report(lazy=True)
-        elif self._unseen_end():
+        elif unseen_end(self.status, self.runtime):
             # Before what follows from it, which may take long: people and controllers wait for this.
             self._report(over=False)
         self._check_deadline()
@@ -269,15 +269,6 @@ class PodWorker:
         self._report()
         return self._next_look(plan)
 
-    def _unseen_end(self) -> bool:
-        """Whether a container has ended that the status still shows as running."""
-        for group in ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"):
-            for entry in self.status.get(group) or ():
-                latest = self.runtime.latest(entry["name"]) if "running" in (entry.get("state") or {}) else None
-                if latest is not None and latest.state is State.EXITED:
-                    return True
-        return False
-
     async def _look(self) -> None:
         """Ask the runtime. An event that overtook the answer is newer than it."""
         found = await self._node.runtime.pod(self.uid)
@@ -293,6 +284,10 @@ class PodWorker:
 
     def _merge_waiting(self, plan: Plan) -> None:
         """Reasons of this pass replace older ones; a container that runs waits for nothing."""
+        for name, waiting in plan.waiting.items():
+            if waiting.reason == "CrashLoopBackOff" and self._waiting.get(name) != waiting:
+                text = f"Back-off restarting failed container {name} in pod {pod_spec.full_name(self.pod)}"
+                self._node.event(self.pod, "Warning", "BackOff", text, name)
         self._waiting.update(plan.waiting)
         for name in list(self._waiting):
             latest = self.runtime.latest(name)

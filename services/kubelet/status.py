@@ -67,6 +67,16 @@ def rfc3339(seconds: float) -> str:
     return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def unseen_end(status: Mapping[str, Any], runtime: PodRuntime) -> bool:
+    """Whether a container has ended that the status still shows as running."""
+    for group in ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"):
+        for entry in status.get(group) or ():
+            latest = runtime.latest(entry["name"]) if "running" in (entry.get("state") or {}) else None
+            if latest is not None and latest.state is State.EXITED:
+                return True
+    return False
+
+
 def compute_status(observed: Observed) -> Json:
     """The whole status of the pod."""
     pod = observed.pod

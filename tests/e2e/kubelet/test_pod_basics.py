@@ -120,6 +120,11 @@ async def test_a_failed_container_is_restarted_with_back_off(cluster: Cluster) -
     last = entry.lastState.terminated
     assert (last.exitCode, last.reason, last.message) == (3, "Error", "bye\n")
     assert pod.status.phase == "Running"
+    for words in (
+        "Container created", "Container started",
+        f"Back-off restarting failed container c in pod p_{ns}({pod.metadata.uid})",
+    ):  # fmt: skip
+        await cluster.told(ns, words)
 
 
 async def test_a_pod_that_ends_is_succeeded_or_failed(cluster: Cluster) -> None:

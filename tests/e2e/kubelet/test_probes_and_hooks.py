@@ -183,7 +183,11 @@ async def test_what_is_missing_is_said_in_the_status(cluster: Cluster) -> None:
     await cluster.wait(kinds.POD, "command", ns, waits_for("RunContainerError", "CrashLoopBackOff"))
     pod = await cluster.wait(kinds.POD, "image", ns, waits_for("ErrImagePull"))
     assert pod.status.phase == "Pending"
-    await cluster.wait(kinds.POD, "image", ns, waits_for("ImagePullBackOff"))
+    reason = first(pod).state.waiting.message
+    pod = await cluster.wait(kinds.POD, "image", ns, waits_for("ImagePullBackOff"))
+    assert first(pod).state.waiting.message == f'Back-off pulling image "localhost:1/none:1": ErrImagePull: {reason}'
+    for words in ("Error: ErrImagePull", "Error: ImagePullBackOff"):
+        await cluster.told(ns, words)
     pod = await cluster.wait(kinds.POD, "user", ns, waits_for("CreateContainerConfigError"))
     assert "runAsNonRoot" in first(pod).state.waiting.message
     # The missing config map comes, and the pod goes on by itself.
