@@ -325,6 +325,9 @@ class PodWorker:
 
     async def _create_sandbox(self, action: CreateSandbox) -> None:
         self._starter.paths = None
+        if action.attempt > 0:
+            text = "Pod sandbox changed, it will be killed and re-created."
+            self._node.event(self.pod, "Normal", "SandboxChanged", text)
         lifecycle_metrics.pod_started(self.pod)
         try:
             await self._starter.create_sandbox(self.pod, action.attempt)

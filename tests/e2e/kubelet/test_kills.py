@@ -9,7 +9,10 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import grpc.aio
 import pytest
+from cri_api.v1 import api_pb2 as cri
+from cri_api.v1 import api_pb2_grpc
 
 from machinery.api import kinds
 from tests.support import cgroups
@@ -131,3 +134,21 @@ async def test_a_killed_container_is_restarted_at_once(cluster: Cluster) -> None
     entry = pod.status.containerStatuses[0]
     assert entry.restartCount == 1
     assert entry.lastState.terminated.exitCode == 137
+
+
+async def test_a_sandbox_that_ended_is_made_anew_and_told(cluster: Cluster, containerd: PrivateContainerd) -> None:
+    ns = cluster.namespace
+    await cluster.pod("p", ns, {"containers": [busybox()]})
+    before = await cluster.until_ready("p", ns)
+    async with grpc.aio.insecure_channel(containerd.endpoint) as channel:
+        runtime = api_pb2_grpc.RuntimeServiceStub(channel)
+        labels = {"io.kubernetes.pod.uid": before.metadata.uid}
+        wanted = cri.ListPodSandboxRequest(filter=cri.PodSandboxFilter(label_selector=labels))
+        (sandbox,) = (await runtime.ListPodSandbox(wanted)).items
+        await runtime.StopPodSandbox(cri.StopPodSandboxRequest(pod_sandbox_id=sandbox.id))
+    await cluster.told(ns, "Pod sandbox changed, it will be killed and re-created.")
+
+    def again(pod: Any) -> bool:
+        return is_ready(pod) and pod.status.containerStatuses[0].restartCount >= 1
+
+    await cluster.wait(kinds.POD, "p", ns, again)
