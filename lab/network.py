@@ -189,6 +189,21 @@ def _accept_forwarding(bridge: str) -> None:
             run("iptables", "-I", "FORWARD", *rule)
 
 
+def says_nothing(table: Mapping[str, Any]) -> bool:
+    """Whether a table, as `nft -j list table` tells it, lets everything through, as if it were not there. Pure."""
+    entries = table["nftables"]
+    chains = [entry["chain"] for entry in entries if "chain" in entry]
+    other = [entry for entry in entries if entry.keys().isdisjoint({"metainfo", "table", "chain"})]
+    return not other and all(chain.get("policy") == "accept" for chain in chains)
+
+
+def _remove_empty_filter() -> None:
+    """The table that `iptables` makes for its first rule stays after its last one: take it away too."""
+    listing = run("nft", "-j", "list", "table", "ip", "filter", check=False)
+    if listing and says_nothing(json.loads(listing)):
+        run("nft", "delete", "table", "ip", "filter", check=False)
+
+
 def remove_bridge(addresses: Addresses) -> None:
     """Undo `ensure_bridge`."""
     if link_exists(addresses.bridge):
@@ -196,6 +211,7 @@ def remove_bridge(addresses: Addresses) -> None:
     run("nft", "delete", "table", "ip", f"cutaway-{addresses.slot}", check=False)
     for rule in _forward_rules(addresses.bridge) if shutil.which("iptables") else []:
         subprocess.run(["iptables", "-D", "FORWARD", *rule], capture_output=True, timeout=20)
+    _remove_empty_filter()
     slot_directory = PIN_DIRECTORY / str(addresses.slot)
     if (slot_directory / "forwarding-was-off").exists():
         IP_FORWARD.write_text("0")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lab.network import Addresses, clash
+from lab.network import Addresses, clash, says_nothing
 
 
 @pytest.mark.parametrize(
@@ -20,3 +20,21 @@ def test_a_range_that_this_host_reaches_elsewhere_is_told(routes, expected):
     found = clash(Addresses(0), routes)
     assert found.startswith(expected) if expected else found == ""
     assert clash(Addresses(1), routes) == ""
+
+
+FORWARD = {"chain": {"family": "ip", "table": "filter", "name": "FORWARD", "hook": "forward", "policy": "accept"}}
+
+
+@pytest.mark.parametrize(
+    ("entries", "expected"),
+    [
+        ([FORWARD], True),
+        ([FORWARD, {"rule": {"chain": "FORWARD", "expr": [{"accept": None}]}}], False),
+        ([{"chain": FORWARD["chain"] | {"policy": "drop"}}], False),
+        ([FORWARD, {"chain": {"name": "DOCKER-USER"}}], False),
+        ([FORWARD, {"set": {"name": "kept"}}], False),
+    ],
+)
+def test_a_filter_table_goes_only_if_nobody_would_miss_it(entries, expected):
+    table = {"nftables": [{"metainfo": {}}, {"table": {"family": "ip", "name": "filter"}}, *entries]}
+    assert says_nothing(table) is expected
