@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -84,15 +85,22 @@ class ApiServerProcess:
         with (self.directory / "apiserver.log").open("ab") as log:
             environment = {**os.environ, "PYTHONFAULTHANDLER": "1", **self.environment}
             self.process = subprocess.Popen(arguments, cwd=self.root, stdout=log, stderr=log, env=environment)
+        try:
+            self._wait_for_port()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def _wait_for_port(self) -> None:
+        assert self.process is not None
         deadline = time.monotonic() + START_SECONDS_MAX
         while time.monotonic() < deadline:
             assert self.process.poll() is None, self.log
-            try:
+            with contextlib.suppress(OSError):
                 socket.create_connection(("127.0.0.1", self.rest_port), 0.2).close()
-            except OSError:
-                time.sleep(0.02)
-                continue
-            return self
+                return
+            time.sleep(0.02)
         raise AssertionError(f"the apiserver did not start: {self.log}")
 
     def stop(self, number: int = signal.SIGTERM) -> int:

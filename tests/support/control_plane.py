@@ -50,27 +50,32 @@ class ControlPlane:
         }
         self.manager: subprocess.Popen[bytes] | None = None
         self.client: ApiClient
-        self._pretend: asyncio.Task[None] | None = None
+        self._running: contextlib.AsyncExitStack
         self._addresses = itertools.count(2)
 
     async def __aenter__(self) -> Self:
-        await asyncio.to_thread(self.server.start)
-        self.start_manager()
-        self.client = await ApiClient.connect(self.server.grpc, files(self.server.admin), user_agent="pretend-kubelet")
-        for number in range(self.nodes):
-            await self.add_node(f"n{number + 1}")
-        if self.pretend:
-            self._pretend = asyncio.create_task(self._run_kubelets(), name="pretend kubelets")
-        await self.until(lambda: self._exists(kinds.SERVICE_ACCOUNT, "default", "default"), "controllers work")
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(asyncio.to_thread, self.server.stop)
+            await asyncio.to_thread(self.server.start)
+            stack.push_async_callback(self._end_manager)
+            self.start_manager()
+            address, admin = self.server.grpc, files(self.server.admin)
+            self.client = await ApiClient.connect(address, admin, user_agent="pretend-kubelet")
+            stack.push_async_callback(self.client.close)
+            for number in range(self.nodes):
+                await self.add_node(f"n{number + 1}")
+            if self.pretend:
+                pretend = asyncio.create_task(self._run_kubelets(), name="pretend kubelets")
+                stack.push_async_callback(_end, pretend)
+            await self.until(lambda: self._exists(kinds.SERVICE_ACCOUNT, "default", "default"), "controllers work")
+            self._running = stack.pop_all()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._pretend is not None:
-            self._pretend.cancel()
-            await asyncio.gather(self._pretend, return_exceptions=True)
-        await self.client.close()
+        await self._running.aclose()
+
+    async def _end_manager(self) -> None:
         code = await asyncio.to_thread(self.stop_manager)
-        await asyncio.to_thread(self.server.stop)
         assert code == 0, self.log
 
     @property
@@ -159,6 +164,11 @@ class ControlPlane:
                 kinds.POD, name, namespace, {"status": status}, type=PatchType.MERGE, subresource="status"
             )
         return None
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def _paths(tls: TlsFiles) -> dict[str, str]:
