@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -27,8 +28,9 @@ HEAD_SECONDS_MAX = 32.0
 HANDSHAKE_SECONDS_MAX = 10.0
 WAITING_MAX = 2000
 """Connections on which no request is under way. One more, and some of them are closed: first those that have never made
-a request, then those without a client certificate, of each those that have waited longest. Whoever holds connections
-only to hold them costs others nothing."""
+a request, then those without a client certificate, of each those that have waited longest, and last of all those that
+have only just come: they are about to ask. Whoever holds connections only to hold them costs others nothing."""
+JUST_COME_SECONDS = 2.0
 UNSENT_BYTES_MAX = 256 * 1024 * 1024
 LARGE_BYTES_MIN = 64 * 1024
 """What large answers may occupy that their clients do not take. Beyond, who has been at it longest is cut off."""
@@ -39,13 +41,16 @@ ARRIVED_BYTES_MAX = 64 * 1024
 class Connection(RequestHandler):
     """One TCP connection: its TLS user is found once, and tasks that stream to it end with it."""
 
-    __slots__ = ("_head_timer", "_lost_callbacks", "_peers", "certificate_der", "client_address", "user_until")
+    __slots__ = (
+        "_head_timer", "_lost_callbacks", "_peers", "came_at", "certificate_der", "client_address", "user_until",
+    )  # fmt: skip
 
     def __init__(self, server: Server, *args: Any, **kwargs: Any) -> None:
         super().__init__(server, *args, **kwargs)
         self._peers = server.peers
         self._head_timer: asyncio.TimerHandle | None = None
         self._lost_callbacks: set[Callable[[], object]] = set()
+        self.came_at = 0.0
         self.certificate_der: bytes | None = None
         self.client_address = ""
 
@@ -57,7 +62,9 @@ class Connection(RequestHandler):
         peer = transport.get_extra_info("peername")
         self.client_address = peer[0] if isinstance(peer, tuple) else ""
         super().connection_made(transport)
-        self._head_timer = asyncio.get_running_loop().call_later(HEAD_SECONDS_MAX, self.force_close)
+        loop = asyncio.get_running_loop()
+        self.came_at = loop.time()
+        self._head_timer = loop.call_later(HEAD_SECONDS_MAX, self.force_close)
         self._peers.came(self)
 
     @property
@@ -201,9 +208,15 @@ class Peers:
     transports once the sum of sizes could be too much.
     """
 
-    def __init__(self, waiting_max: int = WAITING_MAX, unsent_bytes_max: int = UNSENT_BYTES_MAX) -> None:
+    def __init__(
+        self,
+        waiting_max: int = WAITING_MAX,
+        unsent_bytes_max: int = UNSENT_BYTES_MAX,
+        just_come_seconds: float = JUST_COME_SECONDS,
+    ) -> None:
         self.waiting: dict[Connection, None] = {}
         self._waiting_max = waiting_max
+        self._just_come_seconds = just_come_seconds
         self._unsent_bytes_max = unsent_bytes_max
         self._sending: dict[Connection, int] = {}
         self._sending_bytes = 0
@@ -213,7 +226,8 @@ class Peers:
         if len(self.waiting) >= self._waiting_max:
             # A look at all of them, so not for each that comes.
             count = max(1, self._waiting_max // 50)
-            for peer in heapq.nsmallest(count, self.waiting, key=_worth):
+            recently = connection.came_at - self._just_come_seconds
+            for peer in heapq.nsmallest(count, self.waiting, key=partial(_worth, recently)):
                 self.waiting.pop(peer)
                 peer.force_close()
         self.waiting[connection] = None
@@ -239,8 +253,8 @@ class Peers:
                 slowest.transport.abort()
 
 
-def _worth(peer: Connection) -> tuple[bool, bool]:
-    return not peer.is_new, peer.certificate_der is not None
+def _worth(recently: float, peer: Connection) -> tuple[bool, bool, bool]:
+    return peer.is_new and peer.came_at > recently, not peer.is_new, peer.certificate_der is not None
 
 
 class Server(web.Server):

@@ -68,7 +68,7 @@ async def ended(streams: Streams) -> bool:
 
 
 async def test_who_waits_without_a_request_makes_room() -> None:
-    async with serving(waiting_max=5) as (connect, go):
+    async with serving(waiting_max=5, just_come_seconds=0) as (connect, go):
         busy = await connect(REQUEST.replace(b"/", b"/wait", 1))
         served = await connect(REQUEST)
         assert await answered(served)
@@ -80,6 +80,18 @@ async def test_who_waits_without_a_request_makes_room() -> None:
         # One that has made requests goes only after all that have not; one that is being served not at all.
         go.set()
         assert await answered(busy)
+
+
+async def test_who_has_just_come_can_ask_though_others_hold_all_there_is() -> None:
+    """Those with a request behind them were kept, and a newcomer closed before it had said anything."""
+    async with serving(waiting_max=5, just_come_seconds=60) as (connect, _):
+        for _ in range(5):
+            assert await answered(await connect(REQUEST))
+        newcomer = await connect()
+        for _ in range(4):
+            assert await answered(await connect(REQUEST))
+        newcomer[1].write(REQUEST)
+        assert await answered(newcomer)
 
 
 async def test_a_head_that_never_ends_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
