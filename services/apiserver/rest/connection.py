@@ -229,7 +229,11 @@ class Peers:
             recently = connection.came_at - self._just_come_seconds
             for peer in heapq.nsmallest(count, self.waiting, key=partial(_worth, recently)):
                 self.waiting.pop(peer)
+                transport = peer.transport
                 peer.force_close()
+                if transport is not None:
+                    # No waiting for the farewell of who holds connections: its descriptor is needed now.
+                    transport.abort()
         self.waiting[connection] = None
 
     def left(self, connection: Connection) -> None:
