@@ -193,12 +193,12 @@ class Cluster:
         except TimeoutError:
             raise AssertionError(f"no event says {words!r}\n{self.node.log[-4000:]}") from None
 
-    async def gone(self, name: str, namespace: str, timeout: float = 30.0) -> None:
-        """Wait until the pod is deleted at the apiserver."""
+    async def gone(self, name: str, namespace: str, timeout: float = 30.0, kind: kinds.Kind = kinds.POD) -> None:
+        """Wait until the object (a pod, unless told otherwise) is deleted at the apiserver."""
         deadline = time.monotonic() + timeout
         while True:
             try:
-                await self.client.get(kinds.POD, name, namespace)
+                await self.client.get(kind, name, namespace)
             except errors.NotFound:
                 return
             assert time.monotonic() < deadline, self.node.log[-4000:]

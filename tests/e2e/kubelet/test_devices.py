@@ -23,6 +23,7 @@ from tests.support.scheduler_process import SchedulerProcess
 pytestmark = pytest.mark.root
 PORT = 21650
 NAME = "gpu.example.com"
+RESOURCE = "example.com/gpu"
 SCRIPT = "echo device of $DEVICE_OF; head -c 3 /dev/gpu0 | wc -c; trap 'exit 0' TERM; while true; do sleep 0.05; done"
 
 
@@ -87,7 +88,8 @@ async def test_a_claimed_device_is_in_the_container_and_is_taken_back(
 ) -> None:
     client, ns = cluster.client, cluster.namespace
     selectors = [{"cel": {"expression": f'device.driver == "{NAME}"'}}]
-    await client.create(kinds.DEVICE_CLASS, {"metadata": {"name": "gpu"}, "spec": {"selectors": selectors}})
+    of_class = {"selectors": selectors, "extendedResourceName": RESOURCE}
+    await client.create(kinds.DEVICE_CLASS, {"metadata": {"name": "gpu"}, "spec": of_class})
     devices = {"requests": [{"name": "r", "exactly": {"deviceClassName": "gpu"}}]}
     template = {"metadata": {"name": "one"}, "spec": {"spec": {"devices": devices}}}
     await client.create(kinds.RESOURCE_CLAIM_TEMPLATE, template, ns)
@@ -113,6 +115,9 @@ async def test_a_claimed_device_is_in_the_container_and_is_taken_back(
         cluster.node.stop()
         cluster.node.start()
         await cluster.until_ready("p", ns)
+        # A kubelet that starts deletes what drivers offered, and those that are still there offer it again.
+        await cluster.gone("dev1-gpus", "", kind=kinds.RESOURCE_SLICE)
+        await offer(client)
         assert ("unprepare", name) not in driver.calls
 
         await client.delete(kinds.POD, "p", ns, grace_period_seconds=1)
@@ -122,6 +127,21 @@ async def test_a_claimed_device_is_in_the_container_and_is_taken_back(
         with pytest.raises(errors.NotFound):
             await _gone(client, name, ns)
         assert list((Path(shim.dir) / "cdi").iterdir()) == []
+
+        # The same device, asked for as an extended resource.
+        driver.request = "container-0-request-0"
+        asking = busybox("c", SCRIPT, resources={"limits": {RESOURCE: "1"}})
+        bystander = busybox("other", "ls /dev/gpu0; trap 'exit 0' TERM; while true; do sleep 0.05; done")
+        spec = {"containers": [asking, bystander]}
+        await client.create(kinds.POD, {"metadata": {"name": "q"}, "spec": spec}, ns)
+        pod = await cluster.until_ready("q", ns)
+        name = pod.status.extendedResourceClaimStatus.resourceClaimName
+        assert cluster.kubectl("-n", ns, "logs", "q", "-c", "c").split("\n")[:2] == [f"device of {name}", "3"]
+        assert "No such file" in cluster.kubectl("-n", ns, "logs", "q", "-c", "other")
+        await client.delete(kinds.POD, "q", ns, grace_period_seconds=1)
+        await cluster.gone("q", ns)
+        with pytest.raises(errors.NotFound):
+            await _gone(client, name, ns)
 
 
 async def _gone(client: ApiClient, name: str, namespace: str) -> None:
