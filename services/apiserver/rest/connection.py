@@ -81,8 +81,10 @@ class Connection(RequestHandler):
 
     def ends(self, response: Any) -> None:
         """A request is answered, as far as that is for us to do."""
+        if self.transport is None:
+            return  # The client has gone meanwhile.
         self._peers.waiting[self] = None
-        body = response.body if response.__class__ is not web.StreamResponse else None
+        body = getattr(response, "body", None)  # What streams, or is a WebSocket, has none.
         if isinstance(body, bytes) and len(body) >= LARGE_BYTES_MIN:
             self._peers.send(self, len(body))
 

@@ -19,19 +19,25 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 @asynccontextmanager
-async def serving(**bounds: int) -> AsyncIterator[tuple[Any, asyncio.Event]]:
+async def serving(peers: Peers | None = None, **bounds: int) -> AsyncIterator[tuple[Any, asyncio.Event]]:
     """(a function that connects, an event that lets the path /wait answer) of a server with small bounds."""
     go = asyncio.Event()
 
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
         if request.path == "/wait":
             await go.wait()
-        response = web.Response(body=LARGE if request.path == "/large" else b"fine")
         assert isinstance(request.protocol, Connection)
+        response: web.StreamResponse
+        if request.path == "/socket":
+            response = web.WebSocketResponse()
+            await response.prepare(request)
+            await response.close(message=b"fine")
+        else:
+            response = web.Response(body=LARGE if request.path == "/large" else b"fine")
         request.protocol.ends(response)
         return response
 
-    http = make_server(answer, Peers(**bounds))
+    http = make_server(answer, peers or Peers(**bounds))
     server = await asyncio.get_running_loop().create_server(http, "127.0.0.1", 0)
     opened: list[asyncio.StreamWriter] = []
 
@@ -121,3 +127,30 @@ async def test_answers_that_nobody_reads_are_dropped_oldest_first() -> None:
             except (asyncio.IncompleteReadError, ConnectionError):
                 cut += 1
         assert 2 <= cut < 5
+
+
+async def test_who_goes_while_it_is_served_is_not_counted_any_more() -> None:
+    peers = Peers()
+    async with serving(peers) as (connect, go):
+        _, gone = await connect(REQUEST.replace(b"/", b"/wait", 1))
+        served = await connect(REQUEST)
+        gone.transport.abort()
+        for step in range(4):
+            if step == 2:  # By now it was seen to have gone.
+                go.set()
+            served[1].write(REQUEST)
+            assert await answered(served)
+        assert len(peers.waiting) == 1
+
+
+async def test_a_web_socket_ends_without_a_word_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    upgrade = (
+        b"GET /socket HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    )
+    async with serving() as (connect, _):
+        reader, writer = await connect(upgrade)
+        assert await answered((reader, writer))
+        writer.write(b"\x88\x82\0\0\0\0\x03\xe8")  # Close, masked, code 1000.
+        assert await reader.read() == b""
+    assert not caplog.records
