@@ -159,6 +159,9 @@ def _apiserver(cluster: Cluster, pki: Pki, index: int) -> Component:
         # Aggregated API servers believe what this client says of users; the CA is what they know it by.
         "front_proxy_client": {**tls(to_apis), "ca_file": str(pki.directory / "front-proxy-ca.crt")},
     }
+    if cluster.masters > 1:
+        # The balancer looks once a second; what it sends until it has seen is served.
+        config |= {"shutdown_delay_seconds": 2.0, "drain_seconds": 8.0}
     keys = pki.directory / ENCRYPTION_KEYS
     if keys.exists():
         config["encryption_key_file"] = str(keys)

@@ -66,3 +66,7 @@ class ApiServerConfig(ComponentConfig):
         dict[str, int], Meta(description="Resources of which fewer of the last writes are kept, such as `pods: 10000`")
     ] = {}
     event_ttl_seconds: Annotated[int, Meta(description="How long events are kept", ge=1)] = 3600
+    shutdown_delay_seconds: Annotated[
+        float,
+        Meta(description="How long a stop goes on serving, while /readyz says no: until a balancer has seen it", ge=0),
+    ] = 0.0

@@ -10,6 +10,7 @@ import asyncio
 import ipaddress
 import os
 import socket
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -176,7 +177,6 @@ async def serve(ctx: Context[ApiServerConfig]) -> None:
     masters = Masters(core.registry, core.writer, core.deleter, address, (config.rest_address, config.grpc_address))
     bootstrap = Bootstrap(core.registry, core.writer, config.service_cidr, address, port, known, masters)
     await bootstrap.run()
-    ctx.on_stop(bootstrap.withdraw)
     # What clients ask for first is there before anything is served.
     await core.flow_upkeep.reconciler.once()
     await core.registrations.reconciler.once()
@@ -187,6 +187,8 @@ async def serve(ctx: Context[ApiServerConfig]) -> None:
     ctx.on_stop(core.kubelets.close)
     ctx.on_stop(core.webhooks.close)
     await _start_transports(ctx, core, bootstrap)
+    # First of all, while everything is served still: whoever looks for an apiserver finds the others.
+    ctx.on_stop(bootstrap.withdraw)
     ctx.log.info("apiserver serves", grpc=config.grpc_address, rest=config.rest_address, revision=core.cache.revision)
 
 
@@ -279,6 +281,7 @@ async def _start_rest(ctx: Context[ApiServerConfig], core: Core, bootstrap: Boot
     except OSError as err:
         raise Fatal(f"cannot listen on {config.rest_address} (REST): {err.strerror or err}") from err
     ctx.on_stop(rest.stop)
+    ctx.on_stop(partial(rest.leave, config.shutdown_delay_seconds))
     ctx.tasks.create_task(_reload_certificate(context), name="reload the serving certificate")
 
 

@@ -116,6 +116,11 @@ class RestServer:
         )  # fmt: skip
         return int(self._server.sockets[0].getsockname()[1])
 
+    async def leave(self, seconds: float) -> None:
+        """Say not ready, and go on serving for so long; connections end with their next answer."""
+        self.health.stopping = True
+        await asyncio.sleep(seconds)
+
     async def stop(self, grace_seconds: float = 5.0) -> None:
         """Say not ready, take no new connections, let requests end, then close; watches end at once."""
         self.health.stopping = True
@@ -172,10 +177,14 @@ class RestServer:
         flow = call.flow if call is not None else None
         if isinstance(response, StoredJson):
             response.audit_id = audit_id
+            if self.health.stopping:
+                response.keep_alive = False
             if flow is not None:
                 response.flow_head = flow.head
         elif not response.prepared:
             response.headers["Audit-Id"] = audit_id
+            if self.health.stopping:
+                response.force_close()
             if flow is not None:
                 response.headers.update(flow.headers)
             if call is not None and call.deprecation:
