@@ -55,8 +55,10 @@ _CHECKS = {
         SELECT count(*) FROM object o LEFT JOIN event_log l ON l.revision = o.revision
         WHERE l.revision IS NULL OR l.resource <> o.resource OR l.namespace <> o.namespace OR l.name <> o.name""",
     "heads that are older than the newest log entry of their key": """
-        SELECT count(*) FROM object o WHERE EXISTS (SELECT 1 FROM event_log l
-        WHERE l.resource = o.resource AND l.namespace = o.namespace AND l.name = o.name AND l.revision > o.revision)""",
+        SELECT count(*) FROM object o JOIN (SELECT resource, namespace, name, max(revision) AS newest FROM event_log
+        GROUP BY resource, namespace, name) l
+        ON l.resource = o.resource AND l.namespace = o.namespace AND l.name = o.name
+        WHERE l.newest > o.revision""",
     "heads that say another thing about deletion than the log": """
         SELECT count(*) FROM object o JOIN event_log l ON l.revision = o.revision
         WHERE (l.type = 2 AND NOT o.deleted) OR (l.type = 1 AND o.deleted)""",
