@@ -65,8 +65,8 @@ _ERRORS: dict[grpc.StatusCode, type[errors.ApiError]] = {
 
 
 def code_of(error: errors.ApiError) -> grpc.StatusCode:
-    """The gRPC code of an error."""
-    return _CODES.get(type(error), grpc.StatusCode.INTERNAL)
+    """The gRPC code of an error, or of the kind of error that it is one of."""
+    return next((_CODES[kind] for kind in type(error).__mro__ if kind in _CODES), grpc.StatusCode.INTERNAL)
 
 
 def status_message(error: errors.ApiError) -> object_pb2.Status:
