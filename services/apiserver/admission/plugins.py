@@ -37,7 +37,7 @@ def build_chain(authorizer: Authorizer, registry: Registry, cache: WatchCache, w
         [
             NamespaceLifecycle(),
             LimitRanger(),
-            ServiceAccount(),
+            ServiceAccount(cache),
             NodeRestriction(authorizer),
             TaintNodes(),
             PodSecurity(),

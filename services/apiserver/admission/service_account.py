@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from typing import Any
 
 from machinery.api import errors
-from services.apiserver.admission.chain import Plugin
+from services.apiserver.admission.chain import AsyncPlugin
 from services.apiserver.registry.metadata import random_suffix
+from services.apiserver.watch_cache import WatchCache
 from services.apiserver.write_context import WriteContext
 
 MOUNT_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
@@ -14,31 +17,59 @@ VOLUME_PREFIX = "kube-api-access-"
 TOKEN_SECONDS = 3607
 """Upstream's: an hour and a bit, by which tokens that nobody asked for by duration are known."""
 MIRROR = "kubernetes.io/config.mirror"
+DEFAULT = "default"
+DEFAULT_SECONDS_MAX = 1.5
+"""How long a pod waits for its namespace's default account, which a controller makes after the namespace: upstream
+looks ten times, 100 to 200 ms apart."""
 
 
-class ServiceAccount(Plugin):
+class ServiceAccount(AsyncPlugin):
     """Fills in `serviceAccountName`, pull secrets and the projected volume with token, CA and namespace."""
 
     resources = frozenset(("pods",))
     operations = frozenset(("CREATE",))
 
-    def mutate(self, ctx: WriteContext) -> None:
+    def __init__(self, cache: WatchCache) -> None:
+        self._cache = cache
+
+    async def mutate_async(self, ctx: WriteContext) -> bool:
         spec = ctx.obj.get("spec")
-        if not isinstance(spec, dict):
-            return
-        if MIRROR in (ctx.metadata.get("annotations") or {}):
-            _check_mirror(ctx, spec)
-            return
-        name = spec.get("serviceAccountName") or spec.get("serviceAccount") or "default"
-        spec["serviceAccountName"] = spec["serviceAccount"] = name
-        account = ctx.lookup.get("serviceaccounts", ctx.namespace, name)
-        if account is None:
-            why = f'error looking up service account {ctx.namespace}/{name}: serviceaccount "{name}" not found'
-            raise errors.forbidden("", "pods", ctx.name, why)
-        if not spec.get("imagePullSecrets") and account.get("imagePullSecrets"):
-            spec["imagePullSecrets"] = [dict(secret) for secret in account["imagePullSecrets"]]
-        if _wants_token(spec, account):
-            mount_token(spec)
+        if isinstance(spec, dict):
+            if _account_of(spec) == DEFAULT and not _has_default(ctx):
+                # If it does not come, the pod is refused for want of it.
+                with contextlib.suppress(TimeoutError):
+                    await self._wait_default(ctx)
+            _fill_in(ctx, spec)
+        return False
+
+    async def _wait_default(self, ctx: WriteContext) -> None:
+        async with asyncio.timeout(DEFAULT_SECONDS_MAX):
+            while not _has_default(ctx):
+                await self._cache.wait_revision(self._cache.revision + 1, timeout=None)
+
+
+def _has_default(ctx: WriteContext) -> bool:
+    return ctx.lookup.get("serviceaccounts", ctx.namespace, DEFAULT) is not None
+
+
+def _account_of(spec: dict[str, Any]) -> Any:
+    return spec.get("serviceAccountName") or spec.get("serviceAccount") or DEFAULT
+
+
+def _fill_in(ctx: WriteContext, spec: dict[str, Any]) -> None:
+    if MIRROR in (ctx.metadata.get("annotations") or {}):
+        _check_mirror(ctx, spec)
+        return
+    name = _account_of(spec)
+    spec["serviceAccountName"] = spec["serviceAccount"] = name
+    account = ctx.lookup.get("serviceaccounts", ctx.namespace, name)
+    if account is None:
+        why = f'error looking up service account {ctx.namespace}/{name}: serviceaccount "{name}" not found'
+        raise errors.forbidden("", "pods", ctx.name, why)
+    if not spec.get("imagePullSecrets") and account.get("imagePullSecrets"):
+        spec["imagePullSecrets"] = [dict(secret) for secret in account["imagePullSecrets"]]
+    if _wants_token(spec, account):
+        mount_token(spec)
 
 
 def _wants_token(spec: dict[str, Any], account: dict[str, Any]) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from machinery.api import errors
+from services.apiserver.admission import service_account
 from services.apiserver.request import Fence
 from tests.support.apiserver_core import CoreClient
 
@@ -205,3 +206,20 @@ async def test_both_autoscaler_versions_show_one_autoscaler(core: CoreClient) ->
     shown = await core.get("horizontalpodautoscalers", "h", "default", "autoscaling")
     assert shown["apiVersion"] == "autoscaling/v2"
     assert shown["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"] == 50
+
+
+async def test_a_pod_waits_for_the_account_that_its_new_namespace_is_about_to_get(core: CoreClient) -> None:
+    await core.create("namespaces", {"metadata": {"name": "new"}})
+    creating = asyncio.create_task(core.create("pods", pod("p"), "new"))
+    await core.create("configmaps", {"metadata": {"name": "another"}}, "new")
+    assert not creating.done()
+    await core.create("serviceaccounts", {"metadata": {"name": "default"}}, "new")
+    made = await creating
+    assert made["spec"]["serviceAccountName"] == "default"
+
+
+async def test_a_pod_whose_account_never_comes_is_refused(core: CoreClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service_account, "DEFAULT_SECONDS_MAX", 0.05)
+    await core.create("namespaces", {"metadata": {"name": "new"}})
+    with pytest.raises(errors.Forbidden, match='serviceaccount "default" not found'):
+        await core.create("pods", pod("p"), "new")
