@@ -309,6 +309,7 @@ async def test_a_crash_after_any_write_ends_in_the_same_state(name: str) -> None
         ("claims_of_ended_pods", kinds.RESOURCE_CLAIM, 2),
         ("tainted_devices", kinds.RESOURCE_CLAIM, 5),
         ("tainted_devices", kinds.RESOURCE_SLICE, 1),
+        ("tainted_devices", kinds.POD, 5),
         ("root_certificates", kinds.NAMESPACE, 5),
         ("signed_requests", kinds.CERTIFICATE_SIGNING_REQUEST, 3),
         ("deleted_definition", kinds.CUSTOM_RESOURCE_DEFINITION, 1),

@@ -41,14 +41,14 @@ class DeviceTaintEvictionController(OfKind):
     kind = kinds.POD
 
     def watch(self) -> None:
-        """Slices, rules and claims; a pod comes to its devices by its claims."""
+        """Slices, rules and claims; pods for which claims they have."""
         # By pool and slice; and when a taint that does not say so was seen first.
         self._pools: dict[PoolKey, dict[str, ResourceSlice]] = {}
         self._since: dict[DeviceTaint, datetime] = {}
         # By rule, the uids of the pods that it cost; and the rules with an effect on what runs.
         self._evicted: dict[str, set[str]] = {}
         self._evicting: list[DeviceTaintRule] = []
-        self.informers.of(kinds.POD)
+        self.on(kinds.POD, self._on_pod)
         self.on(kinds.RESOURCE_SLICE, self._on_slice)
         self.on(kinds.RESOURCE_CLAIM, self._on_claim)
         self.on(kinds.DEVICE_TAINT_RULE, self._on_rule)
@@ -64,6 +64,11 @@ class DeviceTaintEvictionController(OfKind):
             return super().subject(key)
         rule = self.lister(kinds.DEVICE_TAINT_RULE).by_key(key)
         return reference(kinds.DEVICE_TAINT_RULE, rule.metadata) if rule is not None else None
+
+    def _on_pod(self, old: Pod | None, new: Pod | None) -> None:
+        # Its claims may have been seen before it, or before it said which they are.
+        if new is not None and has_claims(new) and (old is None or claim_names(old) != claim_names(new)):
+            self.add(new.metadata.key)
 
     def _on_rule(self, old: DeviceTaintRule | None, new: DeviceTaintRule | None) -> None:
         each = new or old
