@@ -160,8 +160,8 @@ def _apiserver(cluster: Cluster, pki: Pki, index: int) -> Component:
         "front_proxy_client": {**tls(to_apis), "ca_file": str(pki.directory / "front-proxy-ca.crt")},
     }
     if cluster.masters > 1:
-        # The balancer looks once a second; what it sends until it has seen is served.
-        config |= {"shutdown_delay_seconds": 2.0, "drain_seconds": 8.0}
+        # The balancer looks once a second, and twice more before it believes; what it sends until then is served.
+        config |= {"shutdown_delay_seconds": 2.5, "drain_seconds": 8.0}
     keys = pki.directory / ENCRYPTION_KEYS
     if keys.exists():
         config["encryption_key_file"] = str(keys)
