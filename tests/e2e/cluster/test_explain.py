@@ -14,6 +14,8 @@ def test_a_deployment_that_fits_nowhere_is_explained_down_to_what_would_fit(clus
     spec = {"selector": {"matchLabels": labels}, "template": template}
     huge = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "huge"}, "spec": spec}
     cluster.kubectl("apply", "-n", namespace, "-f", "-", stdin=json.dumps(huge))
+    # kubectl waits for no pods that are not there yet.
+    cluster.kubectl("wait", "deploy/huge", "-n", namespace, "--for=jsonpath={.status.replicas}=1")
     cluster.kubectl("wait", "pod", "-l", "app=huge", "-n", namespace, "--for=condition=PodScheduled=false")
     done = cluster.run_cutaway("explain", "deploy/huge", "-n", namespace, "-o", "json")
     assert done.returncode == 1, done.stderr
