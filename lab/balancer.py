@@ -42,7 +42,8 @@ backend apiservers
     # One that is back is seen before one that leaves is given up, though they follow on one another.
     option httpchk GET /readyz
     http-check expect status 200
-    default-server check check-ssl verify required ca-file {ca_file} inter 1s fastinter 200ms downinter 200ms fall 3 rise 1
+    default-server check check-ssl verify required ca-file {ca_file}
+    default-server inter 1s fastinter 200ms downinter 200ms fall 3 rise 1
 {servers}
 """
 
