@@ -34,12 +34,16 @@ class ServiceAccount(AsyncPlugin):
 
     async def mutate_async(self, ctx: WriteContext) -> bool:
         spec = ctx.obj.get("spec")
-        if isinstance(spec, dict):
-            if _account_of(spec) == DEFAULT and not _has_default(ctx):
-                # If it does not come, the pod is refused for want of it.
-                with contextlib.suppress(TimeoutError):
-                    await self._wait_default(ctx)
-            _fill_in(ctx, spec)
+        if not isinstance(spec, dict):
+            return False
+        if MIRROR in (ctx.metadata.get("annotations") or {}):
+            _check_mirror(ctx, spec)
+            return False
+        if _account_of(spec) == DEFAULT and not _has_default(ctx):
+            # If it does not come, the pod is refused for want of it.
+            with contextlib.suppress(TimeoutError):
+                await self._wait_default(ctx)
+        _fill_in(ctx, spec)
         return False
 
     async def _wait_default(self, ctx: WriteContext) -> None:
@@ -57,9 +61,6 @@ def _account_of(spec: dict[str, Any]) -> Any:
 
 
 def _fill_in(ctx: WriteContext, spec: dict[str, Any]) -> None:
-    if MIRROR in (ctx.metadata.get("annotations") or {}):
-        _check_mirror(ctx, spec)
-        return
     name = _account_of(spec)
     spec["serviceAccountName"] = spec["serviceAccount"] = name
     account = ctx.lookup.get("serviceaccounts", ctx.namespace, name)

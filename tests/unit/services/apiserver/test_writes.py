@@ -223,3 +223,13 @@ async def test_a_pod_whose_account_never_comes_is_refused(core: CoreClient, monk
     await core.create("namespaces", {"metadata": {"name": "new"}})
     with pytest.raises(errors.Forbidden, match='serviceaccount "default" not found'):
         await core.create("pods", pod("p"), "new")
+
+
+async def test_a_mirror_pod_waits_for_no_account(core: CoreClient) -> None:
+    """It may have none: a node's static pods are seen before there is a controller that makes any."""
+    await core.create("namespaces", {"metadata": {"name": "new"}})
+    mirror = pod("p", nodeName="n")
+    mirror["metadata"]["annotations"] = {service_account.MIRROR: "hash"}
+    async with asyncio.timeout(service_account.DEFAULT_SECONDS_MAX / 2):
+        made = await core.create("pods", mirror, "new")
+    assert "serviceAccountName" not in made["spec"]
