@@ -1,6 +1,6 @@
 """What /livez and /readyz judge, by the names that upstream gives to what is the same here.
 
-A post-start hook is well once its work has been done; the others look at the state as it is.
+A post-start hook is well once its work has been done, and for good; the others look at the state as it is.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def of(core: Core, bootstrap: Bootstrap) -> tuple[Mapping[str, Check], Mapping[s
     store = StoreCheck(core.cache)
 
     def hook(name: str, done: Callable[[], bool]) -> tuple[str, Check]:
-        return f"poststarthook/{name}", _plain(done, "not finished")
+        return f"poststarthook/{name}", _once(done, "not finished")
 
     def step(name: str) -> tuple[str, Check]:
         return hook(name, lambda: name in bootstrap.done)
@@ -55,15 +55,21 @@ def of(core: Core, bootstrap: Bootstrap) -> tuple[Mapping[str, Check], Mapping[s
             step("bootstrap-controller"),
             hook("apiservice-registration-controller", lambda: registrations.reconciler.done_once),
             hook("apiservice-status-local-available-controller", registrations.all_told),
-            ("autoregister-completion", _plain(registrations.complete, "APIServices are missing")),
+            ("autoregister-completion", _once(registrations.complete, "APIServices are missing")),
         ]
     )
     return live, {"etcd-readiness": store.answers, "informer-sync": store.caught_up}
 
 
-def _plain(well: Callable[[], bool], otherwise: str) -> Check:
+def _once(well: Callable[[], bool], otherwise: str) -> Check:
+    """Well from when it was so first: a definition that comes later is no reason to send requests elsewhere until it
+    has its APIService, and nobody decodes all there are for everybody who asks."""
+    seen = False
+
     async def check() -> str:
-        return "" if well() else otherwise
+        nonlocal seen
+        seen = seen or well()
+        return "" if seen else otherwise
 
     return check
 
