@@ -45,7 +45,15 @@ included); what is sent on the spot is measured."""
 PAUSE_SECONDS_MAX = 0.25
 """Reached with ten thousand watchers of one thing, which it takes the server as long to serve."""
 
-_PREFIX = {kind: f'{{"type":"{kind}","object":'.encode() for kind in ("ADDED", "MODIFIED", "DELETED", "BOOKMARK")}
+_HEADS = {
+    kind: b'{"type":"%b","object":' % kind.encode() for kind in ("ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR")
+}
+
+
+def line(event_type: str, obj: bytes) -> bytes:
+    """An event as a REST watch sends it. Not kept with the event: `Events.wire` is what is shared, and goes with its
+    batch, whereas this would be a second copy of all recent changes."""
+    return b"%b%b}\n" % (_HEADS[event_type], obj)
 
 
 def pause(sending_seconds: float, woken: int) -> float:
@@ -67,12 +75,6 @@ class WatchEvent:
         self.revision = revision
         # None for a bookmark.
         self.entry = entry
-
-    @property
-    def frame(self) -> bytes:
-        """The line that a REST watch sends. Not kept: `Events.wire` is what is shared, and goes with its batch, whereas
-        this would be a second copy of all recent changes."""
-        return b"%b%b}\n" % (_PREFIX[self.type], self.json)
 
 
 class Change:

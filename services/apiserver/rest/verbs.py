@@ -140,9 +140,10 @@ class Verbs:
 
     async def watch(self, call: Call, resource: Resource) -> web.StreamResponse:
         """GET with watch=true."""
-        in_protobuf = not asks_for_websocket(call)
-        form = negotiate.choose(call.accept, negotiate.WATCH_TRANSFORMS, protobuf=in_protobuf, stream=True)
-        if form.media_type == negotiate.PROTOBUF:
+        frames = not asks_for_websocket(call)
+        form = negotiate.choose(call.accept, negotiate.WATCH_TRANSFORMS, protobuf=frames, stream=True)
+        in_protobuf = form.media_type == negotiate.PROTOBUF
+        if in_protobuf:
             protobuf.check_encodable(resource.kind.api_version, resource.kind.kind)
         watch = options.watch_options(call.query)
         await self.handlers.be_fresh(watch.resource_version)
@@ -152,7 +153,7 @@ class Verbs:
         elif form.transform == PARTIAL:
             transform = partial(_partial_event, version=form.version)
         events = self.handlers.watch(self.request(call, resource), watch)
-        return await stream_watch(call, events, transform, in_protobuf=form.media_type == negotiate.PROTOBUF)
+        return await stream_watch(call, events, transform, in_protobuf=in_protobuf)
 
     # -- writes --
 

@@ -17,6 +17,7 @@ from machinery.api import errors
 from services.apiserver.rest.context import Call
 from services.apiserver.rest.protobuf import stream
 from services.apiserver.rest.responses import json_bytes, warning_header
+from services.apiserver.watcher import line
 
 if TYPE_CHECKING:
     from services.apiserver.watch_stream import WatchStream
@@ -26,36 +27,23 @@ _JSON_LINES = "application/json"
 _HEADERS = {"Content-Type": _JSON_LINES, "Cache-Control": "no-cache, private"}
 
 Transform = Callable[[bytes, str], bytes]
-
-
-_HEADS = {
-    kind: b'{"type":"%b","object":' % kind.encode() for kind in ("ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR")
-}
-
-
 Framing = Callable[[str, bytes], bytes]
 
 
-def _line(event_type: str, obj: bytes) -> bytes:
-    return b"%b%b}\n" % (_HEADS[event_type], obj)
-
-
-def _lines(batch: Sequence[WatchEvent], transform: Transform | None) -> list[bytes]:
+def _framed(batch: Sequence[WatchEvent], transform: Transform | None, framing: Framing) -> list[bytes]:
     if transform is None:
-        return [event.frame for event in batch]
-    return [b"%b%b}\n" % (_HEADS[event.type], transform(event.json, event.type)) for event in batch]
+        return [framing(event.type, event.json) for event in batch]
+    return [framing(event.type, transform(event.json, event.type)) for event in batch]
 
 
 def _chunk(batch: Events, transform: Transform | None, framing: Framing) -> bytes:
-    """The events as one chunk (RFC 9112, 7.1), made once for all who send the same."""
-    if framing is not _line:
-        frames = b"".join(framing(event.type, event.json) for event in batch)
-        return b"%x\r\n%b\r\n" % (len(frames), frames)
-    chunk = batch.wire if transform is None else None
+    """The events as one chunk (RFC 9112, 7.1), made once for all who send the stored objects as lines."""
+    shared = transform is None and framing is line
+    chunk = batch.wire if shared else None
     if chunk is None:
-        lines = b"".join(_lines(batch, transform))
-        chunk = b"%x\r\n%b\r\n" % (len(lines), lines)
-        if transform is None:
+        frames = b"".join(_framed(batch, transform, framing))
+        chunk = b"%x\r\n%b\r\n" % (len(frames), frames)
+        if shared:
             batch.wire = chunk
     return chunk
 
@@ -85,7 +73,7 @@ async def stream_watch(
     """Write the events to the client until it goes, the watch's time is over, or it falls too far behind."""
     if asks_for_websocket(call):
         return await _stream_websocket(call, events, transform)
-    framing: Framing = stream.frame if in_protobuf else _line
+    framing: Framing = stream.frame if in_protobuf else line
     response = web.StreamResponse(headers=_HEADERS)
     if in_protobuf:
         response.headers["Content-Type"] = stream.CONTENT_TYPE
@@ -124,10 +112,10 @@ async def _stream_websocket(
         await socket.prepare(call.http)
         try:
             async for batch in events:
-                for line in _lines(batch, transform):
-                    await socket.send_str(line.decode())
+                for message in _framed(batch, transform, line):
+                    await socket.send_str(message.decode())
         except errors.ApiError as error:
-            await socket.send_str((b"%b%b}" % (_HEADS["ERROR"], json_bytes(error.to_status()))).decode())
+            await socket.send_str(line("ERROR", json_bytes(error.to_status())).decode().rstrip("\n"))
         await socket.close()
     return socket
 

@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from services.apiserver import codec
-from services.apiserver.watcher import WatchEvent
+from services.apiserver.watcher import WatchEvent, line
 from tests.support.apiserver_core import CoreClient
 
 
@@ -49,7 +49,9 @@ async def test_no_object_is_decoded_on_get_list_and_watch(core: CoreClient, monk
     batch = await anext(stream)
     assert [event.entry.name for event in batch] == [f"c{index:02}" for index in range(0, 20, 2)]
     assert all(event.json is event.entry.value for event in batch)
-    assert batch[0].frame.startswith(b'{"type":"ADDED","object":{"apiVersion":"v1","kind":"ConfigMap"')
+    assert line(batch[0].type, batch[0].json).startswith(
+        b'{"type":"ADDED","object":{"apiVersion":"v1","kind":"ConfigMap"'
+    )
     await stream.aclose()
 
 
