@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import yaml
@@ -133,23 +134,26 @@ _PATCH_ERROR = {
 
 
 def _decoded_patch(body: bytes, patch_type: str) -> tuple[Any, tuple[str, ...]]:
-    if patch_type == "apply" and body.lstrip()[:1] != b"{":
-        document, duplicates = _decode_yaml(body, _duplicate_lines)
+    if patch_type == "apply":
+        document, duplicates = _decode_applied(body)
     else:
-        try:
-            document = decode_json(body)
-            duplicates = duplicate_fields(body, document) if patch_type != "json" else ()
-        except Undecodable:
-            if patch_type != "apply":
-                raise
-            document, duplicates = None, ("",)
-        if duplicates and patch_type == "apply":
-            # What applies is YAML, of which JSON is a part: it may have a comma too many, and lines are counted in it.
-            document, duplicates = _decode_yaml(body, _duplicate_lines)
+        document = decode_json(body)
+        duplicates = duplicate_fields(body, document) if patch_type != "json" else ()
     if not isinstance(document, list if patch_type == "json" else dict):
         into = "[]handlers.jsonPatchOp" if patch_type == "json" else "map[string]interface {}"
         raise Undecodable(f"json: cannot unmarshal {json_type(document)} into Go value of type {into}")
     return document, duplicates
+
+
+def _decode_applied(body: bytes) -> tuple[Any, tuple[str, ...]]:
+    """What applies is YAML, of which JSON is a part: it may have a comma too many, and lines are counted in it. JSON's
+    decoder is only the faster one."""
+    if body.lstrip()[:1] == b"{":
+        with suppress(Undecodable):
+            document = decode_json(body)
+            if not duplicate_fields(body, document):
+                return document, ()
+    return _decode_yaml(body, _line)
 
 
 def decode_json(body: bytes) -> Any:
@@ -231,10 +235,24 @@ def decode_yaml(body: bytes) -> Any:
     return _decode_yaml(body)[0]
 
 
-def _decode_yaml(
-    body: bytes, twice: Callable[[yaml.Node, str], Iterator[str]] | None = None
-) -> tuple[Any, tuple[str, ...]]:
-    """A YAML document, and the keys that stand twice in one mapping: their paths, or what `twice` says of them."""
+class _Twice(NamedTuple):
+    """A key that its mapping has already."""
+
+    key: str
+    path: str
+    line: int
+
+
+def _path(twice: _Twice) -> str:
+    return twice.path
+
+
+def _line(twice: _Twice) -> str:
+    return f'line {twice.line}: key "{twice.key}" already set in map'
+
+
+def _decode_yaml(body: bytes, told: Callable[[_Twice], str] = _path) -> tuple[Any, tuple[str, ...]]:
+    """A YAML document, and what is told of the keys that stand twice in one mapping."""
     try:
         _refuse_depth(body)
         loader = _Loader(body)
@@ -243,7 +261,7 @@ def _decode_yaml(
             if node is None:
                 raise Undecodable(f"{_NO_KIND}unexpected end of JSON input")
             _refuse_bombs(node)
-            duplicates = tuple(islice((twice or _duplicate_keys)(node, ""), DUPLICATES_MAX))
+            duplicates = tuple(map(told, islice(_duplicate_keys(node, ""), DUPLICATES_MAX)))
             document = loader.construct_document(node)
         finally:
             loader.dispose()
@@ -256,32 +274,19 @@ def _decode_yaml(
     return document, duplicates
 
 
-def _duplicate_keys(node: yaml.Node, path: str) -> Iterator[str]:
+def _duplicate_keys(node: yaml.Node, path: str) -> Iterator[_Twice]:
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
             below = f"{path}.{key.value}" if path else str(key.value)
             # A merge key may stand several times; keys that are no scalars are refused elsewhere.
             if isinstance(key, yaml.ScalarNode) and key.value in seen and key.tag != "tag:yaml.org,2002:merge":
-                yield below
+                yield _Twice(key.value, below, value.start_mark.line + 1)
             seen.add(str(key.value))
             yield from _duplicate_keys(value, below)
     elif isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
             yield from _duplicate_keys(item, f"{path}[{index}]")
-
-
-def _duplicate_lines(node: yaml.Node, _path: str) -> Iterator[str]:
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in seen and key.tag != "tag:yaml.org,2002:merge":
-                yield f'line {value.start_mark.line + 1}: key "{key.value}" already set in map'
-            seen.add(str(key.value))
-            yield from _duplicate_lines(value, "")
-    elif isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            yield from _duplicate_lines(item, "")
 
 
 def _one_line(error: Exception) -> str:
