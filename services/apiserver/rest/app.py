@@ -236,9 +236,7 @@ class RestServer:
             return await self._connector.serve(call, resource)
         if self._metrics_api is not None and resource.group == metrics_api.GROUP:
             return await self._metrics_api.serve(call, resource)
-        if info.verb == "watch":
-            return await self._verbs.serve(call, resource)
-        seconds = _timeout(call)
+        seconds = _timeout(call) if info.verb != "watch" else REQUEST_SECONDS_MAX
         if info.verb in _UNTIMED:
             return await self._verbs.serve(call, resource)
         if seconds < REQUEST_SECONDS_MAX:
