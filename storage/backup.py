@@ -224,8 +224,9 @@ def _copy_table(table: Table, reading: Connection, writing: Connection, say: Say
 
 def main(arguments: list[str]) -> int:
     """Exit code: 0 done, 1 refused or wrong, 2 misused. What went wrong is one line on stderr."""
-    say = _tell if arguments[:1] == ["--progress"] else silent
-    arguments = arguments[say is _tell :]
+    say: Say = silent
+    if arguments[:1] == ["--progress"]:
+        say, arguments = _tell, arguments[1:]
     commands: dict[str, tuple[Callable[..., int], range]] = {
         "backup": (_backup, range(2, 4)),
         "restore": (_restore, range(2, 5)),

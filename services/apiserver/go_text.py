@@ -86,7 +86,7 @@ def printed(value: object) -> str:
 _END = "unexpected end of JSON input"
 _SPACE = re.compile(rb"[ \t\r\n]*")
 _PLAIN = re.compile(rb'[^"\\\x00-\x1f]*')
-_HEX = b"0123456789abcdefABCDEF"
+_HEX = re.compile(rb"[0-9a-fA-F]").match
 _LITERALS = {ord("t"): b"true", ord("f"): b"false", ord("n"): b"null"}
 
 
@@ -191,7 +191,7 @@ def _string(data: bytes, at: int) -> int:
             raise _unexpected(data, at, "in string literal")
         if data[at + 1 : at + 2] == b"u":
             for offset in range(2, 6):
-                if data[at + offset : at + offset + 1] not in [bytes((one,)) for one in _HEX]:
+                if not _HEX(data, at + offset):
                     raise _unexpected(data, at + offset, "in \\u hexadecimal character escape")
             at += 6
         elif data[at + 1 : at + 2] and data[at + 1] in b'bfnrt\\/"':
