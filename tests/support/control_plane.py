@@ -23,6 +23,7 @@ from machinery.client.api_client import ApiClient, Mutation, PatchType
 from machinery.component.tls import TlsFiles
 from tests.support.apiserver_process import ROOT, ApiServerProcess, files, free_port
 from tests.support.controllers import ready_status
+from tests.support.memory import resident_mb
 
 
 class ControlPlane:
@@ -104,8 +105,7 @@ class ControlPlane:
     def resident_megabytes(self) -> float:
         """The controller-manager's resident memory."""
         assert self.manager is not None
-        pages = int(Path(f"/proc/{self.manager.pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+        return resident_mb(self.manager.pid)
 
     async def kubectl(self, *arguments: str, stdin: Any = None, check: bool = True) -> str:
         """Run the real kubectl; what it printed."""

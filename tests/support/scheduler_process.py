@@ -10,6 +10,7 @@ import yaml
 
 from machinery.component.tls import TlsFiles
 from tests.support.apiserver_process import ROOT, ApiServerProcess, files, free_port
+from tests.support.memory import resident_mb
 
 
 def _paths(tls: TlsFiles) -> dict[str, str]:
@@ -62,5 +63,4 @@ class SchedulerProcess:
     def resident_mb(self) -> float:
         """Its resident memory."""
         assert self.process is not None
-        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
-        return pages * 4096 / 1e6
+        return resident_mb(self.process.pid)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from storage import ANY, Key, Put, Retention, RetentionPolicy, open_store
 from tests.support.apiserver_process import ApiServerProcess
+from tests.support.memory import resident_mb
 from tests.support.rest import Rest
 from tests.support.torture import FULL, figure, note, times
 from tests.support.witness import LOST, PATH, Until
@@ -26,10 +27,6 @@ RATE = float(os.environ.get("CUTAWAY_CHURN_RATE", "0"))
 """Writes a second once it is warm, so that two hours of it may run beside other work; 0: as fast as it goes."""
 GROWTH_MB_MAX = 40.0
 """What the process may grow by after it is warm: what an allocator keeps, not what a leak takes in hours."""
-
-
-def resident_mb(pid: int) -> float:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096 / 1e6
 
 
 def descriptors(pid: int) -> int:

@@ -18,6 +18,7 @@ import pytest
 from lab.pki import Identity
 from services.apiserver.rest.connection import WAITING_MAX
 from tests.support.apiserver_process import ApiServerProcess
+from tests.support.memory import resident_mb
 from tests.support.torture import figure, percentile, times
 
 CONNECTIONS = times(10_000)
@@ -72,7 +73,7 @@ def read_until(connection: ssl.SSLSocket, wanted: bytes) -> bytes:
 def resident(server: ApiServerProcess) -> float:
     """The server's resident memory in MB."""
     assert server.process is not None
-    return int(Path(f"/proc/{server.process.pid}/statm").read_text().split()[1]) * 4096 / 1e6
+    return resident_mb(server.process.pid)
 
 
 @contextmanager

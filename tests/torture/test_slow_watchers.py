@@ -16,6 +16,7 @@ from machinery.component.tls import TlsFiles
 from protos.cutaway.v1 import apiserver_pb2, apiserver_pb2_grpc
 from services.apiserver.watcher import PENDING_MAX
 from tests.support.apiserver_process import ApiServerProcess, files
+from tests.support.memory import resident_mb
 from tests.support.rest import Rest, Watch
 from tests.support.torture import figure, full_only
 
@@ -25,10 +26,6 @@ OBJECTS = 100
 ROUNDS = (PENDING_MAX + 12_000) // OBJECTS
 GROWN_MB_MAX = 200.0
 PATH = "/api/v1/namespaces/default/configmaps"
-
-
-def resident_mb(pid: int) -> float:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096 / 1e6
 
 
 def config_map(name: str, turn: int) -> dict[str, object]:

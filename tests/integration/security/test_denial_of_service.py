@@ -6,11 +6,11 @@ import asyncio
 import gzip
 import json
 import time
-from pathlib import Path
 
 import pytest
 
 from tests.integration.security.conftest import Target
+from tests.support.memory import resident_mb
 
 CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"
 MERGE = "application/merge-patch+json"
@@ -115,8 +115,7 @@ async def test_nonsense_in_a_query(target: Target, query: str) -> None:
 def resident(target: Target) -> float:
     """The server's resident memory in MB."""
     assert target.process.process is not None
-    pages = int(Path(f"/proc/{target.process.process.pid}/statm").read_text().split()[1])
-    return pages * 4096 / 1e6
+    return resident_mb(target.process.process.pid)
 
 
 def owners(begin: int, count: int) -> list[dict[str, str]]:

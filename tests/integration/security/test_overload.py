@@ -9,7 +9,6 @@ import json
 import statistics
 import sys
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -22,6 +21,7 @@ from machinery.client.api_client import ApiClient
 from tests.integration.security.conftest import Target
 from tests.integration.security.test_what import grant, rule
 from tests.support.apiserver_process import ROOT, files
+from tests.support.memory import resident_mb
 from tests.support.torture import figure, times
 
 FLOW = "/apis/flowcontrol.apiserver.k8s.io/v1"
@@ -170,10 +170,6 @@ async def test_a_full_level_refuses_with_retry_after_and_others_are_served(
         await eventually(session, CONFIG_MAPS, lambda obj: obj["kind"] == "ConfigMapList")
 
 
-def resident_mb(statm: Path) -> float:
-    return int(statm.read_text().split()[1]) * 4096 / 1e6
-
-
 @pytest.mark.torture
 async def test_in_a_flood_nodes_and_leaders_are_served(target: Target, admin: aiohttp.ClientSession) -> None:
     """Four hundred clients that list as fast as they can; the server can do about a tenth of what they ask for."""
@@ -209,8 +205,8 @@ async def test_in_a_flood_nodes_and_leaders_are_served(target: Target, admin: ai
         assert await process.stdout.readline() == b"connected\n"
         loop = asyncio.get_running_loop()
         assert target.process.process is not None
-        status = Path(f"/proc/{target.process.process.pid}/statm")
-        resident = [resident_mb(status)]
+        pid = target.process.process.pid
+        resident = [resident_mb(pid)]
         renew = {"spec": {"renewTime": "2026-01-01T00:00:00.000000Z"}}
         merge = {"Content-Type": "application/merge-patch+json"}
         while process.returncode is None:
@@ -225,7 +221,7 @@ async def test_in_a_flood_nodes_and_leaders_are_served(target: Target, admin: ai
                     await answer.read()
                     assert answer.status == 200, await answer.text()
                 took.append(loop.time() - began)
-            resident.append(resident_mb(status))
+            resident.append(resident_mb(pid))
             await asyncio.sleep(0.02)
         result = json.loads(await process.stdout.read())
     p50, p99 = statistics.median(took), sorted(took)[int(len(took) * 0.99)]
