@@ -54,6 +54,7 @@ from storage import Store, open_store
 from storage.errors import Corrupt, StoreError, Unavailable
 
 if TYPE_CHECKING:
+    from services.apiserver.rest.app import RestServer
     from services.apiserver.rest.auditing import RestAuditor
 
 SERVICE_NAME = "cutaway.v1.ApiServer"
@@ -281,8 +282,14 @@ async def _start_rest(ctx: Context[ApiServerConfig], core: Core, bootstrap: Boot
     except OSError as err:
         raise Fatal(f"cannot listen on {config.rest_address} (REST): {err.strerror or err}") from err
     ctx.on_stop(rest.stop)
-    ctx.on_stop(partial(rest.leave, config.shutdown_delay_seconds))
+    ctx.on_stop(partial(_leave, ctx, rest))
     ctx.tasks.create_task(_reload_certificate(context), name="reload the serving certificate")
+
+
+async def _leave(ctx: Context[ApiServerConfig], rest: RestServer) -> None:
+    # The little time that a process has which fails is for closing what it has.
+    if ctx.stopping.is_set():
+        await rest.leave(ctx.config.shutdown_delay_seconds)
 
 
 def _auditor(config: ApiServerConfig) -> RestAuditor | None:
