@@ -6,9 +6,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+import msgspec
+
 from machinery.api.kinds import Kind
 from services.controller_manager.actions import Action, Patch
 from services.controller_manager.templates import owner_reference
+from services.controller_manager.views.meta import OwnerReference
 
 T = TypeVar("T")
 
@@ -57,28 +60,16 @@ def claim(
     return claims
 
 
-def _references(meta: Any) -> list[dict[str, Any]]:
-    out = []
-    for owner in meta.ownerReferences:
-        entry: dict[str, Any] = {
-            "apiVersion": owner.apiVersion,
-            "kind": owner.kind,
-            "name": owner.name,
-            "uid": owner.uid,
-        }
-        if owner.controller is not None:
-            entry["controller"] = owner.controller
-        if owner.blockOwnerDeletion is not None:
-            entry["blockOwnerDeletion"] = owner.blockOwnerDeletion
-        out.append(entry)
-    return out
+def references(owners: Iterable[OwnerReference]) -> list[dict[str, Any]]:
+    """Owner references as they are written back: what one does not say is not said for it."""
+    return [{name: value for name, value in msgspec.to_builtins(each).items() if value is not None} for each in owners]
 
 
 def _adopt(kind: Kind, owner: Any, dependent_kind: Kind, meta: Any, finalizers: tuple[str, ...]) -> Patch:
-    metadata: dict[str, Any] = {"ownerReferences": [*_references(meta), owner_reference(kind, owner)]}
+    metadata: dict[str, Any] = {"ownerReferences": [*references(meta.ownerReferences), owner_reference(kind, owner)]}
     if missing := [name for name in finalizers if name not in meta.finalizers]:
         metadata["finalizers"] = [*meta.finalizers, *missing]
-    return _ownership_patch(dependent_kind, meta, metadata)
+    return ownership_patch(dependent_kind, meta, metadata)
 
 
 def _release(dependent_kind: Kind, meta: Any, owner_uid: str, finalizers: tuple[str, ...]) -> Patch:
@@ -87,13 +78,14 @@ def _release(dependent_kind: Kind, meta: Any, owner_uid: str, finalizers: tuple[
 
 def without_owners(kind: Kind, meta: Any, uids: set[str], finalizers: tuple[str, ...] = ()) -> Patch:
     """The patch that removes the references to these owners (and these finalizers) from the object of `meta`."""
-    kept = [entry for entry in _references(meta) if entry["uid"] not in uids]
+    kept = [entry for entry in references(meta.ownerReferences) if entry["uid"] not in uids]
     metadata: dict[str, Any] = {"ownerReferences": kept or None}
     if any(name in meta.finalizers for name in finalizers):
         metadata["finalizers"] = [name for name in meta.finalizers if name not in finalizers] or None
-    return _ownership_patch(kind, meta, metadata)
+    return ownership_patch(kind, meta, metadata)
 
 
-def _ownership_patch(kind: Kind, meta: Any, metadata: dict[str, Any]) -> Patch:
+def ownership_patch(kind: Kind, meta: Any, metadata: dict[str, Any]) -> Patch:
+    """The patch of the object of `meta` that gives it these owner references, and what else `metadata` says."""
     # Lists are replaced whole, so the patch must fail if somebody else changed the object meanwhile.
     return Patch(kind, meta.namespace, meta.name, {"metadata": metadata}, uid=meta.uid, revision=meta.revision)

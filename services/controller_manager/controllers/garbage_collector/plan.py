@@ -8,7 +8,7 @@ from enum import Enum
 from machinery.api.kinds import Kind
 from services.controller_manager.actions import Action, Delete, Patch
 from services.controller_manager.controllers.garbage_collector.graph import FOREGROUND, ORPHAN, Node
-from services.controller_manager.ownership import without_owners
+from services.controller_manager.ownership import ownership_patch, references, without_owners
 from services.controller_manager.views.meta import Meta
 
 
@@ -53,14 +53,8 @@ def _delete(kind: Kind, meta: Meta, propagation: str, *, revision: int) -> Delet
 
 
 def _not_blocking(kind: Kind, meta: Meta) -> Patch:
-    references = []
-    for ref in meta.ownerReferences:
-        entry: dict[str, object] = {"apiVersion": ref.apiVersion, "kind": ref.kind, "name": ref.name, "uid": ref.uid}
-        if ref.controller is not None:
-            entry["controller"] = ref.controller
-        references.append(entry | {"blockOwnerDeletion": False})
-    patch = {"metadata": {"ownerReferences": references}}
-    return Patch(kind, meta.namespace, meta.name, patch, uid=meta.uid, revision=meta.revision)
+    owners = [each | {"blockOwnerDeletion": False} for each in references(meta.ownerReferences)]
+    return ownership_patch(kind, meta, {"ownerReferences": owners})
 
 
 def blocking(node_uid: str, dependents: Sequence[Node]) -> list[Node]:

@@ -6,11 +6,9 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
 from machinery.api import kinds
 from machinery.api.kinds import Kind
-from services.controller_manager import templates
+from services.controller_manager import ownership, templates
 from services.controller_manager.actions import (
     NORMAL,
     WARNING,
@@ -145,7 +143,5 @@ def retention(owner: StatefulSet, claim: PersistentVolumeClaim, pod: Pod | None,
 
 
 def _own(claim: PersistentVolumeClaim, others: Sequence[OwnerReference], ours: Sequence[dict[str, Any]]) -> Patch:
-    kept = [{name: value for name, value in msgspec.to_builtins(each).items() if value is not None} for each in others]
-    meta = claim.metadata
-    patch = {"metadata": {"ownerReferences": [*kept, *ours] or None}}
-    return Patch(kinds.PERSISTENT_VOLUME_CLAIM, meta.namespace, meta.name, patch, uid=meta.uid, revision=meta.revision)
+    owners = [*ownership.references(others), *ours] or None
+    return ownership.ownership_patch(kinds.PERSISTENT_VOLUME_CLAIM, claim.metadata, {"ownerReferences": owners})
