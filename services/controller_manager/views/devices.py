@@ -107,12 +107,8 @@ class TaintRuleSpec(View, frozen=True, gc=False):
     taint: DeviceTaint = DeviceTaint()
 
 
-class RuleCondition(Condition, frozen=True, gc=False):
-    observedGeneration: int = 0
-
-
 class TaintRuleStatus(View, frozen=True, gc=False):
-    conditions: tuple[RuleCondition, ...] = ()
+    conditions: tuple[Condition, ...] = ()
 
 
 class DeviceTaintRule(View, frozen=True, gc=False):

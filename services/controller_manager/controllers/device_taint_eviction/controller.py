@@ -5,7 +5,7 @@ Keys: NS/NAME of a pod, NAME of a DeviceTaintRule.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +16,6 @@ from machinery.api.device_taints import NO_EXECUTE
 from services.controller_manager.actions import Plan
 from services.controller_manager.controllers.device_taint_eviction import plan as planner
 from services.controller_manager.controllers.device_taint_eviction import rule_status
-from services.controller_manager.controllers.device_taint_eviction.plan import Eviction
 from services.controller_manager.controllers.device_taint_eviction.rule_status import Extent
 from services.controller_manager.controllers.resource_claim.plan import claim_names, has_claims, is_pod
 from services.controller_manager.pods import is_terminal
@@ -118,17 +117,13 @@ class DeviceTaintEvictionController(OfKind):
         pod: Pod | None = self.lister(kinds.POD).by_key(key)
         if pod is None or is_terminal(pod):
             return None
-        eviction = self._eviction(pod, self._evicting)
+        eviction = planner.eviction_of(self._claims(pod), self._find, self._evicting, self._first_seen)
         out = planner.plan(pod, eviction.moment if eviction else None, self.env.now())
-        for uid in eviction.rules if eviction and out.actions else ():
-            self._evicted.setdefault(uid, set()).add(pod.metadata.uid)
-        for rule in self._evicting:
-            if eviction and rule.metadata.uid in eviction.rules:
-                self.add(rule.metadata.name)
+        for meta in (rule.metadata for rule in self._evicting if eviction and rule.metadata.uid in eviction.rules):
+            if out.actions:
+                self._evicted.setdefault(meta.uid, set()).add(pod.metadata.uid)
+            self.add(meta.name)
         return out
-
-    def _eviction(self, pod: Pod, rules: Sequence[DeviceTaintRule]) -> Eviction | None:
-        return planner.eviction_of(self._claims(pod), self._find, rules, self._first_seen)
 
     # --- rules --------------------------------------------------------------------------------------------------------
 
@@ -149,20 +144,20 @@ class DeviceTaintEvictionController(OfKind):
         taint = msgspec.structs.replace(rule.spec.taint, effect=NO_EXECUTE)
         acting = msgspec.structs.replace(rule, spec=msgspec.structs.replace(rule.spec, taint=taint))
         waiting = [pod for pod in self.lister(kinds.POD) if has_claims(pod) and self._waits(pod, acting)]
-        held = [result for claim in self.lister(kinds.RESOURCE_CLAIM) for result in planner.results(claim)]
-        return Extent(
-            pods=len(waiting),
-            namespaces=len({pod.metadata.namespace for pod in waiting}),
-            published_devices=sum(planner.concerns(acting, each) for each in self._published()),
-            allocated_devices=sum(planner.concerns(acting, each) for each in held),
-            evicted=evicted,
+        extent = Extent(len(waiting), len({pod.metadata.namespace for pod in waiting}), evicted=evicted)
+        if effect == NO_EXECUTE:
+            return extent  # It is asked for time and again, and nobody is told of devices.
+        held = (result for claim in self.lister(kinds.RESOURCE_CLAIM) for result in planner.results(claim))
+        return extent._replace(
+            published_devices=sum(planner.concerns(rule, each) for each in self._published()),
+            allocated_devices=sum(planner.concerns(rule, each) for each in held),
         )
 
     def _waits(self, pod: Pod, rule: DeviceTaintRule) -> bool:
         if is_terminal(pod) or pod.metadata.deletionTimestamp is not None:
             return False
-        eviction = self._eviction(pod, [rule])
-        return eviction is not None and rule.metadata.uid in eviction.rules
+        # The devices' own taints are not asked about.
+        return planner.eviction_of(self._claims(pod), lambda _: None, [rule], self._first_seen) is not None
 
     def _published(self) -> Iterator[Result]:
         for (driver, pool), slices in self._pools.items():

@@ -9,6 +9,7 @@ from machinery.api import kinds
 from machinery.api.device_taints import NO_EXECUTE
 from services.controller_manager.actions import Patch, Plan, rfc3339
 from services.controller_manager.views.devices import DeviceTaintRule
+from services.controller_manager.views.meta import Condition, condition
 
 CONDITION = "EvictionInProgress"
 UPDATE_SECONDS_MIN = 10.0
@@ -54,7 +55,7 @@ def plan(rule: DeviceTaintRule, extent: Extent, now: datetime) -> Plan:
     new = (status, reason, message, rule.metadata.generation)
     if said is not None and (said.status, said.reason, said.message, said.observedGeneration) == new:
         return out
-    condition: dict[str, Any] = {
+    entry: dict[str, Any] = {
         "type": CONDITION,
         "status": status,
         "reason": reason,
@@ -64,13 +65,13 @@ def plan(rule: DeviceTaintRule, extent: Extent, now: datetime) -> Plan:
         "lastTransitionTime": rfc3339(now),
     }
     meta = rule.metadata
-    body = {"status": {"conditions": [condition]}}
+    body = {"status": {"conditions": [entry]}}
     out.actions = [Patch(kinds.DEVICE_TAINT_RULE, "", meta.name, body, "status", uid=meta.uid, revision=meta.revision)]
     return out
 
 
-def _said(rule: DeviceTaintRule) -> Any:
-    return next((each for each in rule.status.conditions if each.type == CONDITION), None)
+def _said(rule: DeviceTaintRule) -> Condition | None:
+    return condition(rule.status.conditions, CONDITION)
 
 
 def _words(effect: str, extent: Extent) -> tuple[str, str, str]:
