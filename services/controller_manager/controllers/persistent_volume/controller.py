@@ -228,9 +228,8 @@ class ClaimProtection(OfKind):
         assert pod is not None
         if new is not None and old is not None and old.status.phase == new.status.phase:
             return
-        for volume in pod.spec.volumes:
-            if volume.persistentVolumeClaim is not None:
-                self.add(f"{pod.metadata.namespace}/{volume.persistentVolumeClaim.claimName}")
+        for key in claims_of(pod):
+            self.add(key)
 
     async def reconcile(self, key: str) -> Plan | None:
         """See `protection`."""
