@@ -8,7 +8,7 @@ of others, so that no endpoint has to bear more than a fifth above its share; wh
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -93,29 +93,35 @@ def apportion(endpoints: Mapping[str, Endpoint], shares: Mapping[str, float] | N
     if all(least[zone] <= held[zone] <= least[zone] + spare for zone in shares):
         return kept
     own = {key: endpoint.zone for key, endpoint in endpoints.items()}
-    return _moved(own, {zone: max(share * count, least[zone]) for zone, share in shares.items()})
+    return _moved(own, {zone: max(share * count, least[zone]) for zone, share in shares.items()}, least)
 
 
-def _moved(own: dict[str, str], wanted: Mapping[str, float]) -> dict[str, str]:
-    """Endpoints of zones that have more than wanted given to those that have less, one by one where it matters most."""
+def _moved(own: dict[str, str], wanted: Mapping[str, float], least: Mapping[str, int]) -> dict[str, str]:
+    """Endpoints of zones that have more than wanted given to those that have less, one by one where it matters most.
+
+    First each zone gets its least, and be it of one that has hardly more than wanted.
+    """
     held = Counter(own.values())
+    takers: dict[str, deque[str]] = defaultdict(deque)
+    for taker in sorted(least):
+        while held[taker] < least[taker]:
+            spare = {zone: held[zone] - number for zone, number in wanted.items() if held[zone] > least[zone]}
+            if not spare:
+                break
+            giver = _most(spare)
+            takers[giver].append(taker)
+            held[giver] -= 1
+            held[taker] += 1
     over = {zone: held[zone] - number for zone, number in wanted.items() if held[zone] > number}
     under = {zone: number - held[zone] for zone, number in wanted.items() if held[zone] < number}
-    moves: list[tuple[str, str]] = []
     while over and under:
         giver, taker = _most(over), _most(under)
         if max(over[giver], under[taker]) < 1 or min(over[giver], under[taker]) < 0.5:
             break
-        moves.append((giver, taker))
+        takers[giver].append(taker)
         over[giver] -= 1
         under[taker] -= 1
-    out = dict(own)
-    for key in sorted(own):
-        move = next((move for move in moves if move[0] == own[key]), None)
-        if move is not None:
-            moves.remove(move)
-            out[key] = move[1]
-    return out
+    return {key: takers[zone].popleft() if takers[zone] else zone for key, zone in sorted(own.items())}
 
 
 def _most(amounts: Mapping[str, float]) -> str:

@@ -55,6 +55,15 @@ def test_a_zone_with_too_few_is_given_some_of_the_fullest() -> None:
     assert sorted(found.values()) == ["a", "a", "b", "b"]  # type: ignore[union-attr]
 
 
+def test_a_small_zone_gets_its_least_of_one_that_has_hardly_more_than_its_share() -> None:
+    four = {f"e{n}": Endpoint("b") for n in range(4)}
+    assert Counter(apportion(four, {"a": 0.1, "b": 0.9}).values()) == {"a": 1, "b": 3}  # type: ignore[union-attr]
+    # b has no more than it needs, and d no more than its share: still a is not left without.
+    many = {f"e{n:02}": Endpoint("d" if n < 11 else "b") for n in range(12)}
+    found = apportion(many, {"a": 0.0375, "b": 0.0375, "d": 0.925})
+    assert Counter(found.values()) == {"a": 1, "b": 1, "d": 10}  # type: ignore[union-attr]
+
+
 def test_what_is_lacking_is_said() -> None:
     two = {"a": 0.5, "b": 0.5}
     assert str(apportion({"e": Endpoint("a")}, None)).startswith("Insufficient Node information")
