@@ -13,6 +13,7 @@ from services.kubelet.config import KubeletConfig
 from services.kubelet.container_config import LABEL_CONTAINER, LABEL_UID, pod_log_directory
 from services.kubelet.disk_usage import PodDiskUsage
 from services.kubelet.eviction import Breach, Signal, Use
+from services.kubelet.images import images_path
 from services.kubelet.node import Node
 from services.kubelet.pod_worker import PodWorker
 from services.kubelet.pods import Pods
@@ -100,13 +101,7 @@ class Evictor:
     async def _images_path(self) -> str:
         """Where the runtime keeps images; asked for once, as it stays where it is."""
         if not self._image_mount:
-            found = (await self._node.runtime.image_fs()).image_filesystems
-            mount = found[0].fs_id.mountpoint if found else str(self._node.root)
-            try:
-                node_info.disk(mount)
-                self._image_mount = mount
-            except FileNotFoundError:  # the runtime's view of the machine need not be ours
-                self._image_mount = str(self._node.root)
+            self._image_mount = await images_path(self._node.runtime, self._node.root)
         return self._image_mount
 
     # --- pressure

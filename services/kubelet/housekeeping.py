@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
+
+from cri_api.v1 import api_pb2 as cri
 
 from machinery.api.quantity import parse_quantity
 from machinery.component import logs
 from services.kubelet import logs as container_logs
 from services.kubelet import node_info
 from services.kubelet.config import KubeletConfig
+from services.kubelet.images import images_path
 from services.kubelet.node import Node
 from services.kubelet.pods import Pods
 from services.kubelet.runtime import RuntimeFailure
@@ -77,19 +80,14 @@ class Housekeeping:
 
     async def collect_images(self, *, all_unused: bool = False) -> int:
         """Remove unused images, least recently used first, while the disk is too full (or all of them); bytes freed."""
-        await self._note_images()
-        file_systems = (await self._node.runtime.image_fs()).image_filesystems
-        mount = file_systems[0].fs_id.mountpoint if file_systems else str(self._node.root)
-        try:
-            total, available, _, _ = node_info.disk(mount)
-        except FileNotFoundError:  # the runtime's view of the machine need not be ours
-            total, available, _, _ = node_info.disk(str(self._node.root))
+        present = await self._note_images()
+        total, available, _, _ = node_info.disk(await images_path(self._node.runtime, self._node.root))
         used_percent = 100 * (total - available) // max(1, total)
         wanted = (100 - self._config.image_gc_low_percent) * total // 100 - available
         if not all_unused and used_percent < self._config.image_gc_high_percent:
             return 0
         freed = 0
-        for image_id, size in await self._unused_images():
+        for image_id, size in self._unused_images(present):
             if not all_unused and freed >= wanted:
                 break
             await self._node.runtime.remove_image(image_id)
@@ -103,13 +101,17 @@ class Housekeeping:
             self._node.node_event("Warning", "FreeDiskSpaceFailed", text)
         return freed
 
-    async def _note_images(self) -> None:
-        """Since when each image is known: what is there at the start has been there for long, as upstream takes it."""
-        now = self._node.clock() if self._image_seen else 0.0
-        present = {image.id for image in await self._node.runtime.images()}
-        self._image_seen = {image_id: self._image_seen.get(image_id, now) for image_id in present}
+    async def _note_images(self) -> list[cri.Image]:
+        """Since when each image is known: what is there at the start has been there for long, as upstream takes it.
 
-    async def _unused_images(self) -> list[tuple[str, int]]:
+        The images.
+        """
+        now = self._node.clock() if self._image_seen else 0.0
+        present = await self._node.runtime.images()
+        self._image_seen = {image.id: self._image_seen.get(image.id, now) for image in present}
+        return present
+
+    def _unused_images(self, present: Iterable[cri.Image]) -> list[tuple[str, int]]:
         """(id, size) of the images that no container here uses, longest unused first."""
         now = self._node.clock()
         used = {
@@ -119,8 +121,8 @@ class Housekeeping:
             for reference in (record.image, record.image_ref)
         }
         out = []
-        for image in await self._node.runtime.images():
-            first_seen = self._image_seen.get(image.id, now)
+        for image in present:
+            first_seen = self._image_seen[image.id]
             names = {image.id, *image.repo_tags, *image.repo_digests}
             last = self._node.images.last_used.get(image.id, first_seen)
             if image.pinned or names & used or now - first_seen < _IMAGE_AGE_SECONDS or "pause" in str(image.repo_tags):

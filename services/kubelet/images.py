@@ -1,6 +1,6 @@
 """Images for containers.
 
-Pull policy, pull secrets, back-off, and the words that statuses and events use. Garbage collection is `image_gc.py`.
+Pull policy, pull secrets, back-off, and the words that statuses and events use. They go in `housekeeping.py`.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import re
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from cri_api.v1 import api_pb2 as cri
 from lightkube.models import core_v1
 
-from services.kubelet import pod_spec
+from services.kubelet import node_info, pod_spec
 from services.kubelet.back_off import BackOff
 from services.kubelet.credential_providers import CredentialProviders
 from services.kubelet.objects import Objects
@@ -101,6 +102,17 @@ class Present:
     ref: str
     uid: int | None
     user: str
+
+
+async def images_path(runtime: Runtime, root: Path) -> str:
+    """Where the runtime keeps images; `root` where it does not say, or where that is no place of ours."""
+    found = (await runtime.image_fs()).image_filesystems
+    path = found[0].fs_id.mountpoint if found else str(root)
+    try:
+        node_info.disk(path)
+    except FileNotFoundError:  # the runtime's view of the machine need not be ours
+        return str(root)
+    return path
 
 
 def _duration(seconds: float) -> str:
