@@ -47,6 +47,7 @@ class Housekeeping:
         self._node = node
         self._pods = pods
         self._image_seen: dict[str, float] = {}
+        self._looked = False  # for images, ever
 
     async def run(self) -> None:
         with contextlib.suppress(RuntimeFailure):  # then the first pass is the first look
@@ -106,9 +107,10 @@ class Housekeeping:
 
         The images.
         """
-        now = self._node.clock() if self._image_seen else 0.0
+        now = self._node.clock() if self._looked else 0.0
         present = await self._node.runtime.images()
         self._image_seen = {image.id: self._image_seen.get(image.id, now) for image in present}
+        self._looked = True
         return present
 
     def _unused_images(self, present: Iterable[cri.Image]) -> list[tuple[str, int]]:

@@ -83,6 +83,19 @@ async def test_the_longest_unused_images_go_until_there_is_room(
     assert node.events == []
 
 
+async def test_the_first_image_of_a_node_that_had_none_is_young(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = Node(tmp_path, used_gi=10)
+    node.present.clear()
+    housekeeping = made(node, monkeypatch)
+    assert await housekeeping.collect_images() == 0
+    node.present["new"] = cri.Image(id="new", repo_tags=["example.com/new:1"], size=2 * GI)
+    node.used = 95 * GI
+    assert await housekeeping.collect_images() == 0
+    assert sorted(node.present) == ["new"]
+
+
 async def test_too_little_found_to_remove_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     node = Node(tmp_path, used_gi=95)
     housekeeping = made(node, monkeypatch)
