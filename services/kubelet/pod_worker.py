@@ -15,7 +15,6 @@ import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-import msgspec
 from lightkube.models import core_v1
 
 from machinery.api import errors, kinds
@@ -43,8 +42,8 @@ from services.kubelet.pod_starter import PodStarter, StartFailed
 from services.kubelet.probes import PodProbes
 from services.kubelet.runtime import RuntimeFailure
 from services.kubelet.runtime_state import ContainerRecord, PodRuntime, State
-from services.kubelet.status import OWNED_CONDITIONS, Observed, Verdict, compute_status, unseen_end
-from services.kubelet.status_manager import without_none
+from services.kubelet.status import OWNED_CONDITIONS, Observed, Verdict, compute_status, not_yet_over, unseen_end
+from services.kubelet.status_manager import status_dict, without_none
 from services.kubelet.volumes.context import VolumeError, VolumePath
 
 log = logs.get("kubelet")
@@ -56,15 +55,6 @@ _RESYNC_SECONDS = 60.0  # volumes are brought up to date this often even if no w
 _FLUSH_SECONDS = 30.0
 _RESIZE_RETRY_SECONDS = 5.0  # how often a resize that has no room yet, or can't shrink yet, is looked at
 _DRAIN_GRACE_MIN = 2  # seconds; a shorter grace period is all the container's
-
-
-_NOT_OURS = ("resourceClaimStatuses", "extendedResourceClaimStatus")
-
-
-def status_dict(pod: core_v1.Pod) -> Json:
-    """The status that the apiserver has of a pod, but for what is not the kubelet's to say or to take away."""
-    found: Json = without_none(msgspec.to_builtins(pod.status)) if pod.status else {}
-    return {key: value for key, value in found.items() if key not in _NOT_OURS}
 
 
 class PodWorker:
@@ -441,11 +431,8 @@ class PodWorker:
             recursive_read_only=self._node.volumes.recursive_read_only(),
         )
         before, self.status = self.status, without_none(compute_status(observed))
-        if not over and self.status.get("phase") in ("Succeeded", "Failed"):
-            for name in ("phase", "reason", "message"):
-                self.status.pop(name, None)
-                if name in before:
-                    self.status[name] = before[name]
+        if not over:
+            self.status = not_yet_over(self.status, before)
         lifecycle_metrics.status_changed(before, self.status)
         return self._node.statuses.submit(self.pod, self.status, api_status=api_status, lazy=lazy)
 

@@ -20,6 +20,7 @@ from services.kubelet.pods import Pods
 from services.kubelet.runtime import RuntimeFailure
 from services.kubelet.runtime_state import ContainerRecord, State
 from services.kubelet.stats import StatsCollector
+from services.kubelet.status import CONTAINER_STATUSES
 
 SERVICE_NAME = "cutaway.v1.Kubelet"
 
@@ -105,8 +106,7 @@ class KubeletService(kubelet_pb2_grpc.KubeletServicer):
             return ended[0]
         if runs:
             return runs[0]
-        groups = ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
-        for entry in (e for g in groups for e in worker.status.get(g) or ()):
+        for entry in (e for g in CONTAINER_STATUSES for e in worker.status.get(g) or ()):
             if entry["name"] == name and (waiting := entry["state"].get("waiting")):
                 reason = waiting.get("reason", "ContainerCreating")
                 if reason in ("ErrImagePull", "ImagePullBackOff"):

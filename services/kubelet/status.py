@@ -25,6 +25,7 @@ OWNED_CONDITIONS = (
     "PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled", "PodResizePending",
     "PodResizeInProgress", "AllContainersRestarting",
 )  # fmt: skip
+CONTAINER_STATUSES = ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
 _UNKNOWN_MESSAGE = "The container could not be located when the pod was terminated"
 
 
@@ -69,12 +70,22 @@ def rfc3339(seconds: float) -> str:
 
 def unseen_end(status: Mapping[str, Any], runtime: PodRuntime) -> bool:
     """Whether a container has ended that the status still shows as running."""
-    for group in ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"):
+    for group in CONTAINER_STATUSES:
         for entry in status.get(group) or ():
             latest = runtime.latest(entry["name"]) if "running" in (entry.get("state") or {}) else None
             if latest is not None and latest.state is State.EXITED:
                 return True
     return False
+
+
+def not_yet_over(status: Json, before: Json) -> Json:
+    """The same of a pod of which something may still run: it is not called over before that is certain."""
+    if status.get("phase") not in ("Succeeded", "Failed"):
+        return status
+    told = ("phase", "reason", "message")
+    return {key: value for key, value in status.items() if key not in told} | {
+        key: before[key] for key in told if key in before
+    }
 
 
 def compute_status(observed: Observed) -> Json:
@@ -154,7 +165,7 @@ def _has_initialized(observed: Observed) -> bool:
 
 
 def _previous_status(observed: Observed, name: str) -> Json | None:
-    for group in ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"):
+    for group in CONTAINER_STATUSES:
         for entry in observed.previous.get(group) or ():
             if entry["name"] == name:
                 return entry
@@ -359,7 +370,7 @@ def _comes_back(observed: Observed, entry: Json) -> bool:
 
 def _settle(status: Json) -> None:
     """In a pod that is over no container waits: each shows how it ended."""
-    for group in ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"):
+    for group in CONTAINER_STATUSES:
         for entry in status.get(group, ()):
             if group != "initContainerStatuses":
                 entry["ready"] = False

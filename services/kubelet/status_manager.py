@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 from lightkube.models import core_v1
 
 from machinery.api import errors, kinds
@@ -25,6 +26,7 @@ log = logs.get("kubelet")
 BATCH_MAX = 200
 LAZY_SECONDS = 0.25
 RETRY_SECONDS = 1.0
+_NOT_OURS = ("resourceClaimStatuses", "extendedResourceClaimStatus")
 
 
 @dataclass(slots=True)
@@ -45,6 +47,12 @@ def without_none(value: Any) -> Any:
     if isinstance(value, list):
         return [without_none(v) for v in value]
     return value
+
+
+def status_dict(pod: core_v1.Pod) -> Json:
+    """The status that the apiserver has of a pod, but for what is not the kubelet's to say or to take away."""
+    found: Json = without_none(msgspec.to_builtins(pod.status)) if pod.status else {}
+    return {key: value for key, value in found.items() if key not in _NOT_OURS}
 
 
 def patch_for(uid: str, sent: Json, wanted: Json) -> Json | None:

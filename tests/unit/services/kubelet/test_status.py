@@ -6,7 +6,7 @@ from typing import Any
 
 from services.kubelet.pod_plan import ProbeView, Waiting
 from services.kubelet.runtime_state import PodRuntime
-from services.kubelet.status import Observed, Verdict, compute_status
+from services.kubelet.status import Observed, Verdict, compute_status, not_yet_over
 from services.kubelet.status_manager import patch_for
 from tests.support.kubelet_pods import NOTHING, exited, pod, running, state
 
@@ -42,6 +42,16 @@ def test_a_running_pod_is_ready() -> None:
     entry = result["containerStatuses"][0]
     assert (entry["ready"], entry["started"], entry["containerID"]) == (True, True, "containerd://c0")
     assert "message" not in condition(result, "Ready")
+
+
+def test_a_pod_that_is_not_over_for_certain_keeps_its_phase_and_shows_its_dead_container() -> None:
+    before = status(pod(restartPolicy="Never"), state(running()))
+    ended = status(pod(restartPolicy="Never"), state(exited(code=1)), before)
+    result = not_yet_over(ended, before)
+    assert (ended["phase"], result["phase"]) == ("Failed", "Running")
+    assert "reason" not in result
+    assert "terminated" in result["containerStatuses"][0]["state"]
+    assert not_yet_over(before, {}) == before
 
 
 def test_init_containers_keep_the_pod_pending() -> None:
