@@ -122,7 +122,7 @@ def _timed_out(container: core_v1.Container, probe: core_v1.Probe, host: str, ti
         url, _ = http_request(container, probe.httpGet, host, "")
         return f'Get "{url}": context deadline exceeded (Client.Timeout exceeded while awaiting headers)'
     if probe.tcpSocket is not None:
-        return f"dial tcp {probe.tcpSocket.host or host}:{resolve_port(container, probe.tcpSocket.port)}: i/o timeout"
+        return f"dial tcp {_address(*_tcp_target(container, probe.tcpSocket, host))}: i/o timeout"
     return f"timeout: health rpc did not complete within {int(timeout)}s"
 
 
@@ -134,11 +134,10 @@ def http_request(
     port = resolve_port(container, action.port)
     path = action.path or "/"
     path = path if path.startswith("/") else f"/{path}"
-    name = f"[{host}]" if ":" in host else host
-    headers = {"user-agent": agent, "accept": "*/*", "connection": "close", "host": f"{name}:{port}"}
+    headers = {"user-agent": agent, "accept": "*/*", "connection": "close", "host": _address(host, port)}
     for header in action.httpHeaders or ():
         headers[header.name.lower()] = header.value
-    return f"{(action.scheme or 'HTTP').lower()}://{name}:{port}{path}", headers
+    return f"{(action.scheme or 'HTTP').lower()}://{_address(host, port)}{path}", headers
 
 
 async def _http_probe(container: core_v1.Container, action: core_v1.HTTPGetAction, pod_ip: str) -> Outcome:
@@ -149,7 +148,7 @@ async def _http_probe(container: core_v1.Container, action: core_v1.HTTPGetActio
     except TimeoutError:
         raise
     except (OSError, BadAnswer) as error:
-        return Outcome(False, f'Get "{url}": {_dial_error(error, url)}')
+        return Outcome(False, f'Get "{url}": {_dial_error(error, urlsplit(url).netloc)}')
     if 300 <= answer.code < 400:
         return Outcome(True, warning=f"Probe terminated redirects, Response body: {answer.body}")
     ok = 200 <= answer.code < 300
@@ -170,22 +169,30 @@ async def _http_hook(container: core_v1.Container, action: core_v1.HTTPGetAction
     return Outcome(True)
 
 
-def _dial_error(error: Exception, url: str = "", address: str = "") -> str:
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _dial_error(error: Exception, address: str) -> str:
     """A failure to connect in the words that people know from upstream's events."""
     if not isinstance(error, OSError):
         return str(error)
     reason = os.strerror(error.errno).lower() if error.errno else str(error)
-    return f"dial tcp {address or urlsplit(url).netloc}: connect: {reason}"
+    return f"dial tcp {address}: connect: {reason}"
+
+
+def _tcp_target(container: core_v1.Container, action: core_v1.TCPSocketAction, pod_ip: str) -> tuple[str, int]:
+    return action.host or pod_ip, resolve_port(container, action.port)
 
 
 async def _tcp(container: core_v1.Container, action: core_v1.TCPSocketAction, pod_ip: str) -> Outcome:
-    host, port = action.host or pod_ip, resolve_port(container, action.port)
+    host, port = _tcp_target(container, action, pod_ip)
     try:
         _, writer = await asyncio.open_connection(host, port)
     except TimeoutError:
         raise
     except OSError as error:
-        return Outcome(False, _dial_error(error, address=f"[{host}]:{port}" if ":" in host else f"{host}:{port}"))
+        return Outcome(False, _dial_error(error, _address(host, port)))
     writer.close()
     return Outcome(True)
 
@@ -194,15 +201,13 @@ async def _grpc(action: core_v1.GRPCAction, host: str, timeout: float) -> Outcom
     import grpc.aio
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-    name = f"[{host}]" if ":" in host else host
-    async with grpc.aio.insecure_channel(
-        f"{name}:{action.port}", options=[("grpc.use_local_subchannel_pool", 1)]
-    ) as channel:
+    address = _address(host, action.port)
+    async with grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
         try:
             request = health_pb2.HealthCheckRequest(service=action.service or "")
             answer = await health_pb2_grpc.HealthStub(channel).Check(request, timeout=timeout)
         except grpc.aio.AioRpcError as error:
-            return Outcome(False, _grpc_failure(error, f"{name}:{action.port}", timeout))
+            return Outcome(False, _grpc_failure(error, address, timeout))
     if answer.status == health_pb2.HealthCheckResponse.SERVING:
         return Outcome(True)
     status = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
