@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from machinery.component import logs
-from services.kubelet import disk_usage, eviction, lifecycle_metrics, node_info
+from services.kubelet import disk_usage, eviction, lifecycle_metrics, node_info, pod_spec
 from services.kubelet.config import KubeletConfig
 from services.kubelet.container_config import LABEL_CONTAINER, LABEL_UID, pod_log_directory
 from services.kubelet.disk_usage import PodDiskUsage
@@ -59,13 +60,13 @@ class Evictor:
                 ended = await self.evict()
             except (RuntimeFailure, OSError) as error:
                 log.warning("what the node has left can not be told, trying again", error=str(error))
-            try:
-                async with asyncio.timeout(_CLEAN_UP_SECONDS if ended else _LOOK_SECONDS):
+            if not ended:
+                await asyncio.sleep(_LOOK_SECONDS)
+                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CLEAN_UP_SECONDS):
                     for worker in ended:
                         await worker.settled.wait()
-                    await asyncio.sleep(0 if ended else _LOOK_SECONDS)
-            except TimeoutError:
-                continue
 
     async def evict(self) -> list[PodWorker]:
         """Look at pods' own limits, then at the node: under pressure end one pod, after trying what costs no pod.
@@ -192,7 +193,7 @@ class Evictor:
         """End a pod at once. Only one that is ended for the node's sake, not for its own, was disrupted."""
         lifecycle_metrics.evicted(signal)
         self._node.event(worker.pod, "Warning", "Evicted", text)
-        log.warning("evicting a pod", pod=f"{worker.pod.metadata.namespace}/{worker.pod.metadata.name}", why=text)
+        log.warning("evicting a pod", pod=pod_spec.key(worker.pod), why=text)
         condition = {
             "type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet", "message": text,
         }  # fmt: skip
