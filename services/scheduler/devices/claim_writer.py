@@ -159,19 +159,18 @@ class ClaimWriter:
 
     async def _wait_ready(self, pod: PodInfo) -> str | None:
         """Until the drivers of the pod's devices say that all are ready, or that one will never be."""
+        created = self._created.get(pod.uid)
         try:
             async with asyncio.timeout(self.timeout_seconds):
                 while True:
                     changed = self._handle.devices_changed()
-                    claims = self._devices.claims_of(pod.pod)
-                    seen = self._devices.extended_claim(pod.uid)
-                    if seen is not None:
-                        claims.append(seen)
+                    of_pod = self._devices.extended_claims(pod.uid)
+                    seen = [each for each in of_pod if created and each.metadata.uid == created.metadata.uid]
+                    claims = [*self._devices.claims_of(pod.pod), *seen]
                     for claim in claims:
                         if why := binding_conditions.failure(claim):
                             return why
-                    unseen = pod.uid in self._created and seen is None
-                    if not unseen and all(binding_conditions.ready(claim) for claim in claims):
+                    if (seen or created is None) and all(binding_conditions.ready(claim) for claim in claims):
                         return None
                     await changed.wait()
         except TimeoutError:

@@ -6,7 +6,7 @@ allocated (or gone), or `release` gives them back. So two decisions never share 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -49,10 +49,12 @@ class Devices:
     """Follows ResourceClaims, DeviceClasses, ResourceSlices and DeviceTaintRules."""
 
     def __init__(self, client: ApiClient) -> None:
-        def follow(kind: kinds.Kind, model: type[Any]) -> Informer[Any]:
-            return Informer(client, kind, decode=msgspec.json.Decoder(model).decode)
+        def follow(kind: kinds.Kind, model: type[Any], **indexers: Any) -> Informer[Any]:
+            return Informer(client, kind, decode=msgspec.json.Decoder(model).decode, indexers=indexers)
 
-        self.claims: Informer[DeviceResourceClaim] = follow(kinds.RESOURCE_CLAIM, DeviceResourceClaim)
+        self.claims: Informer[DeviceResourceClaim] = follow(
+            kinds.RESOURCE_CLAIM, DeviceResourceClaim, extended=_extended_of
+        )
         self.classes: Informer[DeviceClass] = follow(kinds.DEVICE_CLASS, DeviceClass)
         self.slices: Informer[ResourceSlice] = follow(kinds.RESOURCE_SLICE, ResourceSlice)
         self.taint_rules: Informer[DeviceTaintRule] = follow(kinds.DEVICE_TAINT_RULE, DeviceTaintRule)
@@ -62,8 +64,6 @@ class Devices:
         self._known: dict[str, DeviceResourceClaim] = {}
         self._held: dict[str, list[Result]] = {}
         self._promises: dict[str, _Promise] = {}
-        # By the uid of the pod for whose extended resources they stand.
-        self._extended: dict[str, DeviceResourceClaim] = {}
         self._by_resource: dict[str, str] = {}
         # Counts every change: what was worked out at one version holds as long as the version does.
         self.version = 0
@@ -105,9 +105,10 @@ class Devices:
         classes = self._by_resource
         return {name: classes[name] for name in resources if name in classes} if classes else {}
 
-    def extended_claim(self, pod: str) -> DeviceResourceClaim | None:
-        """The claim that was written for a pod's extended resources."""
-        return self._extended.get(pod)
+    def extended_claims(self, pod: str) -> Sequence[DeviceResourceClaim]:
+        """The claims that were written for a pod's extended resources: one, and those of attempts in vain until they
+        are gone."""
+        return self.claims.lister.by_index("extended", pod)
 
     def adopt(self, promised: str, uid: str) -> None:
         """What was promised to a claim that was not written yet is that claim's now."""
@@ -146,12 +147,8 @@ class Devices:
             self._known.pop(old.metadata.uid, None)
             self._promises.pop(old.metadata.uid, None)
             self._hold(old.metadata.uid, [])
-            for pod in _extended_of(old):
-                self._extended.pop(pod, None)
         if new is None:
             return
-        for pod in _extended_of(new):
-            self._extended[pod] = new
         uid, allocation = new.metadata.uid, new.status.allocation
         self._known[uid] = new
         promise = self._promises.get(uid)

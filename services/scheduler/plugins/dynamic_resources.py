@@ -154,7 +154,7 @@ class DynamicResources(Plugin):
             return Rejected(str(err))
         if not (claims or backed):
             return SKIP
-        if backed and devices.extended_claim(pod.uid) is not None:
+        if backed and devices.extended_claims(pod.uid):
             return Rejected(STALE)
         data = _Data(pod)
         data.backed = {name: of for name, of in backed.items() if pod.requests[name] > 0}
@@ -302,8 +302,7 @@ class DynamicResources(Plugin):
 
         So is what an earlier attempt wrote for extended resources: it fits the node of that attempt.
         """
-        stale = self._devices.extended_claim(pod.uid) if self._devices is not None else None
-        if stale is not None:
+        for stale in self._devices.extended_claims(pod.uid) if self._devices is not None else ():
             self.writer.discard(stale)
         if self._last is not None and self._last[0] == pod.uid:
             for claim in self._last[1].useless.values():

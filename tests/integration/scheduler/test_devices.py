@@ -332,6 +332,7 @@ async def test_the_claim_of_an_attempt_in_vain_is_deleted_and_its_devices_are_fr
     await world.until(lambda: world.placements()["p"] == "n0")
     assert not trouble
     claim = extended_claims(world)["p"]
+    assert claim["metadata"]["uid"] not in seen
     assert len(world.server.state.list(kinds.RESOURCE_CLAIM, "", lambda obj: True)) == 1
     told = world.server.state.get(kinds.POD, "default", "p")["status"]["extendedResourceClaimStatus"]
     assert told["resourceClaimName"] == claim["metadata"]["name"]

@@ -8,8 +8,9 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.scheduler.devices.extended import by_resource, requests_for
-from services.scheduler.devices.objects import DeviceClass
+from services.scheduler.devices.extended import ANNOTATION, by_resource, requests_for
+from services.scheduler.devices.objects import DeviceClass, DeviceResourceClaim
+from services.scheduler.devices.store import Devices
 from services.scheduler.objects import PodSpec
 from services.scheduler.pod_info import pod_requests
 
@@ -82,3 +83,20 @@ def test_the_younger_class_of_a_resource_counts_and_of_two_of_one_age_the_lower_
     found = by_resource(classes)
     assert (found[GPU], found["x/y"]) == ("new", "a")
     assert found["deviceclass.resource.kubernetes.io/old"] == "old"
+
+
+def test_a_pods_new_claim_is_known_whenever_that_of_an_attempt_in_vain_goes():
+    devices = Devices(None)  # type: ignore[arg-type]
+
+    def of(name: str) -> DeviceResourceClaim:
+        owner = {"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "p-uid", "controller": True}
+        metadata = {"name": name, "uid": name, "annotations": {ANNOTATION: "true"}, "ownerReferences": [owner]}
+        return msgspec.convert({"metadata": metadata}, DeviceResourceClaim)
+
+    for name in ("vain", "new"):
+        devices.claims.lister._put(name, of(name))
+        devices.on_claim(None, of(name))
+    assert {each.metadata.name for each in devices.extended_claims("p-uid")} == {"vain", "new"}
+    devices.claims.lister._remove("vain")
+    devices.on_claim(of("vain"), None)
+    assert [each.metadata.name for each in devices.extended_claims("p-uid")] == ["new"]
