@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from lab.cluster import PROJECT_ROOT, Cluster
 from lab.errors import LabError
+from lab.progress import Say
 from machinery.api import errors, kinds
 from machinery.client.api_client import ApiClient
 from machinery.component import yaml_text
@@ -28,7 +28,7 @@ def documents(cluster: Cluster, folder: Path = ADDONS) -> list[dict[str, Any]]:
     return found
 
 
-async def apply(client: ApiClient, cluster: Cluster, say: Callable[[str], None], folder: Path = ADDONS) -> None:
+async def apply(client: ApiClient, cluster: Cluster, say: Say, folder: Path = ADDONS) -> None:
     """Make the objects be as the folder's files say, as soon as the apiserver answers.
 
     What can't be applied is told, and keeps nothing else from it.

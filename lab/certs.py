@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from lab import process_spec, supervisor_client
@@ -17,8 +16,7 @@ from lab import up as upping
 from lab.cluster import Cluster
 from lab.errors import LabError
 from lab.pki import Pki
-
-Say = Callable[[str], None]
+from lab.progress import Say
 
 
 @dataclass(frozen=True, slots=True)

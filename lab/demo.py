@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import time
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 
 import yaml
@@ -13,13 +12,12 @@ import yaml
 from lab import images, kubectl
 from lab.cluster import PROJECT_ROOT, Cluster
 from lab.errors import LabError
+from lab.progress import Say
 
 EXAMPLE = PROJECT_ROOT / "examples" / "web.yaml"
 ROLLOUT_SECONDS = 180
 # With three pods chosen at random, 60 requests miss one of them once in 10^10 runs.
 REQUESTS_MAX = 60
-
-Say = Callable[[str], None]
 
 
 def run(cluster: Cluster, say: Say) -> list[str]:

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from lab import debian_image
 from lab.cluster import PROJECT_ROOT, Cluster
 from lab.errors import LabError
 from lab.nodes import Node
+from lab.progress import Say
 
 LOAD_SECONDS = 600
 REGISTRY_SECONDS = 3
@@ -118,7 +119,7 @@ def registry_answers(image: str) -> bool:
         return False
 
 
-def pull(cluster: Cluster, node: Node, image: str, say: Callable[[str], None]) -> None:
+def pull(cluster: Cluster, node: Node, image: str, say: Say) -> None:
     """Have a node pull an image, telling how far it is. Raises LabError with the registry's own words."""
     from cri_api.v1 import api_pb2, api_pb2_grpc
 

@@ -17,15 +17,13 @@ import re
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 
 from lab import admin, components, health, process_spec, secret_keys, supervisor_client
 from lab import up as upping
 from lab.cluster import Cluster
 from lab.errors import LabError
 from lab.pki import Pki
-
-Say = Callable[[str], None]
+from lab.progress import Say
 
 SEALED_SECONDS_MAX = 600.0
 """How long the apiservers may take to write every Secret again: some thousand a second."""

@@ -12,7 +12,6 @@ Scheduler and controller-manager run as often as there are masters; the Lease de
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,9 +20,10 @@ from lab.cluster import Cluster
 from lab.components import Component
 from lab.errors import LabError
 from lab.pki import Pki
+from lab.progress import Say
 
 
-def change(known: Cluster, wanted: int, say: Callable[[str], None]) -> Cluster:
+def change(known: Cluster, wanted: int, say: Say) -> Cluster:
     """The cluster with another number of masters, and its state where that number can read it. Raises LabError; then it
     is as it was.
 

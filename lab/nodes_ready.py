@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 
 from lightkube.models import core_v1
 
 from lab.cluster import Cluster
 from lab.errors import LabError
+from lab.progress import Say
 from machinery.api import conditions, kinds
 from machinery.client.api_client import ApiClient
 from machinery.client.informer import Informer
@@ -17,7 +17,7 @@ from machinery.client.informer import Informer
 READY_SECONDS = 60.0
 
 
-async def wait(client: ApiClient, cluster: Cluster, say: Callable[[str], None]) -> None:
+async def wait(client: ApiClient, cluster: Cluster, say: Say) -> None:
     """Return when all nodes are Ready. Raises LabError naming those that are not after a minute."""
     reasons = {node.name: "it has not registered" for node in cluster.nodes}
     began = time.monotonic()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TextIO
 
 from lab.errors import LabError
+from lab.progress import Say
 
 WAIT_SECONDS = 120.0
 _LOOK_SECONDS = 0.1
@@ -26,7 +27,7 @@ _ours: set[Path] = set()
 
 
 @contextlib.contextmanager
-def of_cluster(home: Path, say: Callable[[str], None]) -> Iterator[None]:
+def of_cluster(home: Path, say: Say) -> Iterator[None]:
     """While another `cutaway` changes the cluster of this folder, wait for it. Raises LabError if it goes on for
     WAIT_SECONDS."""
     if home in _ours:
@@ -78,7 +79,7 @@ def _holder(path: Path) -> str:
     return f"another cutaway (pid {pid})" if pid else "another cutaway"
 
 
-def _wait(take: Callable[[], bool], say: Callable[[str], None], holder: Callable[[], str]) -> None:
+def _wait(take: Callable[[], bool], say: Say, holder: Callable[[], str]) -> None:
     for look in range(int(WAIT_SECONDS / _LOOK_SECONDS)):
         if take():
             return

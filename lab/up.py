@@ -9,7 +9,7 @@ import datetime
 import hashlib
 import shutil
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +36,7 @@ from lab.components import Component
 from lab.errors import LabError
 from lab.nodes import Node
 from lab.pki import Identity, Pki
+from lab.progress import Say
 from machinery.component import yaml_text
 
 HEALTHY_SECONDS = 60.0
@@ -43,8 +44,6 @@ EXIT_FATAL = 2
 """With which a component ends that says why it can't work: as in machinery.component.process."""
 # Processes answer within milliseconds of being ready; asking costs one TLS handshake each.
 ASK_PAUSE_SECONDS = 0.05
-
-Say = Callable[[str], None]
 
 
 def up(

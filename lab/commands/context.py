@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +10,7 @@ import typer
 
 from lab import cluster as clusters
 from lab.pki import Identity
+from lab.progress import Say
 
 Home = Annotated[
     Path, typer.Option(envvar="CUTAWAY_HOME", help="The cluster's folder.", default_factory=clusters.default_home)
@@ -29,7 +29,7 @@ def here(home: Path) -> tuple[clusters.Cluster, Identity]:
     return cluster, admin.identity(cluster)
 
 
-def progress() -> Callable[[str], None]:
+def progress() -> Say:
     """Says a step on a line of its own, as it happens."""
 
     def say(message: str) -> None:
@@ -38,7 +38,7 @@ def progress() -> Callable[[str], None]:
     return say
 
 
-def aside() -> Callable[[str], None]:
+def aside() -> Say:
     """The same on stderr, beside an answer that may be piped on."""
 
     def say(message: str) -> None:

@@ -8,7 +8,6 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,8 @@ from lab.join.host import SERVING, HeldPki, JoinedHost
 from lab.join.rest import Refused, Rest, trusting, with_certificate
 from lab.join.tokens import INFO_NAME, NAMESPACE, own_address
 from lab.nodes import Node
+from lab.progress import Say
 
-Say = Callable[[str], None]
 READY_SECONDS = 60.0
 ASK_PAUSE_SECONDS = 0.2
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")

@@ -14,7 +14,6 @@ import hashlib
 import json
 import secrets
 import string
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from lab import up as upping
 from lab.cluster import PROJECT_ROOT, Cluster
 from lab.errors import LabError
 from lab.pki import Pki
+from lab.progress import Say
 from machinery.api import errors, kinds
 from machinery.client.api_client import ApiClient
 
@@ -99,7 +99,7 @@ def join_info(cluster: Cluster) -> dict[str, Any]:
     return {"cluster": cluster.name, "slot": cluster.slot, "apiservers": addresses}
 
 
-def create(home: Path, address: str, lifetime: datetime.timedelta, description: str, say: Callable[[str], None]) -> str:
+def create(home: Path, address: str, lifetime: datetime.timedelta, description: str, say: Say) -> str:
     """Make a token, after the cluster was made ready for hosts that reach its masters at `address`.
 
     Returns the command to give on the new host. An empty `address` is the one of before, or this host's own.
@@ -113,7 +113,7 @@ def create(home: Path, address: str, lifetime: datetime.timedelta, description: 
     return f"cutaway join {server} --token {token_id}.{secret} --ca-hash {pin}"
 
 
-def _advertised(cluster: Cluster, address: str, say: Callable[[str], None]) -> Cluster:
+def _advertised(cluster: Cluster, address: str, say: Say) -> Cluster:
     """The cluster with its masters' certificate and endpoints valid at the address."""
     if cluster.hollow:
         raise LabError("hosts join a cluster of real nodes, and this one is hollow", "`cutaway up` without --hollow")
@@ -138,7 +138,7 @@ def own_address() -> str:
     return str(routes[0]["prefsrc"])
 
 
-async def _publish(cluster: Cluster, secret: dict[str, Any], say: Callable[[str], None]) -> None:
+async def _publish(cluster: Cluster, secret: dict[str, Any], say: Say) -> None:
     server = f"https://{cluster.advertise}:{cluster.port(6443)}"
     info = cluster_info(server, Pki(cluster.pki).ca_file.read_bytes())
     maps = [

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from lab.cluster import Cluster
 from lab.errors import LabError
 from lab.explain import kind_of
+from lab.progress import Say
 from lab.watching.gather import Gatherer
 from lab.watching.page import Page
 from lab.watching.story import Name
@@ -53,7 +54,7 @@ async def gathering(cluster: Cluster) -> AsyncIterator[Gatherer]:
         await asyncio.gather(task, heard, return_exceptions=True)
 
 
-async def page(cluster: Cluster, port: int, say: Callable[[str], None]) -> None:
+async def page(cluster: Cluster, port: int, say: Say) -> None:
     """Serve the page for ever. Raises LabError."""
     async with gathering(cluster) as gatherer:
         server = Page(gatherer, cluster.name)
@@ -65,9 +66,7 @@ async def page(cluster: Cluster, port: int, say: Callable[[str], None]) -> None:
             await server.stop()
 
 
-async def lines(
-    cluster: Cluster, target: str, namespace: str, say: Callable[[str], None], *, as_json: bool = False
-) -> None:
+async def lines(cluster: Cluster, target: str, namespace: str, say: Say, *, as_json: bool = False) -> None:
     """Print steps for ever, of one object's family or (empty) of everything. Raises LabError."""
     name = named(target, namespace) if target else None
     async with gathering(cluster) as gatherer:
