@@ -39,7 +39,10 @@ def of_cluster(home: Path, say: Say) -> Iterator[None]:
 
         def take() -> bool:
             home.mkdir(parents=True, exist_ok=True, mode=0o700)
-            file = held.enter_context(path.open("a+"))
+            try:
+                file = held.enter_context(path.open("a+"))
+            except FileNotFoundError:  # who had the turn has just removed the folder
+                return False
             if _locked(file) and _is_still_there(path, file):
                 taken.append(file)
             else:
@@ -58,7 +61,8 @@ def of_cluster(home: Path, say: Say) -> Iterator[None]:
             if home.is_dir() and [each.name for each in home.iterdir()] == [path.name]:
                 # Nothing came of it: the folder is as it was.
                 path.unlink()
-                home.rmdir()
+                with contextlib.suppress(OSError):  # who waited has begun in it
+                    home.rmdir()
 
 
 def _locked(file: TextIO) -> bool:
@@ -71,11 +75,17 @@ def _locked(file: TextIO) -> bool:
 
 def _is_still_there(path: Path, file: TextIO) -> bool:
     """Whether the file is the one of this name: who had it before may have removed the folder."""
-    return path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino
+    try:
+        return path.stat().st_ino == os.fstat(file.fileno()).st_ino
+    except FileNotFoundError:
+        return False
 
 
 def _holder(path: Path) -> str:
-    pid = path.read_text().strip() if path.exists() else ""
+    try:
+        pid = path.read_text().strip()
+    except FileNotFoundError:
+        pid = ""
     return f"another cutaway (pid {pid})" if pid else "another cutaway"
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -43,6 +44,33 @@ def test_a_killed_command_leaves_no_lock(other, tmp_path):
     other.wait()
     with turns.of_cluster(tmp_path, print), turns.of_cluster(tmp_path, print):
         assert (tmp_path / "lock").read_text()
+
+
+def test_a_folder_that_goes_while_it_is_entered_is_made_again(tmp_path, monkeypatch):
+    home, make, made = tmp_path / "home", Path.mkdir, []
+
+    def mkdir(path, **how):
+        make(path, **how)
+        if path == home and not made:
+            home.rmdir()
+        made.append(path)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    with turns.of_cluster(home, print):
+        assert (home / "lock").read_text()
+    assert not home.exists()
+
+
+def test_a_folder_that_another_has_begun_in_stays(tmp_path, monkeypatch):
+    home, remove = tmp_path / "home", Path.unlink
+
+    def unlink(path, **how):
+        remove(path, **how)
+        path.touch()
+
+    with turns.of_cluster(home, print):
+        monkeypatch.setattr(Path, "unlink", unlink)
+    assert (home / "lock").exists()
 
 
 def test_only_one_chooses_addresses(monkeypatch):
