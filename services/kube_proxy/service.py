@@ -15,7 +15,7 @@ from services.kube_proxy import ip_program
 from services.kube_proxy.network import Hop
 from services.kube_proxy.policy.agent import PolicyAgent
 from services.kube_proxy.policy.plan import judge
-from services.kube_proxy.proxy import Proxy
+from services.kube_proxy.proxy import Ports, Proxy
 from services.kube_proxy.render import TABLE, entry
 from services.kube_proxy.ruleset import Endpoint, Ruleset, ServicePort
 from services.kube_proxy.trace import route_steps, trace
@@ -24,8 +24,6 @@ from services.kube_proxy.trace import route_steps, trace
 WAITING_CHANGES_MAX = 256
 # Of a transaction's nft commands so many are told.
 COMMANDS_MAX = 400
-
-_Ports = Mapping[str, ServicePort | None]
 
 
 class KubeProxyService(kube_proxy_pb2_grpc.KubeProxyServicer):
@@ -62,7 +60,7 @@ class KubeProxyService(kube_proxy_pb2_grpc.KubeProxyServicer):
         told = asyncio.Event()
         told.set()
 
-        def listen(before: _Ports, after: _Ports) -> None:
+        def listen(before: Ports, after: Ports) -> None:
             if len(waiting) <= WAITING_CHANGES_MAX:
                 waiting.append(self._change(before, after))
             told.set()
@@ -79,7 +77,7 @@ class KubeProxyService(kube_proxy_pb2_grpc.KubeProxyServicer):
         finally:
             self.proxy.listeners.remove(listen)
 
-    def _change(self, before: _Ports, after: _Ports) -> pb.RulesChange:
+    def _change(self, before: Ports, after: Ports) -> pb.RulesChange:
         gone = {f"{port.namespace}/{port.service}" for key, port in before.items() if port and not after.get(key)}
         return pb.RulesChange(
             changed=[
