@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from services.kubelet.back_off import duration_text
 from services.kubelet.config import KubeletConfig
 from services.kubelet.pod_worker import PodWorker
 
@@ -40,10 +41,10 @@ def configz(config: KubeletConfig) -> Json:
         "containerLogMaxSize": config.container_log_max_size,
         "containerLogMaxFiles": config.container_log_max_files,
         "nodeLeaseDurationSeconds": config.lease_seconds,
-        "nodeStatusUpdateFrequency": _duration(config.status_seconds),
-        "nodeStatusReportFrequency": _duration(config.status_report_seconds),
-        "shutdownGracePeriod": _duration(config.shutdown_grace_seconds),
-        "shutdownGracePeriodCriticalPods": _duration(config.shutdown_grace_critical_seconds),
+        "nodeStatusUpdateFrequency": duration_text(config.status_seconds),
+        "nodeStatusReportFrequency": duration_text(config.status_report_seconds),
+        "shutdownGracePeriod": duration_text(config.shutdown_grace_seconds),
+        "shutdownGracePeriodCriticalPods": duration_text(config.shutdown_grace_critical_seconds),
         "shutdownGracePeriodByPodPriority": [
             {"priority": priority, "shutdownGracePeriodSeconds": seconds}
             for priority, seconds in sorted(config.shutdown_grace_by_priority.items())
@@ -58,13 +59,6 @@ def configz(config: KubeletConfig) -> Json:
         "enableSystemLogQuery": True,
     }
     return {"kubeletconfig": {name: value for name, value in found.items() if value not in ("", [], {})}}
-
-
-def _duration(seconds: float) -> str:
-    """As Go writes a duration of whole seconds, minutes and hours."""
-    whole = int(seconds)
-    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
-    return (f"{hours}h" if hours else "") + (f"{minutes}m" if hours or minutes else "") + f"{rest}s"
 
 
 def running_pods(workers: Iterable[PodWorker]) -> Json:
