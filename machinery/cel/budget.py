@@ -6,13 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from machinery.cel import costs, sizes
-from machinery.cel.errors import LIMIT_EXCEEDED, OUT_OF_BUDGET, CelError
+from machinery.cel.errors import CostExceeded, OutOfBudget
 from machinery.cel.expressions import Program
 from machinery.cel.shapes import Values
-
-
-class OutOfBudget(CelError):
-    """Nothing more is to be evaluated."""
 
 
 class Budget:
@@ -29,8 +25,7 @@ class Budget:
         self._unmeasured: list[tuple[Program, int]] = []
 
     def charge(self, program: Program, variables: Mapping[str, Any]) -> None:
-        """Take off what an evaluation costs. Raises OutOfBudget if less is left, CelError if it is more than any one
-        evaluation may cost."""
+        """Take off what an evaluation costs. Raises as `spend` does."""
         room = sum(self._size(name, value) for name, value in variables.items())
         cost = program.cost_within(1 << max(room - 1, 0).bit_length())
         if cost > costs.PER_CALL_MAX or cost > self.left:
@@ -39,12 +34,18 @@ class Budget:
                 self._measure(variables, room)
         else:
             self._unmeasured.append((program, cost))
-        if min(cost, costs.PER_CALL_MAX) > self.left:
+        self.spend(cost)
+
+    def spend(self, cost: int) -> None:
+        """Take off a known cost. Raises OutOfBudget if less is left, CostExceeded if it is more than any one evaluation
+        may cost."""
+        charged = min(cost, costs.PER_CALL_MAX)
+        if charged > self.left:
             self.left = 0
-            raise OutOfBudget(OUT_OF_BUDGET)
-        self.left -= min(cost, costs.PER_CALL_MAX)
+            raise OutOfBudget
+        self.left -= charged
         if cost > costs.PER_CALL_MAX:
-            raise CelError(LIMIT_EXCEEDED)
+            raise CostExceeded
 
     def _measure(self, variables: Mapping[str, Any], room: int) -> None:
         """Give back what was charged for nothing."""

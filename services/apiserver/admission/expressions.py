@@ -90,7 +90,7 @@ def _namespace(namespace: Mapping[str, Any] | None) -> Any:
 def conditions_hold(conditions: Iterable[Mapping[str, Any]], bound: Bound) -> tuple[bool, str]:
     """(whether all hold, what could not be evaluated). One that is false decides, whatever failed beside it."""
     from machinery import cel
-    from machinery.cel.budget import OutOfBudget
+    from machinery.cel.errors import OutOfBudget
 
     problem = ""
     for condition in conditions:

@@ -165,7 +165,7 @@ def cause_in(broken: Mapping[str, str], expression: str) -> str:
 def violations(spec: Mapping[str, Any], bound: Bound, *, closed: bool) -> Iterator[tuple[str, str]]:
     """(what is wrong, reason) for each validation of a policy that does not hold."""
     from machinery import cel
-    from machinery.cel.budget import OutOfBudget
+    from machinery.cel.errors import OutOfBudget
 
     hold, problem = conditions_hold(spec.get("matchConditions") or (), bound)
     if not hold:

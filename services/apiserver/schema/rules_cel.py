@@ -18,7 +18,8 @@ from google.protobuf import duration_pb2, timestamp_pb2
 from machinery import cel
 from machinery.api.errors import Cause
 from machinery.cel import costs, sizes, tree
-from machinery.cel.errors import LIMIT_EXCEEDED, OUT_OF_BUDGET
+from machinery.cel.budget import Budget
+from machinery.cel.errors import CostExceeded, OutOfBudget
 from machinery.cel.shapes import DYN, Shape, Values
 from machinery.cel.tree import mentions
 from machinery.cel.typed import escaped
@@ -58,7 +59,7 @@ class _Verdict:
 
     is_update: bool
     found: list[Cause] = field(default_factory=list)
-    left: int = costs.PER_OBJECT_MAX
+    budget: Budget = field(default_factory=Budget)
     ended: bool = False
 
     def end(self, cause: Cause) -> None:
@@ -163,19 +164,16 @@ class _Rule:
             variables = {**variables, "oldSelf__given": has_old}
         try:
             program = program_of(self.source, self.old_is_optional)
-            cost = self._cost(variables)
-            verdict.left -= min(cost, costs.PER_CALL_MAX)
-            if verdict.left < 0:
-                verdict.end(causes.invalid(path, self._kind, OUT_OF_BUDGET))
-                return
-            if cost > costs.PER_CALL_MAX:
-                raise cel.CelError(LIMIT_EXCEEDED)
+            verdict.budget.spend(self._cost(variables))
             holds = program.evaluate(variables)
+        except OutOfBudget as error:
+            verdict.end(causes.invalid(path, self._kind, str(error)))
+            return
+        except CostExceeded as error:
+            why = "no further validation rules will be run due to call cost exceeds limit for rule"
+            verdict.end(causes.invalid(path, self._kind, f"'{error}': {why}: {shown}"))
+            return
         except cel.CelError as error:
-            if str(error) == LIMIT_EXCEEDED:
-                why = "no further validation rules will be run due to call cost exceeds limit for rule"
-                verdict.end(causes.invalid(path, self._kind, f"'{error}': {why}: {shown}"))
-                return
             verdict.found.append(causes.invalid(path, self._kind, f"{error} evaluating rule: {shown}"))
             return
         if holds is not True:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from machinery import cel
 from machinery.cel import costs, shapes, sizes, tree
-from machinery.cel.budget import Budget, OutOfBudget
+from machinery.cel.budget import Budget
+from machinery.cel.errors import OutOfBudget
 from machinery.cel.shapes import Range, Shape
 
 TEXT = Shape("string", elements_max=3 * 1024 * 1024 - 2)
