@@ -129,33 +129,61 @@ class _Place:
                 return
 
 
+class _Expression:
+    """A rule's or its message's, compiled on first use. It is charged before it is evaluated."""
+
+    def __init__(self, source: str, shape: Shape, times: int | None, old_is_optional: bool) -> None:
+        self.source = source
+        self._shape = shape
+        self._times = rules_cost.total(1, times, shape)
+        self._old_is_optional = old_is_optional
+
+    @property
+    def tree(self) -> tree.Node:
+        """Its syntax tree. CelError if it doesn't compile."""
+        return cel.compile(self.source, ("self", "oldSelf")).tree
+
+    @functools.cached_property
+    def _most(self) -> int:
+        """What one evaluation is estimated to cost at most."""
+        return estimated(self.tree, self._shape, self._old_is_optional)
+
+    def evaluate(self, variables: dict[str, Any], budget: Budget) -> Any:
+        """The value. Raises OutOfBudget, CostExceeded, and CelError if evaluation fails."""
+        program = program_of(self.source, self._old_is_optional)
+        budget.spend(self._cost(variables))
+        return program.evaluate(variables)
+
+    def _cost(self, variables: dict[str, Any]) -> int:
+        """What this evaluation is charged: measured only where the estimate is of weight."""
+        if self._most <= costs.PER_CALL_MAX and self._most * self._times <= _MEASURED_FROM:
+            return self._most
+        at_hand: dict[str, Shape] = {name: Values([variables[name]]) for name in ("self", "oldSelf")}
+        if self._old_is_optional:
+            at_hand["oldSelf"] = optional(at_hand["oldSelf"])
+        room = sizes.deep_size(variables, sizes.INPUT_BYTES_MAX)
+        return min(self._most, costs.measure(self.tree, at_hand, room))
+
+
 class _Rule:
-    """One rule, compiled on first use."""
+    """One rule."""
 
     def __init__(self, rule: dict[str, Any], schema: Schema, shape: Shape, times: int | None) -> None:
         self.raw = rule
         self.source: str = rule.get("rule") or ""
         self.old_is_optional = bool(rule.get("optionalOldSelf"))
         self._kind = schema.get("type") or ("integer" if schema.get(INT_OR_STRING) else "object")
-        self._shape = shape
-        self._times = rules_cost.total(1, times, shape)
+        self._expression = _Expression(self.source, shape, times, self.old_is_optional)
+        message = rule.get("messageExpression")
+        self._message_expression = _Expression(message, shape, times, self.old_is_optional) if message else None
 
     @functools.cached_property
     def needs_old(self) -> bool:
         """Whether the rule compares with what was there."""
         try:
-            return mentions(self._tree, "oldSelf")
+            return mentions(self._expression.tree, "oldSelf")
         except cel.CelError:
             return False
-
-    @functools.cached_property
-    def _most(self) -> int:
-        """What one evaluation is estimated to cost at most."""
-        return estimated(self._tree, self._shape, self.old_is_optional)
-
-    @property
-    def _tree(self) -> tree.Node:
-        return cel.compile(self.source, ("self", "oldSelf")).tree
 
     def judge(self, variables: dict[str, Any], path: str, has_old: bool, verdict: _Verdict) -> None:
         """Add what the rule has against a value."""
@@ -163,9 +191,7 @@ class _Rule:
         if self.old_is_optional:
             variables = {**variables, "oldSelf__given": has_old}
         try:
-            program = program_of(self.source, self.old_is_optional)
-            verdict.budget.spend(self._cost(variables))
-            holds = program.evaluate(variables)
+            holds = self._expression.evaluate(variables, verdict.budget)
         except OutOfBudget as error:
             verdict.end(causes.invalid(path, self._kind, str(error)))
             return
@@ -179,23 +205,12 @@ class _Rule:
         if holds is not True:
             at = (path + _field_path(self.raw.get("fieldPath") or "")).lstrip(".")
             cause = _REASONS.get(self.raw.get("reason") or "", causes.invalid)
-            verdict.found.append(cause(at, self._kind, self._message(variables)))
+            verdict.found.append(cause(at, self._kind, self._message(variables, verdict.budget)))
 
-    def _cost(self, variables: dict[str, Any]) -> int:
-        """What this evaluation is charged: measured only where the estimate is of weight."""
-        if self._most <= costs.PER_CALL_MAX and self._most * self._times <= _MEASURED_FROM:
-            return self._most
-        at_hand: dict[str, Shape] = {name: Values([variables[name]]) for name in ("self", "oldSelf")}
-        if self.old_is_optional:
-            at_hand["oldSelf"] = optional(at_hand["oldSelf"])
-        room = sizes.deep_size(variables, sizes.INPUT_BYTES_MAX)
-        return min(self._most, costs.measure(self._tree, at_hand, room))
-
-    def _message(self, variables: dict[str, Any]) -> str:
-        expression = self.raw.get("messageExpression")
-        if expression:
+    def _message(self, variables: dict[str, Any], budget: Budget) -> str:
+        if self._message_expression is not None:
             try:
-                text = program_of(expression, self.old_is_optional).evaluate(variables)
+                text = self._message_expression.evaluate(variables, budget)
             except cel.CelError:
                 text = None
             if isinstance(text, str) and text.strip() and "\n" not in text.strip() and len(text) <= MESSAGE_BYTES_MAX:

@@ -377,3 +377,9 @@ def test_an_object_over_which_a_rule_would_take_too_long_is_refused() -> None:
     ((_, field, message),) = judged(of_kind, {"large": [20] * 725})
     assert field == "spec.large"
     assert "call cost exceeds limit" in message
+
+
+def test_a_messages_expression_costs_no_more_than_a_rule_may() -> None:
+    long = "string(size(lists.range(2000).map(i, lists.range(600))))"
+    of_kind = kind(RANGE, {"rule": "self.min <= self.max", "messageExpression": long, "message": "m"})
+    assert judged(of_kind, {"min": 3, "max": 2}) == [("FieldValueInvalid", "spec", 'Invalid value: "object": m')]
