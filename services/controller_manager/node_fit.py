@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.controller_manager.controllers.taint_eviction.plan import tolerates
+from machinery.api.taints import tolerates
 from services.controller_manager.views.pod import Node, Taint, Toleration
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from machinery.api import taints as rules
 from services.scheduler.cluster_state import ClusterState
 from services.scheduler.columns import Array, Lookup
 from services.scheduler.framework import ClusterEvent, Hint, Plugin, Rows, normalize
@@ -22,32 +23,7 @@ _REASONS_MAX = 63
 
 def tolerates(tolerations: Sequence[Toleration] | None, taint: Taint) -> bool:
     """Whether one of the tolerations tolerates the taint."""
-    return any(_matches(toleration, taint) for toleration in tolerations or ())
-
-
-def _matches(toleration: Toleration, taint: Taint) -> bool:
-    if toleration.effect and toleration.effect != taint.effect:
-        return False
-    if toleration.key and toleration.key != taint.key:
-        return False
-    match toleration.operator or "Equal":
-        case "Exists":
-            return True
-        case "Equal":
-            return bool(toleration.key) and (toleration.value or "") == (taint.value or "")
-        case ("Lt" | "Gt") as operator:
-            return _compares(operator, toleration.value, taint.value)
-        case _:
-            return False
-
-
-def _compares(operator: str, bound: str | None, value: str | None) -> bool:
-    """KEP-5471: the taint's value is less (greater) than the toleration's."""
-    try:
-        left, right = int(value or ""), int(bound or "")
-    except ValueError:
-        return False
-    return left < right if operator == "Lt" else left > right
+    return any(rules.tolerates(toleration, taint) for toleration in tolerations or ())
 
 
 def untolerated(tolerations: Sequence[Toleration] | None, taints: Sequence[Taint]) -> Taint | None:

@@ -6,20 +6,10 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from machinery.api import kinds
+from machinery.api.taints import tolerates
 from services.controller_manager.actions import NORMAL, Delete, Note, Patch, Plan
 from services.controller_manager.pods import disruption_conditions
-from services.controller_manager.views.pod import Pod, Taint, Toleration
-
-
-def tolerates(toleration: Toleration, taint: Taint) -> bool:
-    """core/v1: an empty key with Exists tolerates everything, an empty effect every effect."""
-    if toleration.effect and toleration.effect != taint.effect:
-        return False
-    if toleration.key and toleration.key != taint.key:
-        return False
-    if toleration.operator == "Exists":
-        return True
-    return toleration.operator in ("", "Equal") and bool(toleration.key) and toleration.value == taint.value
+from services.controller_manager.views.pod import Pod, Taint
 
 
 def leave_at(pod: Pod, taints: Sequence[Taint], first_seen: datetime) -> datetime | None:

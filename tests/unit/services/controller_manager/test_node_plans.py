@@ -170,6 +170,14 @@ def test_tolerations_decide_whether_and_when_a_pod_leaves() -> None:
     assert leaves("never").actions == []
 
 
+def test_a_pod_stays_whose_toleration_compares_with_the_taint_as_the_scheduler_does() -> None:
+    world = World()
+    add_pod(world, "cheap", tolerations=[{"key": "cost", "operator": "Lt", "value": "80", "effect": "NoExecute"}])
+    pod = world.view(kinds.POD, "cheap")
+    assert eviction.leave_at(pod, [Taint("cost", "70", "NoExecute")], world.now) is None
+    assert eviction.leave_at(pod, [Taint("cost", "80", "NoExecute")], world.now) == world.now
+
+
 @given(st.lists(st.sampled_from(["add", "remove"]), max_size=40))
 def test_no_two_nodes_ever_share_addresses(changes: list[str]) -> None:
     world = World()
