@@ -159,13 +159,9 @@ class _Estimate:
         named = node.arguments[-1] if node.function == "_?._" else None
         shape = shapes.result_of(node.function, kinds, str(named.value) if isinstance(named, tree.Const) else "")
         costs = call_costs(node, target, given, self._item_of)
-        cost = costs[0][0]
+        cost = _span([one for one, _ in costs])
         sizes = [size for _, size in costs if size is not None]
-        for other, _ in costs[1:]:
-            cost = cost.union(other)
-        size = sizes[0] if sizes else None
-        for other in sizes[1:]:
-            size = other if size is None else size.union(other)
+        size = _span(sizes) if sizes else None
         path: tuple[str, ...] = ()
         entries = _entries(node.function, given)
         if self._at_hand and node.function in ("split", "findAll"):

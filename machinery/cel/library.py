@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 from machinery.api.parsing import parses
 from machinery.api.quantity import NANO, Quantity, parse_quantity
+from machinery.cel.sizes import ITERATIONS_MAX
 
 Value = Any
 _REGEX_SUBJECT_MAX = 1024 * 1024
@@ -49,7 +50,7 @@ def _extreme(pick: Callable[[list[Value]], Value], name: str) -> Callable[[list[
     return extreme
 
 
-ITEMS_MAX = 10_000
+ITEMS_MAX = ITERATIONS_MAX
 """How many items `lists.range` makes at most: as many as loops may go round."""
 
 

@@ -19,11 +19,11 @@ from services.apiserver.registry.allocation import (
     take_address,
     take_port,
 )
+from services.apiserver.registry.ip_families import HEADLESS
 from services.apiserver.registry.strategy import Strategy
 from services.apiserver.write_context import WriteContext
 from storage.store import Mutation
 
-HEADLESS = "None"
 _NODE_PORT_TYPES = ("NodePort", "LoadBalancer")
 
 

@@ -28,7 +28,7 @@ from services.apiserver.schema.structural import EMBEDDED, INT_OR_STRING, LIST_K
 
 Schema = dict[str, Any]
 
-_REASONS: dict[str, Callable[[str, Any, str], Cause]] = {
+REASONS: dict[str, Callable[[str, Any, str], Cause]] = {
     "FieldValueInvalid": causes.invalid,
     "FieldValueForbidden": lambda field, _value, detail: causes.forbidden(field, detail),
     "FieldValueRequired": lambda field, _value, detail: causes.required(field, detail),
@@ -204,7 +204,7 @@ class _Rule:
             return
         if holds is not True:
             at = (path + _field_path(self.raw.get("fieldPath") or "")).lstrip(".")
-            cause = _REASONS.get(self.raw.get("reason") or "", causes.invalid)
+            cause = REASONS.get(self.raw.get("reason") or "", causes.invalid)
             verdict.found.append(cause(at, self._kind, self._message(variables, verdict.budget)))
 
     def _message(self, variables: dict[str, Any], budget: Budget) -> str:

@@ -12,13 +12,12 @@ from machinery.cel.shapes import DYN, Shape
 from machinery.cel.tree import mentions
 from machinery.cel.typed import escaped
 from services.apiserver.schema import causes, rules_cost
-from services.apiserver.schema.rules_cel import estimated, program_of
+from services.apiserver.schema.rules_cel import REASONS, estimated, program_of
 from services.apiserver.schema.rules_types import RuleTypes
 from services.apiserver.schema.structural import LIST_TYPE, RULES
 
 Schema = dict[str, Any]
 
-_REASONS = ("FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired")
 _LINE_BREAK = re.compile(r"[\n\r]")
 
 
@@ -115,8 +114,8 @@ def _malformed(rule: dict[str, Any], path: str) -> list[Cause]:
     if expression and not expression.strip():
         found.append(causes.required(f"{path}.messageExpression", "must be non-empty if specified"))
     reason, field_path = rule.get("reason"), rule.get("fieldPath") or ""
-    if reason is not None and reason not in _REASONS:
-        found.append(causes.not_supported(f"{path}.reason", reason, _REASONS))
+    if reason is not None and reason not in REASONS:
+        found.append(causes.not_supported(f"{path}.reason", reason, REASONS))
     if field_path and not field_path.strip():
         found.append(causes.invalid(f"{path}.fieldPath", field_path, "must be non-empty if specified"))
     if _LINE_BREAK.search(field_path):
