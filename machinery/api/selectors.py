@@ -271,6 +271,22 @@ def from_labels(labels: Mapping[str, str] | None) -> LabelSelector:
     return LabelSelector(tuple(Requirement(key, "in", (value,)) for key, value in sorted((labels or {}).items())))
 
 
+def go_text(selector: Mapping[str, Any] | None) -> str:
+    """A meta_v1.LabelSelector as Go prints the struct, which is what some messages and columns show."""
+    if selector is None:
+        return "nil"
+    labels = "".join(f"{key}: {value}," for key, value in sorted((selector.get("matchLabels") or {}).items()))
+    expressions = "".join(
+        f"LabelSelectorRequirement{{Key:{item.get('key', '')},Operator:{item.get('operator', '')},"
+        f"Values:[{' '.join(item.get('values') or ())}],}},"
+        for item in selector.get("matchExpressions") or ()
+    )
+    return (
+        f"&LabelSelector{{MatchLabels:map[string]string{{{labels}}},"
+        f"MatchExpressions:[]LabelSelectorRequirement{{{expressions}}},}}"
+    )
+
+
 # --- field selectors --------------------------------------------------------------------------------------------------
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from services.apiserver.rest.columns.formats import UNSET, created, go_selector
+from machinery.api import selectors
+from services.apiserver.rest.columns.formats import UNSET, created
 from services.apiserver.rest.columns.layout import Cells, Columns, Object
 
 
@@ -32,7 +33,7 @@ def _policy_binding(obj: Object) -> Cells:
     if ref and ref.get("name"):
         shown = f"{ref.get('namespace') or '*'}/{ref['name']}"
     elif ref and ref.get("selector") is not None:
-        shown = go_selector(ref["selector"])
+        shown = selectors.go_text(ref["selector"])
     return [obj["metadata"]["name"], spec.get("policyName", ""), shown, created(obj)]
 
 

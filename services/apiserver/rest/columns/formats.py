@@ -98,20 +98,6 @@ def label_selector(selector: Mapping[str, Any] | None) -> str:
     return ",".join(text for _, text in sorted(terms, key=lambda term: term[0])) or NONE
 
 
-def go_selector(selector: Mapping[str, Any]) -> str:
-    """A LabelSelector as Go prints the struct."""
-    labels = "".join(f"{key}: {value}," for key, value in sorted((selector.get("matchLabels") or {}).items()))
-    expressions = "".join(
-        f"LabelSelectorRequirement{{Key:{item.get('key', '')},Operator:{item.get('operator', '')},"
-        f"Values:[{' '.join(item.get('values') or ())}],}},"
-        for item in selector.get("matchExpressions") or ()
-    )
-    return (
-        f"&LabelSelector{{MatchLabels:map[string]string{{{labels}}},"
-        f"MatchExpressions:[]LabelSelectorRequirement{{{expressions}}},}}"
-    )
-
-
 def containers(spec: Mapping[str, Any]) -> tuple[str, str]:
     """The names and the images of a pod spec's containers."""
     found = spec.get("containers") or ()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from machinery.api import kinds
+from machinery.api import kinds, selectors
 from machinery.api.quantity import Quantity, parse_quantity
 from services.controller_manager.actions import NORMAL, WARNING, Action, Emit, rfc3339, status_patch, with_condition
 from services.controller_manager.controllers.horizontal_pod_autoscaler import behavior
@@ -185,7 +185,7 @@ class _Step:
             name = f"pods metric {metric['name']}"
         else:
             total = read if isinstance(read, int) else sum(read)
-            name = f"external metric {metric['name']}({_selector_words(metric.get('selector'))})"
+            name = f"external metric {metric['name']}({selectors.go_text(metric.get('selector'))})"
             if average is not None:
                 replicas, each = by_share(self.running, total, wanted, tolerance)
                 status["current"] = {"averageValue": _text("cpu", each)}
@@ -257,17 +257,6 @@ class _Step:
             status["lastScaleTime"] = rfc3339(self.now)
         actions = [*self.events, *status_patch(kinds.HORIZONTAL_POD_AUTOSCALER, self.hpa, status)]
         return Verdict(status, actions, wanted if rescale else None, words if rescale else "")
-
-
-def _selector_words(selector: dict[str, Any] | None) -> str:
-    """As upstream prints it."""
-    if not selector:
-        return "nil"
-    labels = "".join(f"{key}: {value}," for key, value in sorted((selector.get("matchLabels") or {}).items()))
-    expressions = selector.get("matchExpressions") or ()
-    inner = "".join(f"{{{e['key']} {e['operator']} [{' '.join(e.get('values') or ())}]}}," for e in expressions)
-    more = f"MatchExpressions:[]LabelSelectorRequirement{{{inner}}},"
-    return f"&LabelSelector{{MatchLabels:map[string]string{{{labels}}},{more}}}"
 
 
 def _text(resource: str, milli: int) -> str:

@@ -209,6 +209,17 @@ def test_external_values_are_added_up() -> None:
     assert look(Scene(2, metrics=[external_metric(type="Value", value="10")]), [20_000]).scale_to == 4
 
 
+def test_the_selector_of_an_external_metric_is_told_as_upstream_prints_it() -> None:
+    metric = external_metric(type="AverageValue", averageValue="5")
+    metric["external"]["metric"]["selector"] = {
+        "matchExpressions": [{"key": "a", "operator": "In", "values": ["b", "c"]}]
+    }
+    scene = Scene(2, metrics=[metric])
+    look(scene, [10_000, 10_000])
+    words = "MatchExpressions:[]LabelSelectorRequirement{LabelSelectorRequirement{Key:a,Operator:In,Values:[b c],},},}"
+    assert any(words in event.message for event in scene.world.events)
+
+
 def test_a_metric_that_nobody_answers_is_a_condition_and_forbids_to_shrink() -> None:
     scene = Scene(4, metrics=[pods_metric(), external_metric(type="Value", value="10")])
     absent = NoMetric("FailedGetPodsMetric", "unable to get metric requests: no custom metrics API registered")
