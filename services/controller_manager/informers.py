@@ -92,6 +92,11 @@ INDEXERS: dict[Kind, dict[str, Callable[[Any], Iterable[str]]]] = {
 }
 
 
+def view_decoder(kind: Kind) -> Callable[[bytes], Any]:
+    """What makes a view of a stored object; of a kind without one its metadata alone."""
+    return msgspec.json.Decoder(VIEWS.get(kind, meta.Partial)).decode
+
+
 def _shared(decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     share = Sharing()
     return lambda raw: share(decode(raw))
@@ -114,9 +119,7 @@ class Informers:
         """The informer of a kind."""
         informer = self._informers.get(kind)
         if informer is None:
-            decode: Callable[[bytes], Any] = msgspec.json.Decoder(VIEWS.get(kind, meta.Partial)).decode
-            if kind is kinds.POD:
-                decode = _shared(decode)
+            decode = _shared(view_decoder(kind)) if kind is kinds.POD else view_decoder(kind)
             informer = Informer(self._client, kind, decode=decode, indexers=INDEXERS.get(kind))
             self._informers[kind] = informer
             if self._tasks is not None:
@@ -137,7 +140,7 @@ class Informers:
     @staticmethod
     def decode(kind: Kind, obj: Any) -> Any:
         """An object that the client answered, as the view of its kind."""
-        return msgspec.json.decode(objects.encode(obj), type=VIEWS.get(kind, meta.Partial))
+        return view_decoder(kind)(objects.encode(obj))
 
     def lister(self, kind: Kind) -> Lister[Any]:
         """The objects of a kind."""

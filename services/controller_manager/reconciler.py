@@ -21,7 +21,7 @@ from machinery.component import logs
 from services.controller_manager.actions import Action, Plan
 from services.controller_manager.apply import Applier, Freshness, Outcome
 from services.controller_manager.config import ControllerManagerConfig
-from services.controller_manager.informers import Informers
+from services.controller_manager.informers import Informers, view_decoder
 from services.controller_manager.ownership import Claims
 
 # A stale key comes back with the change it waits for. This is the net below that: a write that changed nothing brings
@@ -119,6 +119,10 @@ class Reconciler(ABC):
         except NotFound:
             return False
         return bool(live.metadata.uid == uid)
+
+    async def listed(self, kind: Kind, namespace: str = "") -> list[Any]:
+        """The objects of a kind as the apiserver itself has them, as views: before what cannot be undone."""
+        return (await self.env.client.list(kind, namespace, decode=view_decoder(kind))).items
 
     async def claimed(self, key: str, kind: Kind, meta: Any, claims: Claims[Any]) -> list[Any]:
         """Carry out adoptions and releases.

@@ -255,6 +255,7 @@ async def deleted_definition(lab: ControllerLab) -> None:
 
 
 PROTECTED = ["kubernetes.io/vac-protection"]
+CLAIM_FINALIZER = "kubernetes.io/pvc-protection"
 
 
 def classes_kept(lab: ControllerLab) -> bool:
@@ -270,6 +271,23 @@ async def volume_attributes_classes(lab: ControllerLab) -> None:
         await lab.create(obj("storage.k8s.io/v1", "VolumeAttributesClass", name, metadata=held, driverName="d.example"))
     for name in ("used", "unused"):
         await lab.delete(kinds.VOLUME_ATTRIBUTES_CLASS, name)
+
+
+def used_kept(lab: ControllerLab) -> bool:
+    found = {c["metadata"]["name"]: c["metadata"].get("finalizers") for c in lab.list(kinds.PERSISTENT_VOLUME_CLAIM)}
+    return found == {"used": [CLAIM_FINALIZER]}
+
+
+@scenario("persistentvolumeclaim-protection-controller", done=used_kept, kubelet=False, crashes_min=1)
+async def used_claim(lab: ControllerLab) -> None:
+    volumes = [{"name": "v", "persistentVolumeClaim": {"claimName": "used"}}]
+    containers = [{"name": "c", "image": "i"}]
+    await lab.create(obj("v1", "Pod", "p", spec={"nodeName": "n1", "containers": containers, "volumes": volumes}))
+    for name in ("used", "unused"):
+        wanted = housekeeping.claim()
+        wanted["metadata"] |= {"name": name, "finalizers": [CLAIM_FINALIZER]}
+        await lab.create(wanted)
+        await lab.delete(kinds.PERSISTENT_VOLUME_CLAIM, name)
 
 
 def grown(lab: ControllerLab) -> bool:
@@ -316,6 +334,8 @@ async def test_a_crash_after_any_write_ends_in_the_same_state(name: str) -> None
         ("larger_claim", kinds.PERSISTENT_VOLUME, 1),
         ("too_few_replicas", kinds.HORIZONTAL_POD_AUTOSCALER, 1),
         ("volume_attributes_classes", kinds.VOLUME_ATTRIBUTES_CLASS, 3),
+        ("volume_attributes_classes", kinds.PERSISTENT_VOLUME_CLAIM, 1),
+        ("used_claim", kinds.POD, 1),
         ("expired_tokens", kinds.SERVICE_ACCOUNT, 3),
         # Of those that test_crashes_housekeeping.py crashes.
         ("pod_addresses", kinds.NODE, 6),

@@ -236,7 +236,12 @@ class ClaimProtection(OfKind):
         claim: PersistentVolumeClaim | None = self.lister(self.kind).by_key(key)
         if claim is None:
             return None
-        return Plan(protection.of_claim(claim, self.lister(kinds.POD).by_index(CLAIM, key)))
+        actions = protection.of_claim(claim, self.lister(kinds.POD).by_index(CLAIM, key))
+        if actions and claim.metadata.deletionTimestamp is not None:
+            # A claim that is let go is gone for good, and a pod that uses it may not have been seen yet.
+            pods = await self.listed(kinds.POD, claim.metadata.namespace)
+            actions = protection.of_claim(claim, [pod for pod in pods if key in claims_of(pod)])
+        return Plan(actions)
 
 
 class VolumeProtection(OfKind):
@@ -282,8 +287,12 @@ class AttributesClassProtection(OfKind):
         found = self.lister(self.kind).by_key(key)
         if found is None:
             return None
-        claims, volumes = self.lister(kinds.PERSISTENT_VOLUME_CLAIM), self.lister(kinds.PERSISTENT_VOLUME)
-        return Plan(protection.of_class(found.metadata, claims, volumes))
+        users = kinds.PERSISTENT_VOLUME_CLAIM, kinds.PERSISTENT_VOLUME
+        actions = protection.of_class(found.metadata, *(self.lister(kind) for kind in users))
+        if actions and found.metadata.deletionTimestamp is not None:
+            # As for claims.
+            actions = protection.of_class(found.metadata, *[await self.listed(kind) for kind in users])
+        return Plan(actions)
 
 
 class EphemeralVolumes(OfKind):
