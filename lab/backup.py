@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -20,6 +22,8 @@ from lab.progress import Say, Waiting
 
 # How the store's own command begins a line about what it is doing.
 PROGRESS = "... "
+# How long it may take: it reads or writes the whole state.
+COPY_SECONDS = 3600.0
 
 
 def backup(cluster: Cluster, file: Path, say: Say, at_revision: int = 0) -> str:
@@ -144,6 +148,9 @@ def _run(*arguments: str, say: Say = lambda _: None) -> str:
         subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=PROJECT_ROOT) as process,
         Waiting(say, f"{arguments[0]}: begun") as waiting,
     ):
+        limit = threading.Timer(COPY_SECONDS, process.kill)
+        limit.daemon = True
+        limit.start()
         assert process.stdout is not None
         assert process.stderr is not None
         for line in process.stderr:
@@ -153,6 +160,9 @@ def _run(*arguments: str, say: Say = lambda _: None) -> str:
                 wrong.append(line.strip())
         # One line, which fits the pipe.
         printed = process.stdout.read()
+        limit.cancel()
+    if process.returncode == -signal.SIGKILL:
+        raise LabError(f"{arguments[0]} was ended: it took longer than {COPY_SECONDS:g} s, or there was no memory")
     if process.returncode != 0:
         raise LabError("; ".join(wrong[-5:]) or f"storage.backup {arguments[0]} failed")
     return printed.strip()
