@@ -159,6 +159,11 @@ async def serve(ctx: Context[ApiServerConfig]) -> None:
         tls.check_validity(config.serving)
     except (tls.TlsError, ValueError) as err:
         raise Fatal(f"serving: {err}") from err
+    if config.shutdown_delay_seconds >= config.drain_seconds:
+        raise Fatal(
+            f"shutdown_delay_seconds: {config.shutdown_delay_seconds:g} leaves nothing of drain_seconds"
+            f" ({config.drain_seconds:g}) to end requests and close the store in"
+        )
     store = await _open(config)
     ctx.on_stop(store.close)
     core = Core(config, store)

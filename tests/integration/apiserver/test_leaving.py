@@ -13,10 +13,10 @@ from typing import Any, cast
 import aiohttp
 import pytest
 
-from machinery.component.process import Context
+from machinery.component.process import Context, Fatal
 from services.apiserver.bootstrap import Bootstrap
 from services.apiserver.config import ApiServerConfig
-from services.apiserver.service import _start_rest
+from services.apiserver.service import _start_rest, serve
 from tests.support.apiserver_core import running_core
 from tests.support.apiserver_process import free_port
 from tests.support.pki import Pki
@@ -67,3 +67,12 @@ async def test_one_that_has_failed_closes_at_once(tmp_path: Path) -> None:
             await ctx.close()
         with pytest.raises(aiohttp.ClientConnectionError):
             await client.get("/version")
+
+
+async def test_a_delay_that_leaves_no_time_to_close_is_refused(tmp_path: Path) -> None:
+    serving = Pki(tmp_path / "pki").server("apiserver")
+    state = f"sqlite:///{tmp_path / 'state.db'}"
+    config = ApiServerConfig(serving=serving, storage_url=state, shutdown_delay_seconds=5.0)
+    with pytest.raises(Fatal, match="shutdown_delay_seconds: 5 leaves nothing of drain_seconds"):
+        await serve(Context(config, cast(asyncio.TaskGroup, None)))
+    assert not (tmp_path / "state.db").exists()
